@@ -1,0 +1,121 @@
+"""What is true of videos: :class:`Video`, its :class:`Instance`s, and the :class:`Dataset` that holds them.
+
+Every reader of an annotation dialect makes these; everything else in the package takes them. Times are seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.errors import UserError
+
+# Names under which data sets are split differ between dialects ("val", "Validation", "test", "testing").
+_SUBSET_ALIASES = {"train": "training", "val": "validation", "test": "testing"}
+
+
+def subset_name(name: str) -> str:
+    """The canonical name of a subset: lower case, ``training`` / ``validation`` / ``testing`` for their short forms."""
+    lower = name.strip().lower()
+    return _SUBSET_ALIASES.get(lower, lower)
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One annotated action, half-open ``[start, end)`` in seconds."""
+
+    label: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One video and what is annotated in it.
+
+    ``duration`` is in seconds; ``fps`` and ``frames`` are what the annotation file claims, None where it does not.
+    """
+
+    id: str
+    duration: float
+    subset: str
+    instances: tuple[Instance, ...] = ()
+    fps: float | None = None
+    frames: int | None = None
+
+    def intervals(self) -> NDArray[np.float64]:
+        """Start and end of each instance, float64 ``(N, 2)``, seconds."""
+        return np.array([(i.start, i.end) for i in self.instances], dtype=np.float64).reshape(-1, 2)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named collection of videos with the label names that their instances use.
+
+    ``labels`` is in alphabetical order: the class index of a label is its position there (0-based; background is
+    index 0 of activity logits only, and is not a label).
+    """
+
+    name: str
+    videos: dict[str, Video] = field(repr=False)
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if list(self.labels) != sorted(set(self.labels)):
+            raise UserError(f"labels of data set {self.name!r} must be unique and in alphabetical order: {self.labels}")
+        known = set(self.labels)
+        for video in self.videos.values():
+            for instance in video.instances:
+                if instance.label not in known:
+                    raise UserError(
+                        f"video {video.id!r} of data set {self.name!r} has the unknown class {instance.label!r}; "
+                        f"known are {', '.join(self.labels)}"
+                    )
+
+    @classmethod
+    def of(cls, name: str, videos: Iterable[Video], labels: Iterable[str] | None = None) -> Dataset:
+        """A data set of ``videos``; without ``labels``, those that occur in the instances."""
+        by_id: dict[str, Video] = {}
+        for video in videos:
+            if video.id in by_id:
+                raise UserError(f"video {video.id!r} occurs twice in data set {name!r}")
+            by_id[video.id] = video
+        if labels is None:
+            labels = {i.label for v in by_id.values() for i in v.instances}
+        return cls(name, by_id, tuple(sorted(labels)))
+
+    @cached_property
+    def label_index(self) -> dict[str, int]:
+        """Class index of each label name."""
+        return {label: index for index, label in enumerate(self.labels)}
+
+    @property
+    def subsets(self) -> tuple[str, ...]:
+        """Names of the subsets that occur, sorted."""
+        return tuple(sorted({v.subset for v in self.videos.values()}))
+
+    def subset(self, name: str) -> Dataset:
+        """The videos of one subset (short forms as in :func:`subset_name`); all labels are kept.
+
+        Raises UserError where the subset has no video.
+        """
+        wanted = subset_name(name)
+        videos = {i: v for i, v in self.videos.items() if v.subset == wanted}
+        if not videos:
+            raise UserError(
+                f"data set {self.name!r} has no subset {name!r}; it has {', '.join(self.subsets) or 'none'}"
+            )
+        return Dataset(self.name, videos, self.labels)
+
+    def only(self, ids: Iterable[str]) -> Dataset:
+        """The videos with the given ids, in this data set's order; ids that it does not have are ignored."""
+        wanted = set(ids)
+        return Dataset(self.name, {i: v for i, v in self.videos.items() if i in wanted}, self.labels)
+
+    def classes(self, video: Video) -> NDArray[np.int64]:
+        """Class index of each instance of ``video``, int64 ``(N,)``."""
+        return np.array([self.label_index[i.label] for i in video.instances], dtype=np.int64)

@@ -1,0 +1,169 @@
+"""How every script reads its options: a frozen dataclass, from the command line, from YAML, or from both.
+
+A script is ``run(function, Options)``. Its first argument may be the name of a preset or a YAML file that a run saved;
+flags after it override single values. ``--save-config FILE`` writes the resulting options as YAML and stops.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import cattrs
+import tyro
+import yaml
+from cattrs.gen import make_dict_structure_fn, override
+from tyro.constructors import PrimitiveConstructorSpec
+
+from ssn_feat.errors import UserError
+
+T = TypeVar("T")
+
+SAVE_FLAG = "--save-config"
+
+
+def _nested(value: Any) -> Any:
+    return tuple(_nested(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+# A nested tuple of whole numbers such as the pyramid (1, (1, 2), 1), on the command line as it is written in Python.
+NestedTuple = Annotated[
+    tuple[Any, ...],
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="TUPLE",
+        instance_from_str=lambda args: _nested(ast.literal_eval(args[0])),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [repr(value)],
+    ),
+]
+
+
+def _converter() -> cattrs.Converter:
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter.register_unstructure_hook(Path, str)
+    converter.register_structure_hook(Path, lambda value, _: Path(value))
+    converter.register_structure_hook_func(lambda t: t == tuple[Any, ...], lambda value, _: _nested(value))
+    converter.register_structure_hook_factory(
+        dataclasses.is_dataclass,
+        lambda cls: make_dict_structure_fn(
+            cls,
+            converter,
+            _cattrs_forbid_extra_keys=True,
+            **{f.name: override(omit=not f.init) for f in dataclasses.fields(cls)},
+        ),
+    )
+    return converter
+
+
+_CONVERTER = _converter()
+
+
+def to_dict(options: Any) -> dict[str, Any]:
+    """Options as plain dicts, lists, strings and numbers (what YAML and JSON can hold)."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if f.init}
+        if isinstance(value, Mapping):
+            return {str(k): plain(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [plain(v) for v in value]
+        return str(value) if isinstance(value, Path) else value
+
+    result: dict[str, Any] = plain(options)
+    return result
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any], source: str) -> T:
+    """Options from what :func:`to_dict` made; ``source`` names the origin in error messages.
+
+    Raises UserError on unknown keys, missing keys and values of the wrong type or out of range.
+    """
+    try:
+        return _CONVERTER.structure(values, cls)
+    except UserError:
+        raise
+    except Exception as error:  # cattrs collects the errors of all fields in an exception group
+        for cause in _leaves(error):
+            if isinstance(cause, UserError):
+                raise cause from None
+        raise UserError(f"{source}: {'; '.join(cattrs.transform_error(error))}") from None
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
+
+
+def save_yaml(options: Any, path: Path) -> None:
+    """Write options as YAML that :func:`load_yaml` and every script read back."""
+    path.write_text(yaml.safe_dump(to_dict(options), sort_keys=False, allow_unicode=True))
+
+
+def load_yaml(cls: type[T], path: Path) -> T:
+    """Options from a YAML file. Raises UserError naming the file and the field that is wrong."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path} must hold a mapping of option names to values, not {type(values).__name__}")
+    return from_dict(cls, values, str(path))
+
+
+def parse(options: type[T], arguments: Sequence[str], presets: Mapping[str, T] | None = None, doc: str = "") -> T:
+    """Options from ``arguments``; see the module's docstring. Exits like argparse on ``--help`` and on bad flags."""
+    arguments, presets = list(arguments), presets or {}
+    default: Any = tyro.MISSING
+    if arguments and arguments[0].endswith((".yaml", ".yml")):
+        default = load_yaml(options, Path(arguments.pop(0)))
+    elif arguments and arguments[0] in presets:
+        default = presets[arguments.pop(0)]
+    known = (
+        f" The first argument may be a YAML file or one of: {', '.join(presets)}."
+        if presets
+        else (" The first argument may be a YAML file.")
+    )
+    if default is tyro.MISSING:
+        return tyro.cli(options, args=arguments, description=doc + known, config=(tyro.conf.OmitArgPrefixes,))
+    return tyro.cli(
+        options, args=arguments, default=default, description=doc + known, config=(tyro.conf.OmitArgPrefixes,)
+    )
+
+
+def run(function: Callable[[T], Any], options: type[T], presets: Mapping[str, T] | None = None) -> NoReturn:
+    """Parse the command line into ``options``, call ``function``, exit.
+
+    Exit codes: what ``function`` returns if a whole number, else 0; 2 on a UserError (its message, one line, goes to
+    standard error); 130 on Ctrl-C.
+    """
+    arguments = sys.argv[1:]
+    save = None
+    if SAVE_FLAG in arguments:
+        at = arguments.index(SAVE_FLAG)
+        save = Path(arguments[at + 1]) if at + 1 < len(arguments) else None
+        arguments = arguments[:at] + arguments[at + 2 :]
+    try:
+        values = parse(options, arguments, presets, doc=(function.__doc__ or "").strip())
+        if save is not None:
+            save_yaml(values, save)
+            sys.exit(0)
+        result = function(values)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(result if isinstance(result, int) else 0)
+
+
+__all__ = ["NestedTuple", "from_dict", "load_yaml", "parse", "run", "save_yaml", "to_dict"]
