@@ -16,7 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import cattrs
 import tyro
 import yaml
-from cattrs.gen import make_dict_structure_fn, override
+from cattrs.v import format_exception
 from tyro.constructors import PrimitiveConstructorSpec
 
 from ssn_feat.errors import UserError
@@ -43,20 +43,38 @@ NestedTuple = Annotated[
 ]
 
 
+def _whole(value: Any, _: type) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{value!r} is not a whole number")
+    return value
+
+
+def _real(value: Any, _: type) -> float:
+    # YAML 1.1 reads 1e-3 (without a decimal point) as text.
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _truth(value: Any, _: type) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"{value!r} is not true or false")
+    return value
+
+
+def _text(value: Any, _: type) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{value!r} is not text: put it in quotes")
+    return value
+
+
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
-    converter.register_unstructure_hook(Path, str)
+    # cattrs would convert silently (3.7 to 3, "no" to True); a configuration file is checked instead.
+    for kind, hook in ((int, _whole), (float, _real), (bool, _truth), (str, _text)):
+        converter.register_structure_hook(kind, hook)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
     converter.register_structure_hook_func(lambda t: t == tuple[Any, ...], lambda value, _: _nested(value))
-    converter.register_structure_hook_factory(
-        dataclasses.is_dataclass,
-        lambda cls: make_dict_structure_fn(
-            cls,
-            converter,
-            _cattrs_forbid_extra_keys=True,
-            **{f.name: override(omit=not f.init) for f in dataclasses.fields(cls)},
-        ),
-    )
     return converter
 
 
@@ -92,7 +110,11 @@ def from_dict(cls: type[T], values: Mapping[str, Any], source: str) -> T:
         for cause in _leaves(error):
             if isinstance(cause, UserError):
                 raise cause from None
-        raise UserError(f"{source}: {'; '.join(cattrs.transform_error(error))}") from None
+        raise UserError(f"{source}: {'; '.join(cattrs.transform_error(error, format_exception=_say))}") from None
+
+
+def _say(error: BaseException, kind: type | None) -> str:
+    return str(error) if isinstance(error, ValueError) else format_exception(error, kind)
 
 
 def _leaves(error: BaseException) -> list[BaseException]:
@@ -149,8 +171,11 @@ def run(function: Callable[[T], Any], options: type[T], presets: Mapping[str, T]
     save = None
     if SAVE_FLAG in arguments:
         at = arguments.index(SAVE_FLAG)
-        save = Path(arguments[at + 1]) if at + 1 < len(arguments) else None
-        arguments = arguments[:at] + arguments[at + 2 :]
+        if at + 1 == len(arguments):
+            print(f"error: {SAVE_FLAG} needs the name of a file to write", file=sys.stderr)
+            sys.exit(2)
+        save = Path(arguments[at + 1])
+        del arguments[at : at + 2]
     try:
         values = parse(options, arguments, presets, doc=(function.__doc__ or "").strip())
         if save is not None:

@@ -1,0 +1,36 @@
+# `make demo` and `make test` do all set-up themselves: they make .venv, install into it and run.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DEMO   ?= demo
+JOBS   ?= 2
+
+.PHONY: demo test lint install clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.installed  ## the whole chain on the toy data set, ends with a table and a picture
+	$(BIN)/python bench/demo.py $(DEMO)
+
+test: $(VENV)/.installed  ## the whole test suite
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: $(VENV)/.installed  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(VENV)/.installed
+
+# A bare server has no libGL, which opencv-python links to; opencv-python-headless is the same library without windows.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; call: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[demo,dev]'
+	$(BIN)/python -c 'import cv2' 2>/dev/null || { \
+		$(BIN)/python -m pip uninstall --quiet --yes opencv-python && \
+		$(BIN)/python -m pip install --quiet opencv-python-headless; }
+	touch $@
+
+clean:  ## everything that these commands made
+	rm -rf $(VENV) $(DEMO) build *.egg-info

@@ -1,0 +1,131 @@
+"""Options: command line, YAML, presets, and what a user sees when they are wrong."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+import tyro
+
+from ssn_feat.cli import NestedTuple, from_dict, load_yaml, parse, save_yaml, to_dict
+from ssn_feat.errors import UserError
+
+
+@dataclass(frozen=True)
+class Optim:
+    lr: float = 0.1
+    """Learning rate."""
+    steps: tuple[int, ...] = (20, 40)
+    """Epochs after which the rate falls."""
+
+
+@dataclass(frozen=True)
+class Options:
+    store: tyro.conf.Positional[Path]
+    """Where the features are."""
+    pyramid: NestedTuple = (1, (1, 2), 1)
+    """Parts of each stage."""
+    head: Literal["ssn", "actionness"] = "ssn"
+    """What is learned."""
+    out: Path | None = None
+    """Where the result goes."""
+    fast: bool = False
+    """Whether to hurry."""
+    names: tuple[str, ...] = ()
+    """Names."""
+    optim: Optim = Optim()
+
+    def __post_init__(self) -> None:
+        if self.optim.lr <= 0:
+            raise UserError(f"lr must be above 0, not {self.optim.lr}")
+
+
+PRESETS = {"quick": Options(Path("q.zarr"), fast=True, optim=Optim(lr=0.5))}
+
+
+def test_flags_override_a_preset_or_a_file(tmp_path: Path) -> None:
+    assert parse(Options, ["s.zarr", "--lr", "3", "--steps", "1", "2", "--pyramid", "(1, 1, 1)"]) == Options(
+        Path("s.zarr"), (1, 1, 1), optim=Optim(3.0, (1, 2))
+    )
+    quick = parse(Options, ["quick", "--steps", "7"], PRESETS)
+    assert (quick.store, quick.fast, quick.optim) == (Path("q.zarr"), True, Optim(0.5, (7,)))
+    saved = tmp_path / "c.yaml"
+    save_yaml(quick, saved)
+    assert parse(Options, [str(saved)]) == quick
+    assert parse(Options, [str(saved), "--head", "actionness"]).head == "actionness"
+
+
+def test_yaml_gives_back_the_same_options(tmp_path: Path) -> None:
+    options = Options(Path("a b/ü.zarr"), ((1, 2), (1, 2, 4), 1), out=Path("x"), names=("1", "on"), optim=Optim(1e-5))
+    save_yaml(options, tmp_path / "c.yaml")
+    assert load_yaml(Options, tmp_path / "c.yaml") == options
+    assert from_dict(Options, to_dict(options), "here") == options
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"bogus": 1}, "bogus"),
+        ({"head": "tail"}, "tail"),
+        ({"optim": {"lr": "fast"}}, "lr"),
+        ({"optim": {"steps": [1.5]}}, "1.5"),
+        ({"fast": "no"}, "fast"),
+        ({"names": [3]}, "quotes"),
+        ({"optim": {"lr": -1}}, "lr must be above 0"),
+    ],
+)
+def test_wrong_values_are_named(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        from_dict(Options, {"store": "s", **change}, "my.yaml")
+
+
+def test_numbers_without_a_decimal_point_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("store: s\noptim: {lr: 1e-3}\n")
+    assert load_yaml(Options, tmp_path / "c.yaml").optim.lr == 1e-3
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "a: [", "!!python/object/apply:os.system ['true']", "store: {}", ""])
+def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"c\.yaml"):
+        load_yaml(Options, path)
+    with pytest.raises(UserError, match=r"none\.yaml"):
+        load_yaml(Options, tmp_path / "none.yaml")
+
+
+def test_exit_codes_and_one_line(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from dataclasses import dataclass\n"
+        "from ssn_feat.cli import run\n"
+        "from ssn_feat.errors import UserError\n"
+        "@dataclass(frozen=True)\n"
+        "class O:\n"
+        "    how: str\n"
+        "    '''How to end.'''\n"
+        "def main(o: O) -> int | None:\n"
+        "    '''End.'''\n"
+        "    if o.how == 'user': raise UserError('no such thing')\n"
+        "    if o.how == 'stop': raise KeyboardInterrupt\n"
+        "    return 1 if o.how == 'one' else None\n"
+        "run(main, O)\n"
+    )
+
+    def call(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+        return done.returncode, done.stderr
+
+    assert call("--how", "user") == (2, "error: no such thing\n")
+    assert call("--how", "stop") == (130, "interrupted\n")
+    assert call("--how", "one") == (1, "")
+    assert call("--how", "well") == (0, "")
+    assert call()[0] == 2
+    saved = tmp_path / "o.yaml"
+    assert call("--how", "user", "--save-config", str(saved)) == (0, "")
+    assert call(str(saved))[0] == 2
+    assert call("--how", "user", "--save-config")[0] == 2
