@@ -1,0 +1,191 @@
+"""ActivityNet's JSON and the dialects that grew from it.
+
+Read are the official files of ActivityNet 1.2 and 1.3 (``database``, ``taxonomy``, ``version``), files with only a
+``database``, ActionFormer's (``fps``, ``label_id``, subsets in lower case), OpenTAD's (``frame``), DETAD's extras, and
+the flattened form of BSN and mmaction (``{id: {duration_second, duration_frame, annotations}}``). Keys that mean
+nothing here are ignored. Written is the official form, which every evaluation toolkit takes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssn_feat.annotations.dataset import Dataset, Video
+from ssn_feat.annotations.records import NO_SUBSET, InstanceRecord, Records, VideoRecord, number, read_text
+from ssn_feat.errors import UserError
+
+
+class _Duplicates(dict[str, Any]):
+    """A JSON object that remembers a key that it had twice; plain parsing would keep the last and say nothing."""
+
+    twice: str | None = None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) == len(pairs):
+        return result
+    marked = _Duplicates(result)
+    seen: set[str] = set()
+    marked.twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return marked
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file. Raises UserError with file, line and column."""
+    try:
+        return json.loads(read_text(path), object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except RecursionError:
+        raise UserError(f"{path} is not an annotation file: its JSON is nested too deeply") from None
+
+
+def _leaves(taxonomy: Any) -> tuple[str, ...] | None:
+    """Names of the leaf nodes, sorted: ActivityNet's classes. None where the file has no taxonomy of the usual form."""
+    if not isinstance(taxonomy, list) or not taxonomy:
+        return None
+    if not all(isinstance(node, dict) and isinstance(node.get("nodeName"), str) for node in taxonomy):
+        return None
+    for own, parent in (("nodeId", "parentId"), ("nodeName", "parentName")):  # some files have only the names
+        if any(isinstance(node.get(parent), int | str) for node in taxonomy):
+            inner = {str(node.get(parent)) for node in taxonomy}
+            return tuple(sorted({n["nodeName"] for n in taxonomy if str(n.get(own)) not in inner}))
+    return tuple(sorted({node["nodeName"] for node in taxonomy}))
+
+
+def _optional(entry: Mapping[str, Any], keys: tuple[str, ...], where: str, records: Records) -> float | None:
+    """The number under the first of ``keys`` that is there; None where none is."""
+    for key in keys:
+        if entry.get(key) is not None:
+            value = number(entry[key])
+            if value is None or value < 0:
+                records.complain(f"{where}.{key}", f"{entry[key]!r:.60} is not a number from 0 on")
+            return value
+    return None
+
+
+def _read_video(where: str, video_id: str, entry: Any, durations: Mapping[str, float], records: Records) -> None:
+    if not isinstance(entry, dict):
+        records.complain(where, f"must be an object with duration, subset and annotations, not {type(entry).__name__}")
+        return
+    if isinstance(entry, _Duplicates):
+        records.complain(where, f"has the key {entry.twice!r} twice")
+    fps = _optional(entry, ("fps",), where, records)
+    frames = _optional(entry, ("frame", "duration_frame"), where, records)
+    duration = _optional(entry, ("duration", "duration_second"), where, records)
+    if duration is None:
+        duration = durations.get(video_id)
+    if duration is None and fps and frames:
+        duration = frames / fps
+    subset = entry.get("subset", NO_SUBSET)
+    if not isinstance(subset, str):
+        records.complain(f"{where}.subset", f"{subset!r} is not a name")
+        subset = NO_SUBSET
+    records.videos.append(VideoRecord(where, video_id, duration, subset, fps, None if frames is None else int(frames)))
+    annotations = entry.get("annotations")
+    if not isinstance(annotations, list):
+        records.complain(f"{where}.annotations", "is missing" if annotations is None else "is not a list")
+        return
+    for index, annotation in enumerate(annotations):
+        _read_instance(f"{where}.annotations[{index}]", video_id, annotation, records)
+
+
+def _read_instance(where: str, video_id: str, annotation: Any, records: Records) -> None:
+    if not isinstance(annotation, dict):
+        records.complain(where, f"must be an object with label and segment, not {annotation!r:.60}")
+        return
+    label, segment = annotation.get("label"), annotation.get("segment")
+    if not isinstance(label, str) or not label:
+        records.complain(
+            f"{where}.label", "is missing" if label is None else f"{label!r:.60} is not the name of a class"
+        )
+        return
+    times = [number(t) for t in segment] if isinstance(segment, list) else []
+    if len(times) != 2 or times[0] is None or times[1] is None:
+        what = "is missing" if segment is None else f"{segment!r:.60} is not [start, end] in seconds"
+        records.complain(f"{where}.segment", what)
+        return
+    records.instances.append(InstanceRecord(where, video_id, label, times[0], times[1]))
+
+
+def activitynet_records(
+    path: Path, name: str | None = None, durations: Mapping[str, float] | None = None, strip_v: bool = False
+) -> Records:
+    """The records of one file; see :func:`read_activitynet`. Raises UserError where it is no annotation file at all."""
+    document = read_json(path)
+    if not isinstance(document, dict) or not document:
+        raise UserError(f"{path} is not an annotation file: its top level must be an object with the key 'database'")
+    prefix, database, labels = "database", document.get("database"), _leaves(document.get("taxonomy"))
+    if "database" not in document:
+        if not all(isinstance(entry, dict) and "annotations" in entry for entry in document.values()):
+            raise UserError(f"{path} is not an annotation file: it lacks the key 'database' (ActivityNet JSON)")
+        prefix, database, labels = "", document, None
+    if not isinstance(database, dict):
+        raise UserError(f"{path}: database: must be an object of videos by id, not {type(database).__name__}")
+    records = Records(path, name or path.stem, labels=labels)
+    if isinstance(database, _Duplicates):
+        records.complain(prefix, f"has the video {database.twice!r} twice")
+    for key, entry in database.items():
+        where = f"{prefix}.{key}" if prefix else key
+        if strip_v and not key.startswith("v_"):
+            records.complain(where, "does not begin with 'v_', which was to be taken off every id")
+        _read_video(where, key[2:] if strip_v else key, entry, durations or {}, records)
+    return records
+
+
+def read_activitynet(
+    path: Path | str,
+    name: str | None = None,
+    *,
+    durations: Mapping[str, float] | None = None,
+    strip_v: bool = False,
+) -> Dataset:
+    """Read ActivityNet JSON or one of its dialects (see the module's docstring).
+
+    ``name`` is the data set's, by default the file's without its ending. ``durations`` gives seconds by id for files
+    that hold none (AFSD's ``thumos_gt.json``). ``strip_v`` takes the leading ``v_`` off every id, where a file holds
+    the names of ActivityNet's video files instead of its ids; never by default, since some ids really begin so.
+
+    Classes are the leaves of the taxonomy where the file has one, else those that occur. A video without a subset is
+    in the subset ``unnamed``. Instances of no length and ends past the duration are kept: the real files have them.
+
+    Raises UserError, naming the file and the key, where the JSON is malformed, a video has no duration or no
+    annotations, a segment is not two numbers, is reversed or begins before 0, or a label is not in the taxonomy.
+    """
+    return activitynet_records(Path(path), name, durations, strip_v).dataset()
+
+
+def _entry(video: Video) -> dict[str, Any]:
+    entry: dict[str, Any] = {"duration": video.duration, "subset": video.subset}
+    if video.fps is not None:
+        entry["fps"] = video.fps
+    if video.frames is not None:
+        entry["frame"] = video.frames
+    entry["annotations"] = [{"label": i.label, "segment": [i.start, i.end]} for i in video.instances]
+    return entry
+
+
+def write_activitynet(dataset: Dataset, path: Path | str) -> None:
+    """Write ActivityNet JSON: the same data set gives the same bytes, one line a video, and reads back equal.
+
+    All three keys that the evaluation toolkits demand are there; ``fps`` and ``frame`` are as in ActionFormer's and
+    OpenTAD's files.
+    """
+    root = {"nodeName": "Root", "nodeId": 0, "parentName": None, "parentId": None}
+    leaves = [
+        {"nodeName": label, "nodeId": index, "parentName": "Root", "parentId": 0}
+        for index, label in enumerate(dataset.labels, start=1)
+    ]
+    taxonomy = ",\n".join(json.dumps(node) for node in ([root, *leaves] if leaves else []))
+    database = ",\n".join(f"{json.dumps(v.id)}: {json.dumps(_entry(v))}" for v in dataset.videos.values())
+    text = (
+        f'{{"version": {json.dumps(dataset.name)},\n"taxonomy": [\n{taxonomy}\n],\n"database": {{\n{database}\n}}}}\n'
+    )
+    try:
+        Path(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"cannot write the annotations {path}: {error.strerror}") from None
