@@ -1,0 +1,40 @@
+"""The actionness head: whether a snippet lies inside any action (SSN, section 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ssn_feat.errors import UserError
+from ssn_feat.heads.dropout import dropout
+from ssn_feat.heads.ssn import initialise
+
+
+class ActionnessHead(nn.Module):
+    """Linear classifier of single snippets into background (column 0) and action (column 1).
+
+    ``feature_dim`` is D; ``dropout`` the share of feature values set to zero in training, in [0, 1). The layer has the
+    name of the original code. Weights start at N(0, 0.001), drawn from ``generator``, the bias at 0.
+    """
+
+    def __init__(self, feature_dim: int, dropout: float = 0.8, generator: torch.Generator | None = None) -> None:
+        super().__init__()
+        if feature_dim < 1 or not 0 <= dropout < 1:
+            raise UserError(f"need at least one feature and dropout in [0, 1), got {feature_dim} and {dropout}")
+        self.feature_dim, self.dropout = feature_dim, dropout
+        self.classifier_fc = nn.Linear(feature_dim, 2)
+        initialise(self.classifier_fc, generator)
+
+    def forward(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits ``(N, 2)``, [background, action], of snippet features ``(N, D)``; cross entropy trains them.
+
+        ``generator`` decides the dropout of training mode.
+        """
+        if self.training:
+            features = dropout(features, self.dropout, generator)
+        logits: Tensor = self.classifier_fc(features)
+        return logits
+
+    def actionness(self, features: Tensor) -> Tensor:
+        """Probability that each snippet lies inside an action, ``(N,)``, from features ``(N, D)``; without dropout."""
+        return torch.softmax(self.classifier_fc(features), dim=1)[:, 1]

@@ -1,0 +1,119 @@
+"""The SSN head: activity, completeness and boundary regression from the features of a proposal's stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssn_feat.cli import NestedTuple
+from ssn_feat.errors import UserError
+from ssn_feat.heads.dropout import dropout
+from ssn_feat.heads.losses import Groups, Scores
+from ssn_feat.heads.stpp import Pyramid, SegmentPooling
+
+INITIAL_STD = 0.001
+
+
+@dataclass(frozen=True)
+class SSNOptions:
+    """Shape and regularisation of the SSN head; the defaults are those of the paper."""
+
+    stpp: NestedTuple = (1, 1, 1)
+    """Parts of the starting, course and ending stage; several levels of one stage as a tuple: (1, (1, 2), 1)."""
+    segments: tuple[int, int, int] = (2, 5, 2)
+    """Segments sampled from the starting, course and ending stage in training."""
+    dropout: float = 0.8
+    """Share of the feature values of each segment that are set to zero in training, in [0, 1)."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"dropout must lie in [0, 1), got {self.dropout}")
+        self.pyramid.segment_weights(self.segments)
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """The structured temporal pyramid."""
+        return Pyramid.of(self.stpp)
+
+
+class SSNHead(nn.Module):
+    """Scores proposals from the features of their sampled segments (SSN, sections 3.3 and 3.4).
+
+    ``feature_dim`` is D, ``classes`` K (without background). The three linear layers have the names of the original
+    code, so its checkpoints load. Weights start at N(0, 0.001), drawn from ``generator``, biases at 0.
+    """
+
+    def __init__(
+        self, feature_dim: int, classes: int, options: SSNOptions, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__()
+        if feature_dim < 1 or classes < 1:
+            raise UserError(f"a head needs at least one feature and one class, got {feature_dim} and {classes}")
+        self.feature_dim, self.classes, self.options = feature_dim, classes, options
+        self.pooling = SegmentPooling(options.pyramid, options.segments)
+        width = options.pyramid.parts * feature_dim
+        self.activity_fc = nn.Linear(feature_dim, classes + 1)
+        self.completeness_fc = nn.Linear(width, classes)
+        self.regressor_fc = nn.Linear(width, 2 * classes)
+        for layer in (self.activity_fc, self.completeness_fc, self.regressor_fc):
+            initialise(layer, generator)
+
+    def pool(self, segments: Tensor, scaling: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Pooled features ``(N, 1 + parts, D)``: the course's mean, then the parts; with dropout in training mode.
+
+        ``segments`` ``(N, S, D)``, ``scaling`` ``(N, 2)``; dropout acts on single segments, before pooling.
+        """
+        if segments.ndim != 3 or segments.shape[1] != sum(self.options.segments):
+            raise UserError(
+                f"segments must be of shape (N, {sum(self.options.segments)}, {self.feature_dim}), "
+                f"got {tuple(segments.shape)}"
+            )
+        if self.training:
+            segments = dropout(segments, self.options.dropout, generator)
+        pooled: Tensor = self.pooling(segments, scaling)
+        return pooled
+
+    def forward(
+        self, segments: Tensor, scaling: Tensor, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Activity ``(N, K + 1)``, completeness ``(N, K)`` and regression ``(N, K, 2)`` of each proposal.
+
+        ``segments`` ``(N, S, D)`` are the features of the segments sampled from each proposal in order of time,
+        ``scaling`` ``(N, 2)`` the fraction of its starting and ending extension inside the video. Activity holds
+        logits with background in column 0; regression is the normalised shift of the centre and log ratio of the
+        lengths. ``generator`` decides the dropout of training mode.
+        """
+        pooled = self.pool(segments, scaling, generator)
+        activity, parts = pooled[:, 0], pooled[:, 1:].flatten(1)
+        return self.activity_fc(activity), self.completeness_fc(parts), self._regression(parts)
+
+    def group_scores(
+        self, segments: Tensor, scaling: Tensor, groups: Groups, generator: torch.Generator | None = None
+    ) -> Scores:
+        """What :func:`ssn_feat.heads.losses.ssn_loss` needs: each layer applied to the proposals that its loss takes.
+
+        ``segments`` ``(V * groups.size, S, D)`` and ``scaling`` ``(V * groups.size, 2)``, video by video in the order
+        of ``groups``. Equals the rows of :meth:`forward` at a third of its cost.
+        """
+        pooled = self.pool(segments, scaling, generator)
+        if len(pooled) % groups.size:
+            raise UserError(f"{len(pooled)} proposals cannot be divided into videos of {groups.size} ({groups})")
+        pooled = pooled.view(-1, groups.size, *pooled.shape[1:])
+        activity, parts = pooled[:, :, 0], pooled[:, :, 1:].flatten(2)
+        return Scores(
+            self.activity_fc(groups.for_activity(activity)),
+            self.completeness_fc(groups.for_completeness(parts)),
+            self._regression(groups.for_regression(parts)),
+        )
+
+    def _regression(self, parts: Tensor) -> Tensor:
+        return functional.linear(parts, self.regressor_fc.weight, self.regressor_fc.bias).view(-1, self.classes, 2)
+
+
+def initialise(layer: nn.Linear, generator: torch.Generator | None = None) -> None:
+    """Weights from N(0, 0.001), biases 0, as the original code does."""
+    nn.init.normal_(layer.weight, 0, INITIAL_STD, generator=generator)
+    nn.init.zeros_(layer.bias)

@@ -1,0 +1,124 @@
+"""Structured temporal pyramid pooling: the stages of a proposal as one feature of fixed width (SSN, sections 3.1-3.2).
+
+A proposal is extended by half its length on both sides and falls into a starting, a course and an ending stage. Each
+stage is cut into parts on one or several levels; each part is the mean of its snippets divided by the number of parts
+of its stage, and the parts of the outer stages are weighted by how much of the extension lies inside the video.
+The mean over the whole course, without further weights, is what the activity classifier sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from ssn_feat.errors import UserError
+
+STAGES = ("starting", "course", "ending")
+
+
+@dataclass(frozen=True)
+class Pyramid:
+    """Into how many parts each stage is cut, level by level: ``((1,), (1, 2), (1,))`` for the usual ``(1, (1, 2), 1)``.
+
+    Parts are ordered starting, course, ending; inside a stage from coarse to fine; inside a level by time.
+    """
+
+    levels: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, config: Sequence[int | Sequence[int]]) -> Pyramid:
+        """The pyramid written ``(1, (1, 2), 1)``: for each of the three stages a number of parts or one per level.
+
+        Raises UserError unless there are three stages with at least one level each and all numbers are whole and >= 1.
+        """
+        stages = tuple(tuple(stage) if isinstance(stage, Sequence) else (stage,) for stage in config)
+        counts = [count for stage in stages for count in stage]
+        whole = all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in counts)
+        if len(stages) != len(STAGES) or not all(stages) or not whole:
+            raise UserError(
+                f"a pyramid needs parts for {', '.join(STAGES)}, whole numbers >= 1 like (1, (1, 2), 1); got {config}"
+            )
+        return cls(stages)
+
+    @property
+    def parts(self) -> int:
+        """Number of all parts: the width of the completeness feature is ``parts * D``."""
+        return sum(self.stage_parts)
+
+    @cached_property
+    def stage_parts(self) -> tuple[int, ...]:
+        """Number of parts of each stage, over all its levels."""
+        return tuple(sum(stage) for stage in self.levels)
+
+    @cached_property
+    def stage_of_part(self) -> NDArray[np.int64]:
+        """Index of the stage that each part belongs to, int64 ``(parts,)``."""
+        return np.repeat(np.arange(len(STAGES)), self.stage_parts)
+
+    @cached_property
+    def fractions(self) -> NDArray[np.int64]:
+        """For each part, int64 ``(parts, 2)``: its place ``i`` in its level, the number ``n`` of parts of the level.
+
+        A part of a stage of ``length`` rows covers ``[i * length // n, (i + 1) * length // n)`` of it.
+        """
+        return np.array([(i, n) for stage in self.levels for n in stage for i in range(n)], dtype=np.int64)
+
+    def segment_weights(self, counts: Sequence[int]) -> NDArray[np.float32]:
+        """Weights that pool sampled segments, float32 ``(1 + parts, sum(counts))``.
+
+        ``counts`` is the number of segments of each stage. Row 0 is the mean over the course (activity), the others
+        are the parts with their division by the number of parts of the stage, before scaling.
+        Raises UserError where a stage has fewer segments than parts.
+        """
+        if len(counts) != len(STAGES):
+            raise UserError(f"segments per stage must be three numbers ({', '.join(STAGES)}), got {tuple(counts)}")
+        for stage, count, levels in zip(STAGES, counts, self.levels, strict=True):
+            if count < max(levels):
+                raise UserError(
+                    f"the {stage} stage has {count} sampled segments, too few for the {max(levels)} parts of its "
+                    f"finest level in the pyramid {self.levels}; sample more or use a coarser pyramid"
+                )
+        first = np.concatenate([[0], np.cumsum(counts)])
+        weights = np.zeros((1 + self.parts, first[-1]))
+        weights[0, first[1] : first[2]] = 1 / counts[1]
+        for row, (stage, (i, n)) in enumerate(zip(self.stage_of_part, self.fractions, strict=True), start=1):
+            begin, end = first[stage] + counts[stage] * np.array([i, i + 1]) // n
+            weights[row, begin:end] = 1 / (end - begin) / self.stage_parts[stage]
+        return weights.astype(np.float32)
+
+
+class SegmentPooling(nn.Module):
+    """Pools segments that were sampled from the stages of proposals; no parameters.
+
+    ``counts`` is the number of segments sampled from each stage, (2, 5, 2) in the paper. Raises UserError where a
+    stage has fewer segments than parts.
+    """
+
+    weights: Tensor
+    scaling_column: Tensor
+
+    def __init__(self, pyramid: Pyramid, counts: Sequence[int]):
+        super().__init__()
+        self.pyramid = pyramid
+        self.counts = tuple(counts)
+        # Column of (1, scaling of the start, scaling of the end) that each row of the weights is multiplied by.
+        columns = np.concatenate([[0], np.array([1, 0, 2])[pyramid.stage_of_part]])
+        # Both follow from the configuration; kept out of the state so that checkpoints hold learned values only.
+        self.register_buffer("weights", torch.from_numpy(pyramid.segment_weights(counts)), persistent=False)
+        self.register_buffer("scaling_column", torch.from_numpy(columns), persistent=False)
+
+    def forward(self, segments: Tensor, scaling: Tensor) -> Tensor:
+        """Activity and part features, ``(N, 1 + parts, D)``: row 0 the mean of the course, then the pyramid's parts.
+
+        ``segments`` is ``(N, S, D)``, the features of the sampled segments in order of time; ``scaling`` ``(N, 2)`` the
+        fraction of the starting and of the ending extension inside the video.
+        """
+        factors = torch.cat([torch.ones_like(scaling[:, :1]), scaling], dim=1)[:, self.scaling_column]
+        # One product with all weights, scaling included: measured faster than pooling stage by stage.
+        return torch.bmm((factors[:, :, None] * self.weights).to(segments.dtype), segments)
