@@ -1,0 +1,134 @@
+"""Arrays of one video on disk: float16 features and float64 spans, one chunk each, checked at writing and reading."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssn_feat.errors import UserError
+
+TIME = "time"
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+
+
+def as_features(values: ArrayLike, where: str) -> NDArray[np.float16]:
+    """Features as stored: float16 ``(T, D)`` or ``(T, C, D)``, in C order.
+
+    Raises UserError where ``values`` have another shape, are no floats, are not finite or do not fit float16; ``where``
+    names the video and the stream in the message.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind != "f":
+        raise UserError(f"{where}: features must be floating-point numbers, not {array.dtype}")
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise UserError(f"{where}: features must be (T, D) or (T, C, D) with no empty axis, not {array.shape}")
+    bad = array.size - int(np.isfinite(array).sum())
+    if bad:
+        row = int(np.argwhere(~np.isfinite(array))[0, 0])
+        raise UserError(f"{where}: {bad} of {array.size} features are not finite, the first in row {row}")
+    with np.errstate(over="ignore"):
+        stored = np.ascontiguousarray(array, dtype=np.float16)
+    over = array.size - int(np.isfinite(stored).sum())
+    if over:
+        raise UserError(
+            f"{where}: {over} of {array.size} features do not fit float16, which ends at {FLOAT16_MAX:g}; "
+            f"the largest is {float(np.abs(array).max()):g}"
+        )
+    return stored
+
+
+def as_spans(spans: ArrayLike, where: str) -> NDArray[np.float64]:
+    """Spans of snippets as stored: float64 ``(T, 2)``, seconds; each ends after it starts, starts never go back.
+
+    Raises UserError with the first row that breaks this.
+    """
+    array = np.ascontiguousarray(spans, dtype=np.float64)
+    if array.ndim != 2 or array.shape[1] != 2 or len(array) == 0:
+        raise UserError(f"{where}: spans must be (T, 2) with at least one row, not {array.shape}")
+    wrong = ~np.isfinite(array).all(axis=1) | (array[:, 1] < array[:, 0])
+    wrong[1:] |= array[1:, 0] < array[:-1, 0]
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        raise UserError(
+            f"{where}: span {row} of {len(array)} is {array[row].tolist()} seconds: "
+            "spans must be finite, start in order and end after they start"
+        )
+    return array
+
+
+def sha256(array: NDArray[Any]) -> str:
+    """sha256 of an array's values as little-endian bytes in C order: independent of chunks and compression."""
+    little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return hashlib.sha256(little.data.cast("B") if little.size else b"").hexdigest()
+
+
+def describe(array: NDArray[Any]) -> dict[str, Any]:
+    """What a video's attributes say of one of its arrays."""
+    return {
+        "shape": list(array.shape),
+        "dtype": array.dtype.name,
+        "sha256": sha256(array),
+        "max_abs": float(np.abs(array).max()),
+    }
+
+
+def write_array(folder: Path, name: str, array: NDArray[Any]) -> None:
+    """Write ``array`` as the Zarr array ``folder/name``: one chunk, no compression, crc32c."""
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
+    axes = {TIME: ("snippet", "bound")}.get(
+        name, ("snippet", "feature") if array.ndim == 2 else ("snippet", "crop", "feature")
+    )
+    target = zarr.create_array(
+        os.fspath(folder),
+        name=name,
+        shape=array.shape,
+        chunks=array.shape,
+        dtype=array.dtype,
+        compressors=[Crc32cCodec()],
+        filters=None,
+        # Readers that take a missing chunk for fill values get NaN from it, not features that look real.
+        fill_value=np.nan,
+        dimension_names=axes,
+        config={"write_empty_chunks": True},
+    )
+    target[...] = array
+
+
+class Damage(Exception):
+    """An array on disk is not what was written: missing, cut, changed. The message says which array and how."""
+
+
+def read_array(folder: Path, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
+    """Read the Zarr array ``folder/name`` that :func:`describe` described.
+
+    Raises Damage where it or its chunk is missing, does not match its crc32c, or has another shape or type.
+    """
+    import zarr
+
+    try:
+        source = zarr.open_array(os.fspath(folder / name), mode="r")
+        if source.nchunks_initialized != source.nchunks:
+            raise Damage(
+                f"array {name!r}: {source.nchunks - source.nchunks_initialized} of {source.nchunks} chunks missing"
+            )
+        array = np.asarray(source[...])
+    except Damage:
+        raise
+    except FileNotFoundError:
+        raise Damage(f"array {name!r} is missing") from None
+    except Exception as error:  # codecs raise what they like on bytes that are not theirs
+        raise Damage(f"array {name!r} is damaged ({' '.join(str(error).split())[:120]})") from error
+    if list(array.shape) != list(described["shape"]) or array.dtype.name != described["dtype"]:
+        raise Damage(
+            f"array {name!r} is {array.dtype.name} {array.shape}, "
+            f"recorded was {described['dtype']} {tuple(described['shape'])}"
+        )
+    return array

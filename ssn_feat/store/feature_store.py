@@ -1,0 +1,391 @@
+"""The feature store, format 1, growing tier: features of a data set, one Zarr group per video, safe against any end.
+
+::
+
+    NAME.zarr/                 attributes: format, format_version, tier, name, recipe, fingerprint
+      videos/<key>/            there under this name = committed; attributes: id, duration, fps, ..., arrays
+        rgb, flow, ...         float16 (T, D) or (T, C, D)
+        time                   float64 (T, 2), start and end of each snippet in seconds
+      failed/<key>/            attributes: id, reason, tries, time
+    NAME.zarr.staging/         videos that are being written
+
+Any Zarr 3 library reads it. Any number of processes may write at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssn_feat.errors import UserError
+from ssn_feat.store.arrays import TIME, Damage, as_features, as_spans, describe, read_array, write_array
+from ssn_feat.store.files import Staging, read_attributes, rename_new, sync_folder, sync_tree, write_group, writing
+from ssn_feat.store.keys import id_of, key_of
+from ssn_feat.store.recipe import Recipe, differences, fingerprint, plain_recipe
+
+FORMAT = "ssn_feat feature store"
+FORMAT_VERSION = 1
+_OWN_ATTRIBUTES = ("id", "arrays")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVideo:
+    """One video read from a store.
+
+    ``spans``: start and end of each snippet, float64 ``(T, 2)``, seconds. ``features``: one array per stream that was
+    asked for, float16 ``(T, D)`` or, where crops were kept, ``(T, C, D)``. ``duration`` is in seconds; ``fps`` is None
+    where unknown. ``info``: everything that was recorded when the video was written.
+    """
+
+    id: str
+    duration: float
+    fps: float | None
+    spans: NDArray[np.float64]
+    features: dict[str, NDArray[np.float16]]
+    info: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A video that could not be extracted: the last reason, how often it was tried, when (seconds since 1970)."""
+
+    id: str
+    reason: str
+    tries: int
+    time: float
+
+
+class FeatureStore:
+    """Features of the videos of a data set. Made by :meth:`create`, :meth:`open` or :meth:`open_or_create`.
+
+    Holds no open files and no caches: it sees what other processes commit, and may be pickled to other processes.
+    """
+
+    def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
+        self.path = path
+        self.name: str = attributes["name"]
+        self.recipe: Recipe = attributes["recipe"]
+        self.fingerprint: str = attributes["fingerprint"]
+        self.staging = Staging(path)
+
+    # ------------------------------------------------------------------ making and opening
+
+    @classmethod
+    def create(cls, path: Path | str, recipe: Mapping[str, Any], name: str = "") -> FeatureStore:
+        """Make an empty store for features of ``recipe``; ``name`` is that of the data set (default: the file's).
+
+        Raises UserError where ``path`` is taken, StoreWriteError where it cannot be written.
+        """
+        path = Path(path)
+        store = cls._make(path, recipe, name)
+        if store is None:
+            raise UserError(f"{path} exists already; open it, or choose another name for the new store")
+        return store
+
+    @classmethod
+    def open(cls, path: Path | str) -> FeatureStore:
+        """Open an existing store. Raises UserError where there is none, or one of another format version."""
+        path = Path(path)
+        try:
+            attributes = read_attributes(path)
+        except OSError:
+            what = "exists but is not a feature store" if path.exists() else "does not exist"
+            raise UserError(f"feature store {path} {what}; python extract/run.py VIDEOS {path} makes one") from None
+        except ValueError as error:
+            raise UserError(f"{path} is not a feature store: {error}") from None
+        if attributes.get("format") != FORMAT:
+            raise UserError(f"{path} is a Zarr group but not a feature store (format {attributes.get('format')!r})")
+        if attributes.get("format_version") != FORMAT_VERSION:
+            raise UserError(
+                f"feature store {path} has format version {attributes.get('format_version')!r}, "
+                f"this program reads version {FORMAT_VERSION}"
+            )
+        return cls(path, attributes)
+
+    @classmethod
+    def open_or_create(cls, path: Path | str, recipe: Mapping[str, Any], name: str = "") -> FeatureStore:
+        """Open a store to write features of ``recipe`` into it, making it first where there is none.
+
+        What dead processes of this machine left in the staging folder is removed. Raises UserError where the store
+        holds features of another recipe, with each field that differs and both values.
+        """
+        path = Path(path)
+        store = (None if path.exists() else cls._make(path, recipe, name)) or cls.open(path)
+        store.require_recipe(recipe)
+        store.staging.clean()
+        return store
+
+    @classmethod
+    def _make(cls, path: Path, recipe: Mapping[str, Any], name: str) -> FeatureStore | None:
+        """A new store, None where the path is taken."""
+        recipe = plain_recipe(recipe)
+        attributes = {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "tier": "growing",
+            "name": name or path.name.removesuffix(".zarr"),
+            "recipe": recipe,
+            "fingerprint": fingerprint(recipe),
+        }
+        staging = Staging(path)
+        with writing(path), staging.folder() as folder:
+            write_group(folder, attributes)
+            for child in ("videos", "failed"):
+                (folder / child).mkdir()
+                write_group(folder / child, {})
+            sync_tree(folder)
+            made = rename_new(folder, path)
+        staging.close()
+        return cls(path, attributes) if made else None
+
+    def require_recipe(self, recipe: Mapping[str, Any]) -> None:
+        """Raises UserError, naming each field that differs and both values, unless the store's recipe is ``recipe``."""
+        found = differences(self.recipe, plain_recipe(recipe))
+        if found:
+            fields = "; ".join(
+                f"{name} is {_short(held)} there and {_short(asked)} here" for name, held, asked in found
+            )
+            raise UserError(
+                f"the store {self.path} holds features of another recipe: {fields}. "
+                "Use the options it was made with, or another store"
+            )
+
+    # ------------------------------------------------------------------ what is there
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the committed videos, sorted."""
+        return tuple(sorted(self._listed("videos")))
+
+    def _listed(self, group: str) -> Iterator[str]:
+        try:
+            entries = [entry.name for entry in os.scandir(self.path / group) if entry.is_dir()]
+        except FileNotFoundError:
+            raise UserError(f"the store {self.path} has no folder {group!r}: it was moved or cut apart") from None
+        for key in entries:
+            video_id = id_of(key)
+            if video_id is None:
+                video_id = str(read_attributes(self.path / group / key)["id"])
+            if video_id and key_of(video_id) == key:  # else a file manager's or an operating system's own folder
+                yield video_id
+
+    def __contains__(self, video_id: str) -> bool:
+        return (self._folder(video_id) / "zarr.json").is_file()
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.path)!r}, name={self.name!r}, fingerprint={self.fingerprint[:12]})"
+
+    def _folder(self, video_id: str) -> Path:
+        return self.path / "videos" / key_of(video_id)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams that every video has, sorted; those of the recipe as long as there is no video."""
+        for video_id in self._listed("videos"):
+            return tuple(sorted(self._arrays(video_id).keys() - {TIME}))
+        return tuple(sorted(self.recipe.get("streams", ())))
+
+    def feature_dim(self, stream: str) -> int:
+        """Number of features D of one row of ``stream``. Raises UserError for an unknown stream or an empty store."""
+        for video_id in self._listed("videos"):
+            arrays = self._arrays(video_id)
+            if stream not in arrays or stream == TIME:
+                raise UserError(f"the store {self.path} has no stream {stream!r}; it has {', '.join(self.streams)}")
+            return int(arrays[stream]["shape"][-1])
+        raise UserError(f"the store {self.path} holds no video yet")
+
+    def rows(self, video_id: str) -> int:
+        """Number T of snippets of a video, without reading its arrays."""
+        return int(self._arrays(video_id)[TIME]["shape"][0])
+
+    def _arrays(self, video_id: str) -> dict[str, dict[str, Any]]:
+        arrays: dict[str, dict[str, Any]] = self.attributes(video_id)["arrays"]
+        return arrays
+
+    def attributes(self, video_id: str) -> dict[str, Any]:
+        """Everything recorded of a committed video but its arrays. Raises UserError where it is missing or damaged."""
+        try:
+            attributes = read_attributes(self._folder(video_id))
+            if attributes["id"] != video_id or TIME not in attributes["arrays"]:
+                raise ValueError(f"is that of video {attributes['id']!r}")
+        except OSError:
+            if self._folder(video_id).is_dir():
+                raise self._damaged(video_id, "zarr.json is missing") from None
+            raise UserError(
+                f"the store {self.path} has no video {video_id!r}; it holds {len(self)} videos, "
+                f"python extract/status.py {self.path} lists them"
+            ) from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._damaged(video_id, f"zarr.json is damaged ({error})") from None
+        return attributes
+
+    def _damaged(self, video_id: str, what: str) -> UserError:
+        return UserError(
+            f"video {video_id!r} of the store {self.path}: {what}; "
+            f"python extract/verify.py {self.path} --repair extracts what is damaged again"
+        )
+
+    # ------------------------------------------------------------------ reading
+
+    def read(self, video_id: str, streams: Sequence[str] | None = None) -> StoredVideo:
+        """One video with the features of ``streams`` (default: all; an empty list reads the spans only).
+
+        Raises UserError, naming the video and the array, for a video or stream that is not there, and where what is
+        on disk is not what was written (a missing file is an error, never zeros).
+        """
+        attributes = self.attributes(video_id)
+        described = attributes["arrays"]
+        wanted = sorted(described.keys() - {TIME}) if streams is None else list(streams)
+        for stream in wanted:
+            if stream not in described or stream == TIME:
+                known = ", ".join(sorted(described.keys() - {TIME}))
+                raise UserError(f"video {video_id!r} of the store {self.path} has no stream {stream!r}; it has {known}")
+        folder = self._folder(video_id)
+        try:
+            spans = read_array(folder, TIME, described[TIME])
+            features = {stream: read_array(folder, stream, described[stream]) for stream in wanted}
+        except Damage as damage:
+            raise self._damaged(video_id, str(damage)) from damage
+        return _stored(video_id, attributes, spans, features)
+
+    # ------------------------------------------------------------------ writing
+
+    def write(
+        self,
+        video_id: str,
+        features: Mapping[str, ArrayLike],
+        spans: ArrayLike,
+        info: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Commit one video, all at once or not at all; False where it is committed already (nothing changes then).
+
+        Args:
+            video_id: any text but the empty one.
+            features: per stream floats ``(T, D)`` or ``(T, C, D)``; stored as float16.
+            spans: start and end of each snippet, ``(T, 2)``, seconds.
+            info: plain values to record; ``duration`` (seconds; default: the end of the last span) and ``fps`` are
+                given back by :meth:`read`.
+
+        Raises:
+            UserError: features that are not finite, do not fit float16, have another number of rows than the spans or
+                other streams or widths than the videos of the store.
+            StoreWriteError: the disk is full, the store read-only, ...
+        """
+        target = self._folder(video_id)
+        if target.exists():
+            return False
+        where = f"video {video_id!r}"
+        if not features or TIME in features:
+            raise UserError(f"{where}: at least one stream is needed, and none may be called {TIME!r}")
+        arrays: dict[str, NDArray[Any]] = {s: as_features(v, f"{where}, stream {s!r}") for s, v in features.items()}
+        arrays[TIME] = as_spans(spans, where)
+        self._check(where, arrays)
+        attributes = _attributes(video_id, arrays, info or {})
+        with writing(self.path), self.staging.folder() as folder:
+            write_group(folder, attributes)
+            for name, array in arrays.items():
+                write_array(folder, name, array)
+            sync_tree(folder)
+            committed = rename_new(folder, target)
+        if committed:
+            shutil.rmtree(self.path / "failed" / key_of(video_id), ignore_errors=True)
+        return committed
+
+    def _check(self, where: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Raises UserError unless all arrays have the spans' rows and the layout of the videos already there."""
+        rows = len(arrays[TIME])
+        for name, array in arrays.items():
+            if name != key_of(name):
+                raise UserError(f"{where}: {name!r} is no name for a stream; use lower-case letters, digits, - and _")
+            if len(array) != rows:
+                raise UserError(f"{where}: stream {name!r} has {len(array)} rows but there are {rows} spans")
+        layout = {name: list(array.shape[1:]) for name, array in arrays.items()}
+        for other in self._listed("videos"):
+            held = {name: described["shape"][1:] for name, described in self._arrays(other).items()}
+            if held != layout:
+                raise UserError(
+                    f"{where}: rows of the streams are {layout}, those of {other!r} in the store {self.path} are {held}"
+                )
+            return
+
+    def discard(self, video_id: str) -> None:
+        """Take a committed video out of the store, so that it is extracted again; nothing happens where it is not."""
+        folder = self._folder(video_id)
+        with writing(self.path), self.staging.folder() as staged:
+            if folder.exists():
+                os.rename(folder, staged / "discarded")
+                sync_folder(folder.parent)
+
+    # ------------------------------------------------------------------ failures
+
+    def record_failure(self, video_id: str, reason: str) -> None:
+        """Record that a video could not be extracted, in place of an earlier record; it stays pending."""
+        key = key_of(video_id)
+        earlier = self._failure(key)
+        attributes = {
+            "id": video_id,
+            "reason": reason,
+            "tries": 1 + (earlier.tries if earlier else 0),
+            "time": time.time(),
+        }
+        with writing(self.path), self.staging.folder() as folder:
+            write_group(folder, attributes)
+            (self.path / "failed" / key).mkdir(exist_ok=True)
+            os.replace(folder / "zarr.json", self.path / "failed" / key / "zarr.json")
+
+    def failures(self) -> dict[str, Failure]:
+        """Videos that failed when last tried and are not committed, sorted by id."""
+        found = (self._failure(key_of(video_id)) for video_id in sorted(self._listed("failed")))
+        return {f.id: f for f in found if f is not None and f.id not in self}
+
+    def _failure(self, key: str) -> Failure | None:
+        try:
+            values = read_attributes(self.path / "failed" / key)
+            return Failure(values["id"], values["reason"], values["tries"], values["time"])
+        except (OSError, ValueError, KeyError):  # no record, or one cut short by a crash: the next try writes a new one
+            return None
+
+
+def _attributes(video_id: str, arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> dict[str, Any]:
+    taken = [name for name in _OWN_ATTRIBUTES if name in info]
+    if taken:
+        raise UserError(f"video {video_id!r}: the information to record must not use the names {', '.join(taken)}")
+    try:
+        plain = json.loads(json.dumps(dict(info), allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"video {video_id!r}: the information to record must be plain values: {error}") from None
+    duration = float(plain.pop("duration", arrays[TIME][-1, 1]))
+    fps = plain.pop("fps", None)
+    return {
+        "id": video_id,
+        "duration": duration,
+        "fps": fps,
+        **plain,
+        "arrays": {name: describe(array) for name, array in arrays.items()},
+    }
+
+
+def _stored(
+    video_id: str, attributes: dict[str, Any], spans: NDArray[Any], features: dict[str, NDArray[Any]]
+) -> StoredVideo:
+    fps = attributes.get("fps")
+    return StoredVideo(
+        video_id, float(attributes["duration"]), None if fps is None else float(fps), spans, features, attributes
+    )
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

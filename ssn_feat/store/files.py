@@ -1,0 +1,191 @@
+"""What makes a commit safe on a plain file system: staging folders with an owner, syncing, whole-file replacement."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssn_feat.errors import UserError
+
+
+class StoreWriteError(UserError):
+    """The store cannot be written (full disk, no permission, ...): no later video can be written either."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns an OSError of the block into a StoreWriteError that names ``path``, the reason and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise StoreWriteError(
+            f"cannot write to the store {path}: {reason}; "
+            "nothing committed is lost, mend that and run the same command again"
+        ) from error
+
+
+def read_attributes(folder: Path) -> dict[str, Any]:
+    """Attributes in the ``zarr.json`` of a group. Raises OSError where there is none, ValueError if it is not one."""
+    node = json.loads((folder / "zarr.json").read_bytes())
+    if not isinstance(node, dict) or node.get("node_type") != "group" or not isinstance(node.get("attributes"), dict):
+        raise ValueError(f"{folder / 'zarr.json'} does not describe a Zarr group with attributes")
+    attributes: dict[str, Any] = node["attributes"]
+    return attributes
+
+
+def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
+    """Write the ``zarr.json`` of a Zarr 3 group into ``folder``, synced."""
+    node = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    with open(folder / "zarr.json", "w", encoding="ascii") as file:
+        json.dump(node, file, indent=2, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in ``folder`` durable: syncing a file does not. Does nothing where folders cannot be opened."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make every file and folder under ``folder`` durable, deepest first."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            # Windows flushes only handles that may write.
+            handle = os.open(os.path.join(parent, name), os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        sync_folder(Path(parent))
+
+
+def rename_new(source: Path, target: Path) -> bool:
+    """Rename a folder to a name that is free, durably; False (and nothing happens) where the name is taken."""
+    try:
+        os.rename(source, target)
+    except OSError:
+        if target.exists():
+            return False
+        raise
+    sync_folder(target.parent)
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process, told apart from a later one with the same number by the time it was started."""
+
+    host: str
+    pid: int
+    started: str
+
+    @classmethod
+    def me(cls) -> Owner:
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:80] or "host"
+        return cls(host, os.getpid(), _started(os.getpid()) or "0")
+
+    @classmethod
+    def parse(cls, name: str) -> Owner | None:
+        """The owner in the name of a staging folder (:meth:`name`), None where the name is not of that form."""
+        parts = name.split("~")
+        if len(parts) < 3 or not parts[1].isdigit():
+            return None
+        return cls(parts[0], int(parts[1]), parts[2])
+
+    @property
+    def name(self) -> str:
+        return f"{self.host}~{self.pid}~{self.started}"
+
+    def is_dead(self) -> bool:
+        """True only for a process of this machine that certainly has ended."""
+        return self.host == Owner.me().host and _started(self.pid) != self.started
+
+
+def _started(pid: int) -> str | None:
+    """When a living process of this machine was started, as an opaque word; None for one that has ended."""
+    if os.path.isdir("/proc/self"):
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        # A killed process whose parent has not collected it yet (Z) writes no more.
+        return None if fields[0] in (b"Z", b"X") else fields[19].decode()
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except OSError:
+        pass
+    return "0"
+
+
+class Staging:
+    """The folder beside a store in which videos are built before they are renamed into it.
+
+    It is not inside the store because Zarr would list what lies there as data. Each entry carries its owner's name, so
+    that what a killed process left behind is removed by the next writer on the same machine, and nothing else is.
+    """
+
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.path = store.with_name(store.name + ".staging")
+
+    @contextmanager
+    def folder(self) -> Iterator[Path]:
+        """A new empty folder; whatever still is there at the end of the block is removed."""
+        folder = self.path / f"{Owner.me().name}~{uuid.uuid4().hex[:12]}"
+        with writing(self.store):
+            _make(folder)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def stale(self) -> list[Path]:
+        """Entries whose owner has ended, on this machine."""
+        if not self.path.is_dir():
+            return []
+        owned = [(entry, Owner.parse(entry.name)) for entry in sorted(self.path.iterdir())]
+        return [entry for entry, owner in owned if owner is not None and owner.is_dead()]
+
+    def clean(self) -> int:
+        """Remove stale entries, and the folder itself when nothing is left; the number removed."""
+        stale = self.stale()
+        for entry in stale:
+            shutil.rmtree(entry, ignore_errors=True)
+        self.close()
+        return len(stale)
+
+    def close(self) -> None:
+        """Remove the staging folder if it is empty."""
+        try:
+            self.path.rmdir()
+        except OSError:
+            return
+
+
+def _make(folder: Path) -> None:
+    for attempt in range(5):
+        try:
+            folder.mkdir(parents=True)
+            return
+        except FileNotFoundError:  # another process removed the empty parent just now
+            if attempt == 4:
+                raise

@@ -1,0 +1,41 @@
+"""A recipe: all that decides the value of a feature, as plain JSON. Features of two recipes never share a store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ssn_feat.errors import UserError
+
+Recipe = dict[str, Any]
+_ABSENT = "(absent)"
+
+
+def plain_recipe(recipe: Mapping[str, Any]) -> Recipe:
+    """``recipe`` as it reads back from JSON (tuples become lists). Raises UserError for what JSON cannot hold."""
+    try:
+        plain: Recipe = json.loads(json.dumps(recipe, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"a recipe must hold plain values only: {error}") from None
+    return plain
+
+
+def fingerprint(recipe: Mapping[str, Any]) -> str:
+    """sha256 (64 hexadecimal digits) of the recipe; the order of its keys does not matter."""
+    return hashlib.sha256(
+        json.dumps(plain_recipe(recipe), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()
+
+
+def differences(held: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """Fields in which two recipes differ: (dotted name, value held, value asked), sorted by name."""
+    found: list[tuple[str, Any, Any]] = []
+    for name in sorted(held.keys() | asked.keys()):
+        a, b = held.get(name, _ABSENT), asked.get(name, _ABSENT)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append((prefix + name, a, b))
+    return found
