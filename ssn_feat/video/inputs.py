@@ -1,0 +1,94 @@
+"""From a decoded image to the pixels that a network sees: resizing and crops, uint8 in and uint8 out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch.nn.functional import interpolate
+
+from ssn_feat.errors import UserError
+from ssn_feat.video.opencv import import_cv2
+
+Crops = Literal["center", "ten"]
+
+
+@dataclass(frozen=True)
+class Box:
+    """One crop of an image."""
+
+    x: int
+    """Left edge, pixels."""
+    y: int
+    """Upper edge, pixels."""
+    mirrored: bool
+    """Whether the crop is flipped left to right (and the x components of flow change sign)."""
+
+
+def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """(width, height) at which the shorter side is ``short_side``; the longer is rounded down. 0 keeps the size."""
+    if short_side == 0 or min(width, height) == short_side:
+        return width, height
+    if width < height:
+        return short_side, int(short_side * height / width)
+    return int(short_side * width / height), short_side
+
+
+def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """``image`` uint8 (H, W[, 3]) at ``size`` (width, height), bilinear without a wider filter, as frame tools do."""
+    if image.shape[1::-1] == size:
+        return image
+    cv2 = import_cv2()
+    resized: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+def resize_smooth(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """uint8 (N, C, H, W) at ``size`` (width, height), bilinear with the filter widened when shrinking, as Pillow does.
+
+    Slower than :func:`resize`, on any device, and free of aliasing: what the original's image transforms apply.
+    """
+    if (images.shape[3], images.shape[2]) == size:
+        return images
+    return interpolate(images, size=(size[1], size[0]), mode="bilinear", antialias=True, align_corners=False)
+
+
+def crop_boxes(width: int, height: int, crop: int, crops: Crops) -> list[Box]:
+    """The crops of side ``crop`` of an image, in order.
+
+    ``center``: one. ``ten``: upper left, upper right, lower left, lower right, centre, each plain and then mirrored,
+    as the original's over-sampling. Its corners lie on multiples of a quarter of the slack (rounded down), so the
+    right and lower ones may miss the edge by up to 3 pixels. Raises UserError if the image is smaller than the crop.
+    """
+    if width < crop or height < crop:
+        raise UserError(
+            f"a crop of {crop} pixels does not fit into images of {width}x{height}: lower crop or raise short_side"
+        )
+    if crops == "center":
+        return [Box(round((width - crop) / 2), round((height - crop) / 2), False)]
+    step_x, step_y = (width - crop) // 4, (height - crop) // 4
+    corners = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
+    return [Box(i * step_x, j * step_y, mirrored) for i, j in corners for mirrored in (False, True)]
+
+
+def crop_images(images: torch.Tensor, boxes: list[Box], crop: int) -> torch.Tensor:
+    """Crops of BGR or gray images: uint8 (N, C, H, W) -> (N, len(boxes), C, crop, crop)."""
+    parts = []
+    for box in boxes:
+        part = images[:, :, box.y : box.y + crop, box.x : box.x + crop]
+        parts.append(part.flip(3) if box.mirrored else part)
+    return torch.stack(parts, dim=1)
+
+
+def crop_flow(fields: torch.Tensor, boxes: list[Box], crop: int) -> torch.Tensor:
+    """Crops of 8-bit flow with channels x0 y0 x1 y1 ...: uint8 (N, 2L, H, W) -> (N, len(boxes), 2L, crop, crop).
+
+    In a mirrored crop motion to the right becomes motion to the left: its x channels are inverted (255 - value).
+    """
+    cropped = crop_images(fields, boxes, crop)
+    mirrored = [i for i, box in enumerate(boxes) if box.mirrored]
+    if mirrored:
+        cropped[:, mirrored, 0::2] = 255 - cropped[:, mirrored, 0::2]
+    return cropped

@@ -1,0 +1,71 @@
+"""Small video files with known content, written by OpenCV (or PyAV where a test needs what OpenCV cannot write)."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+
+def pictures(count: int, width: int = 64, height: int = 48, seed: int = 0, shift: int = 2) -> list[np.ndarray]:
+    """BGR images of a smooth random texture that moves ``shift`` pixels to the right per frame."""
+    rng = np.random.default_rng(seed)
+    texture = rng.integers(0, 256, (height // 8, (width + count * shift) // 8 + 1, 3), dtype=np.uint8)
+    wide = cv2.resize(texture, (width + count * shift, height), interpolation=cv2.INTER_CUBIC)
+    return [np.ascontiguousarray(wide[:, (count - i) * shift : (count - i) * shift + width]) for i in range(count)]
+
+
+def write(path: Path, images: list[np.ndarray], fps: float = 25.0, codec: str | None = None) -> Path:
+    """A constant frame rate file; the codec follows from the name (.avi: MJPEG, .mp4: MPEG-4, .webm: VP8)."""
+    codec = codec or {".avi": "MJPG", ".mp4": "mp4v", ".webm": "VP80"}[path.suffix]
+    height, width = images[0].shape[:2]
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*codec), fps, (width, height))
+    assert writer.isOpened()
+    for image in images:
+        writer.write(image)
+    writer.release()
+    return path
+
+
+def write_at(path: Path, images: list[np.ndarray], milliseconds: list[int]) -> Path:
+    """A file whose frames are presented at the given times (variable frame rate). Skips without PyAV."""
+    av = pytest.importorskip("av")
+    from fractions import Fraction
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.height, stream.width = images[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for image, at in zip(images, milliseconds, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="bgr24")
+            frame.pts, frame.time_base = at, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    """A file with a second of sound and no picture. Skips without PyAV."""
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=16000)
+        stream.layout = "mono"
+        for start in range(0, 16000, 1024):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 16000, start
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def rotate_tag(path: Path) -> Path:
+    """Sets the display matrix of an .mp4 file to a quarter turn."""
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 40
+    data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path

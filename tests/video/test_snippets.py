@@ -1,0 +1,163 @@
+import numpy as np
+import pytest
+import torch
+from films import pictures, write, write_at
+
+from ssn_feat.errors import UserError
+from ssn_feat.video import SnippetOptions, flow, frames, quantise_flow, snippets, to_gray
+from ssn_feat.video import snippets as produce
+from ssn_feat.video.inputs import crop_boxes, crop_flow, crop_images, resize, scaled_size
+
+SMALL = {"short_side": 40, "crop": 32}
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("film") / "a.avi", pictures(53, shift=1))
+
+
+def collect(path, options, batch_size=16):
+    """All rows of a video, per stream, and the exhausted producer."""
+    run = snippets(path, options, batch_size)
+    batches = list(run)
+    assert [batch.row for batch in batches] == np.cumsum([0] + [len(b) for b in batches])[:-1].tolist()
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    return {stream: torch.cat([batch.streams[stream] for batch in batches]) for stream in options.streams}, run
+
+
+def plainly(path, options):
+    """The same rows the slow way: every frame and every pair in memory, one snippet after the other."""
+    images = [image for _, image in frames(path)]
+    size = scaled_size(images[0].shape[1], images[0].shape[0], options.short_side)
+    images = [resize(image, size) for image in images]
+    boxes = crop_boxes(*size, options.crop, options.crops)
+    rows = {stream: [] for stream in options.streams}
+    for first in range(0, max(len(images) - options.flow_length, 1), options.stride):
+        middle = min(first + (options.flow_length // 2 if options.rgb_frame == "middle" else 0), len(images) - 1)
+        if "rgb" in rows:
+            pixels = torch.from_numpy(images[middle].transpose(2, 0, 1).copy())[None]
+            rows["rgb"].append(crop_images(pixels, boxes, options.crop))
+        if "flow" in rows:
+            stack = []
+            for k in range(first, first + options.flow_length):
+                k = max(min(k, len(images) - 2), 0)
+                pair = [to_gray(images[i])[None] for i in (k, min(k + 1, len(images) - 1))]
+                stack.append(quantise_flow(flow(*pair, options.flow_method), options.flow_bound)[0])
+            rows["flow"].append(crop_flow(torch.cat(stack)[None], boxes, options.crop))
+    found = {stream: torch.cat(parts) for stream, parts in rows.items()}
+    return {stream: part if options.crops == "ten" else part[:, 0] for stream, part in found.items()}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"stride": 1}, {"stride": 3, "flow_length": 7}, {"stride": 16}, {"streams": ("rgb",), "rgb_frame": "first"},
+     {"streams": ("flow",), "flow_method": "farneback"}, {"crops": "ten", "stride": 9}, {"short_side": 0},
+     {"short_side": 70, "crop": 64, "stride": 20}],
+)  # fmt: skip
+def test_streaming_equals_the_plain_way(film, changes):
+    options = SnippetOptions(**(SMALL | changes))
+    found, run = collect(film, options, batch_size=4)
+    expected = plainly(film, options)
+    for stream in options.streams:
+        assert found[stream].dtype == torch.uint8
+        torch.testing.assert_close(found[stream], expected[stream], rtol=0, atol=0)
+        assert found[stream].shape[-3:] == (options.channels(stream), options.crop, options.crop)
+        assert len(found[stream]) == len(run.grid.first)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 7, 8, 9, 100])
+def test_any_batch_size_gives_the_same_rows(film, batch_size):
+    options = SnippetOptions(stride=6, **SMALL)
+    reference, _ = collect(film, options, 3)
+    found, run = collect(film, options, batch_size)
+    for stream in options.streams:
+        torch.testing.assert_close(found[stream], reference[stream], rtol=0, atol=0)
+    assert run.decoded.frames == 53
+    assert run.grid.spans[-1, 1] == pytest.approx(53 / 25)
+
+
+@pytest.mark.parametrize("count", range(1, 9))
+def test_short_videos_have_at_least_one_row(tmp_path, count):
+    path = write(tmp_path / "short.avi", pictures(count, shift=1))
+    for options in (SnippetOptions(stride=2, **SMALL), SnippetOptions(stride=2, streams=("rgb",), **SMALL)):
+        found, run = collect(path, options)
+        expected = plainly(path, options)
+        assert len(run.grid.first) == max(1, (count - 5 + 1) // 2)
+        for stream in options.streams:
+            torch.testing.assert_close(found[stream], expected[stream], rtol=0, atol=0)
+
+
+def test_a_single_frame_has_no_motion(tmp_path):
+    found, _ = collect(write(tmp_path / "one.avi", pictures(1)), SnippetOptions(**SMALL))
+    assert found["flow"].unique().tolist() == [128]
+
+
+def test_variable_frame_rate_moves_the_spans_and_not_the_rows(tmp_path):
+    images = pictures(20, shift=1)
+    even = [40 * i for i in range(20)]
+    uneven = [at if i < 10 else at + 3000 for i, at in enumerate(even)]
+    options = SnippetOptions(**SMALL)
+    rows, run = collect(write_at(tmp_path / "even.mkv", images, even), options)
+    moved, late = collect(write_at(tmp_path / "uneven.mkv", images, uneven), options)
+    for stream in options.streams:
+        torch.testing.assert_close(rows[stream], moved[stream], rtol=0, atol=0)
+    np.testing.assert_allclose(run.grid.spans[:, 0], [0, 0.24, 0.48], atol=1e-6)
+    np.testing.assert_allclose(late.grid.spans[:, 0], [0, 0.24, 3.48], atol=1e-6)
+
+
+def test_each_pair_is_computed_once(film, monkeypatch):
+    import sys
+
+    module = sys.modules["ssn_feat.video.snippets"]
+    pairs = []
+
+    def counting(prev, next, method):
+        pairs.extend((a.tobytes(), b.tobytes()) for a, b in zip(prev, next, strict=True))
+        return flow(prev, next, method)
+
+    monkeypatch.setattr(module, "flow", counting)
+    collect(film, SnippetOptions(stride=2, **SMALL), batch_size=3)
+    assert len(pairs) == len(set(pairs)) == 51  # starts 0, 2, ... 46: pairs 0 .. 50
+    pairs.clear()
+    collect(film, SnippetOptions(stride=10, **SMALL), batch_size=3)
+    assert len(pairs) == 5 * 5  # only what the snippets at 0, 10, 20, 30 and 40 need
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
+    import sys
+
+    window = sys.modules["ssn_feat.video.snippets"]._Window
+    most = []
+    take = window.take
+
+    def watched(self, row, count):
+        most.append((len(self._rgb), len(self._gray), len(self._fields)))
+        return take(self, row, count)
+
+    monkeypatch.setattr(window, "take", watched)
+    path = write(tmp_path / "long.avi", pictures(200, shift=0))
+    collect(path, SnippetOptions(stride=2, **SMALL), batch_size=4)
+    held = np.array(most)
+    assert len(held) > 20
+    assert (held[1:-1] == held[1]).all()
+    assert held.max() <= 4 * 2 + 5 + 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [({"stride": 0}, "stride"), ({"streams": ()}, "streams"), ({"streams": ("rgb", "rgb")}, "streams"),
+     ({"streams": ("depth",)}, "depth"), ({"flow_bound": 0}, "flow_bound"), ({"short_side": 100}, "short_side"),
+     ({"crop": 0}, "crop"), ({"flow_length": 0}, "flow_length")],
+)  # fmt: skip
+def test_bad_options(changes, words):
+    with pytest.raises(UserError, match=words):
+        SnippetOptions(**changes)
+
+
+def test_bad_input(film, tmp_path):
+    with pytest.raises(UserError, match="64x48"):
+        list(produce(film, SnippetOptions(short_side=0, crop=60)))
+    with pytest.raises(UserError, match="batch_size"):
+        produce(film, SnippetOptions(), batch_size=0)
+    with pytest.raises(UserError, match="no video"):
+        produce(tmp_path / "absent.mp4", SnippetOptions())
