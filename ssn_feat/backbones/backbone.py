@@ -1,0 +1,170 @@
+"""A network that turns 8-bit pixels into features, for extraction and for fine-tuning."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import nn
+
+from ssn_feat.backbones.architecture import Normalisation
+from ssn_feat.backbones.folding import fold_batch_norm
+from ssn_feat.backbones.weights import save_state
+from ssn_feat.errors import UserError
+
+Stream = Literal["rgb", "flow"]
+
+STREAM_CHANNELS: dict[str, int] = {"rgb": 3, "flow": 10}
+"""Input channels of a snippet: one BGR image, or the flow of five frame pairs as x0 y0 x1 y1 ..."""
+
+
+class Backbone:
+    """Pixels of snippets to features, normalisation included.
+
+    ``backbone(pixels)`` is for extraction. For fine-tuning, load it with ``trainable=True`` and use
+    ``backbone.module(backbone.preprocess(pixels))``; then :meth:`inference` gives the fast form and :meth:`save` a file
+    of weights.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        stream: str,
+        module: nn.Module,
+        feature_dim: int,
+        input_size: int,
+        normalisation: Normalisation,
+        weights_sha256: str,
+        clip_length: int | None = None,
+        trainable: bool = True,
+    ) -> None:
+        check_stream(stream)
+        self.name = name
+        """The specification that it was loaded by, e.g. ``bninception``."""
+        self.stream = stream
+        """``rgb`` or ``flow``."""
+        self.module = module
+        """Maps normalised float32 (B, C, H, W) (clips: (B, C, T, H, W)) to (B, D)."""
+        self.feature_dim = feature_dim
+        """D."""
+        self.input_size = input_size
+        """Height and width of the input, pixels."""
+        self.channels = STREAM_CHANNELS[stream]
+        """C."""
+        self.clip_length = clip_length
+        """T of a video model, else None."""
+        self.normalisation = normalisation
+        """Of this stream's pixels."""
+        self.weights_sha256 = weights_sha256
+        """Of the file of weights, or of names and values where there is no file; training does not change it."""
+        self.trainable = trainable
+        """False once batch norm is folded into the convolutions."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next((p.device for p in self.module.parameters()), torch.device("cpu"))
+
+    def preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Normalised input of :attr:`module`.
+
+        ``pixels``: uint8 (B, C, H, W), (B, C, T, H, W) for a video model; BGR, or flow where 128 is no motion.
+        Returns float32 of the same shape on the backbone's device. Raises UserError for another dtype or shape.
+        """
+        self._check(pixels)
+        pixels = pixels.to(self.device, non_blocking=True)
+        if self.stream == "rgb" and self.normalisation.order == "rgb":
+            pixels = pixels.flip(1)
+        image = pixels.to(torch.float32)
+        if image.ndim == 4:
+            image = image.contiguous(memory_format=torch.channels_last)
+        shape = [-1] + [1] * (pixels.ndim - 2)
+        mean = torch.tensor(self.normalisation.mean, device=image.device).reshape(shape)
+        std = torch.tensor(self.normalisation.std, device=image.device).reshape(shape)
+        return image.sub_(mean).div_(std)
+
+    @torch.inference_mode()
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features of snippets: uint8 as in :meth:`preprocess` -> float32 (B, D) on the backbone's device.
+
+        Puts :attr:`module` in evaluation mode. Raises UserError for pixels of another dtype or shape.
+        """
+        image = self.preprocess(pixels)
+        if len(image) == 0:
+            return image.new_zeros((0, self.feature_dim))
+        features: torch.Tensor = self.module.eval()(image)
+        if features.shape != (len(image), self.feature_dim):
+            raise UserError(
+                f"the backbone {self.name} gave features of shape {tuple(features.shape)} for {len(image)} inputs, "
+                f"not ({len(image)}, {self.feature_dim})"
+            )
+        return features.float()
+
+    def _check(self, pixels: torch.Tensor) -> None:
+        clip = () if self.clip_length is None else (self.clip_length,)
+        expected = (self.channels, *clip, self.input_size, self.input_size)
+        if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) != expected:
+            raise UserError(
+                f"the {self.stream} backbone {self.name} takes uint8 pixels of shape (B, {str(expected)[1:]}, "
+                f"not {str(pixels.dtype).removeprefix('torch.')} {tuple(pixels.shape)}"
+            )
+
+    def inference(self, check: bool = False) -> Backbone:
+        """A fast copy for extraction: batch norm folded, channels last, no gradients; the same device.
+
+        ``check`` runs the folded network once against the plain one and keeps the plain one where they differ.
+        """
+        clip = () if self.clip_length is None else (self.clip_length,)
+        example = None
+        if check:
+            shape = (2, self.channels, *clip, self.input_size, self.input_size)
+            example = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(self.device)
+        module = fold_batch_norm(self.module, example).requires_grad_(False)
+        if self.clip_length is None:
+            module = module.to(memory_format=torch.channels_last)
+        return Backbone(
+            self.name,
+            self.stream,
+            module,
+            self.feature_dim,
+            self.input_size,
+            self.normalisation,
+            self.weights_sha256,
+            self.clip_length,
+            trainable=False,
+        )
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """The weights as they are now, on the CPU. Raises UserError for the folded form of inference."""
+        if not self.trainable:
+            raise UserError(
+                f"batch norm is folded in this {self.name}: load it with trainable=True to save its weights"
+            )
+        return {name: value.detach().cpu().clone().contiguous() for name, value in self.module.state_dict().items()}
+
+    def save(self, path: Path | str) -> None:
+        """Write the weights to a file that ``load_backbone(name, stream, weights=path)`` reads back bit by bit."""
+        save_state(Path(path), self.state(), {"backbone": self.name, "stream": self.stream})
+
+    def recipe(self) -> dict[str, Any]:
+        """All of the backbone that decides a feature's value, as plain values."""
+        normalisation = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.normalisation).items()}
+        return {
+            "name": self.name,
+            "weights_sha256": self.weights_sha256,
+            "channels": self.channels,
+            "clip_length": self.clip_length,
+            "input_size": self.input_size,
+            "normalisation": normalisation,
+        }
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.name!r}, {self.stream!r}, feature_dim={self.feature_dim}, device={str(self.device)!r})"
+
+
+def check_stream(stream: str) -> None:
+    """Raises UserError for an unknown stream."""
+    if stream not in get_args(Stream):
+        raise UserError(f"unknown stream {stream!r}: {' or '.join(get_args(Stream))}")

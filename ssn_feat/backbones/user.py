@@ -1,0 +1,79 @@
+"""Any module of the user as a backbone: ``package.module:callable``."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssn_feat.backbones.architecture import Architecture, Normalisation
+from ssn_feat.errors import UserError
+
+
+def user_module(spec: str, stream: str, channels: int) -> Architecture:
+    """The backbone that ``package.module:callable`` returns.
+
+    The contract:
+
+    - The callable is called with those of ``stream`` (``"rgb"`` or ``"flow"``) and ``channels`` (3 or 10) that its
+      signature has, as keyword arguments, and returns a :class:`torch.nn.Module`.
+    - The module maps normalised float32 (N, C, H, W) to features (N, D).
+    - If the signature has neither argument, the module is taken as an RGB network and its first convolution is
+      inflated for flow.
+    - Optional attributes of the module: ``input_size`` (pixels, default 224); ``feature_dim`` (D; default: found by
+      running two inputs of zeros); ``normalisation`` (a :class:`Normalisation` of RGB input; default: RGB order,
+      x / 255). Flow arrives as (x - 128) / the mean of its stds.
+    - The weights that the module is returned with are used unless weights are given: a file must hold its state dict;
+      ``random:SEED`` seeds PyTorch before the call.
+
+    Raises UserError where the import fails or the contract is not kept.
+    """
+    function = _import(spec)
+    accepted = _accepted(function)
+    given = {k: v for k, v in {"stream": stream, "channels": channels}.items() if k in accepted}
+    module = function(**given)
+    if not isinstance(module, nn.Module):
+        raise UserError(f"{spec} returned a {type(module).__name__}, not a torch.nn.Module")
+    size = getattr(module, "input_size", 224)
+    normalisation = getattr(module, "normalisation", Normalisation((0.0,), (255.0,), "rgb"))
+    if not isinstance(size, int) or size < 1:
+        raise UserError(f"{spec}: input_size must be a whole number of pixels, not {size!r}")
+    if not isinstance(normalisation, Normalisation):
+        raise UserError(f"{spec}: normalisation must be a ssn_feat.backbones.Normalisation, not {normalisation!r}")
+    dim = getattr(module, "feature_dim", None) or _measured_dim(module, spec, channels if given else 3, size)
+    return Architecture(module, dim, size, normalisation, brings_weights=True, inflatable=not given)
+
+
+def _import(spec: str) -> Callable[..., Any]:
+    name, _, attribute = spec.partition(":")
+    try:
+        found = importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"the backbone {spec} cannot be imported: {error}; put its folder on PYTHONPATH or install its package"
+        ) from None
+    function = getattr(found, attribute, None)
+    if not callable(function):
+        raise UserError(f"the module {name} has no callable named {attribute!r} (backbone {spec})")
+    result: Callable[..., Any] = function
+    return result
+
+
+def _accepted(function: Callable[..., Any]) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return {"stream", "channels"}
+    return {p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)}
+
+
+@torch.inference_mode()
+def _measured_dim(module: nn.Module, spec: str, channels: int, size: int) -> int:
+    features = module.eval()(torch.zeros(2, channels, size, size))
+    if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 2:
+        shape = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise UserError(f"{spec} must map (2, {channels}, {size}, {size}) to (2, D), but gave {shape}")
+    return features.shape[1]

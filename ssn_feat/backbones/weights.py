@@ -1,0 +1,179 @@
+"""Files of network weights: read without running code, checked name by name, hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssn_feat.backbones.inflation import first_convolution, inflate_input
+from ssn_feat.errors import UserError
+
+State = dict[str, torch.Tensor]
+
+_COUNTERS = "num_batches_tracked"  # absent from files written before PyTorch 0.4.1, and not used at inference
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file of weights holds, sorted into the parts that a reader may want."""
+
+    path: Path
+    sha256: str
+    """Of the file's bytes."""
+    backbone: State
+    """Weights of the backbone, with the names that its own state dict has."""
+    heads: State = field(default_factory=dict)
+    """Weights outside the backbone: ``activity_fc.weight``, ``completeness_fc.bias``, ``classifier_fc.weight``, ..."""
+    reg_stats: torch.Tensor | None = None
+    """float64 (2, 2) of an SSN checkpoint: [[mean location, mean size], [std location, std size]]."""
+    about: dict[str, Any] = field(default_factory=dict)
+    """The file's plain fields beside the weights (arch, epoch, backbone, stream, ...)."""
+
+
+def read_checkpoint(path: Path | str) -> Checkpoint:
+    """Read a file of weights of any of these kinds, on the CPU.
+
+    A plain state dict (ImageNet initialisation); ``{"state_dict": ...}``; SSN and actionness checkpoints of the
+    original implementation, where ``module.`` and ``base_model.`` stand before the names of the backbone and heads and
+    ``reg_stats`` come beside them; files of :meth:`ssn_feat.backbones.Backbone.save`. Nothing in the file is executed.
+    Raises UserError for a file that is missing, damaged, holds other objects than tensors and plain values, or holds
+    values that are not finite.
+    """
+    path = Path(path)
+    content = _load(path)
+    state = content["state_dict"] if isinstance(content.get("state_dict"), Mapping) else content
+    tensors = {str(name): value.detach() for name, value in state.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise UserError(f"{path} holds no weights: no tensors at its top level or under 'state_dict'")
+    backbone, heads = _split(tensors)
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{path}: the weights {name} hold values that are not finite")
+    reg_stats = content.get("reg_stats")
+    if reg_stats is not None and (not isinstance(reg_stats, torch.Tensor) or reg_stats.shape != (2, 2)):
+        raise UserError(f"{path}: reg_stats must be a tensor of shape (2, 2)")
+    plain = {str(k): v for k, v in content.items() if isinstance(v, str | int | float | bool)}
+    reg_stats = None if reg_stats is None else reg_stats.double()
+    return Checkpoint(path, file_sha256(path), backbone, heads, reg_stats, plain)
+
+
+def _load(path: Path) -> Mapping[Any, Any]:
+    if not path.is_file():
+        raise UserError(f"no file of weights at {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"cannot read the weights {path}: {error.strerror}") from None
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        EOFError,
+        KeyError,
+        ValueError,
+        TypeError,
+        UnicodeDecodeError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"{path} cannot be read as weights (only tensors and plain values may be in it): {reason}"
+        ) from None
+    if not isinstance(content, Mapping):
+        raise UserError(f"{path} holds a {type(content).__name__}, not a mapping of names to weights")
+    return content
+
+
+def _split(tensors: State) -> tuple[State, State]:
+    """Backbone and heads of a state dict, after the prefix that DataParallel adds is gone."""
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    prefix = "base_model."
+    if not any(name.startswith(prefix) for name in tensors):
+        return tensors, {}
+    backbone = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    return backbone, {name: value for name, value in tensors.items() if not name.startswith(prefix)}
+
+
+def load_state(
+    module: nn.Module, state: Mapping[str, torch.Tensor], channels: int | None, passed_over: Sequence[str], source: str
+) -> None:
+    """Copy weights into ``module`` and give its first convolution ``channels`` input channels (None: leave it).
+
+    Weights of an RGB network are inflated; weights that have ``channels`` channels already are taken bit by bit.
+    Names that begin with one of ``passed_over`` (removed layers) are passed over. Batch-norm tensors may be (1, C).
+    Raises UserError with the list of the names that are missing, unknown or of another shape.
+    """
+    state = {name: value for name, value in state.items() if not name.startswith(tuple(passed_over))}
+    if channels is not None and _input_channels(module, state) == channels:
+        inflate_input(module, channels)
+    expected = module.state_dict()
+    state = {name: _unwrapped(value, expected.get(name)) for name, value in state.items()}
+    _check_names(expected, state, source)
+    module.load_state_dict({**expected, **state})
+    if channels is not None:
+        inflate_input(module, channels)
+
+
+def _input_channels(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int | None:
+    """Input channels of the first convolution's kernels among the weights, or None where they are not there."""
+    kernels = state.get(f"{first_convolution(module)[0]}.weight")
+    return kernels.shape[1] if kernels is not None and kernels.ndim >= 4 else None
+
+
+def _unwrapped(value: torch.Tensor, expected: torch.Tensor | None) -> torch.Tensor:
+    """Batch-norm tensors of the published ImageNet initialisation are (1, C)."""
+    return value[0] if expected is not None and expected.ndim == 1 and value.shape == (1, *expected.shape) else value
+
+
+def _check_names(expected: State, found: State, source: str) -> None:
+    missing = [name for name in expected if name not in found and not name.endswith(_COUNTERS)]
+    extra = [name for name in found if name not in expected and not name.endswith(_COUNTERS)]
+    misshapen = [
+        f"{name} {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
+        for name, value in found.items()
+        if name in expected and value.shape != expected[name].shape
+    ]
+    parts = {"missing": missing, "not of this network": extra, "of another shape": misshapen}
+    if any(parts.values()):
+        lists = "; ".join(f"{len(names)} {kind}: {_listed(names)}" for kind, names in parts.items() if names)
+        raise UserError(f"the weights {source} do not fit the backbone: {lists}")
+
+
+def _listed(names: Iterable[str], most: int = 20) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f", ... and {len(names) - most} more" if len(names) > most else "")
+
+
+def save_state(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
+    """Write weights and plain fields so that :func:`read_checkpoint` reads them; the file appears all at once."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            torch.save({**about, "state_dict": dict(state)}, file)
+        os.replace(file.name, path)
+    except OSError as error:
+        raise UserError(f"cannot write the weights {path}: {error.strerror}") from None
+
+
+def file_sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
+    """Hex digest of names, dtypes, shapes and values, for weights that come from no single file."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()
