@@ -86,7 +86,10 @@ class SSNHead(nn.Module):
         logits with background in column 0; regression is the normalised shift of the centre and log ratio of the
         lengths. ``generator`` decides the dropout of training mode.
         """
-        pooled = self.pool(segments, scaling, generator)
+        return self.score(self.pool(segments, scaling, generator))
+
+    def score(self, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What :meth:`forward` returns, from pooled features ``(N, 1 + parts, D)``, dropout already applied."""
         activity, parts = pooled[:, 0], pooled[:, 1:].flatten(1)
         return self.activity_fc(activity), self.completeness_fc(parts), self._regression(parts)
 
@@ -98,7 +101,10 @@ class SSNHead(nn.Module):
         ``segments`` ``(V * groups.size, S, D)`` and ``scaling`` ``(V * groups.size, 2)``, video by video in the order
         of ``groups``. Equals the rows of :meth:`forward` at a third of its cost.
         """
-        pooled = self.pool(segments, scaling, generator)
+        return self.score_groups(self.pool(segments, scaling, generator), groups)
+
+    def score_groups(self, pooled: Tensor, groups: Groups) -> Scores:
+        """What :meth:`group_scores` returns, from pooled features ``(N, 1 + parts, D)``, dropout already applied."""
         if len(pooled) % groups.size:
             raise UserError(f"{len(pooled)} proposals cannot be divided into videos of {groups.size} ({groups})")
         pooled = pooled.view(-1, groups.size, *pooled.shape[1:])

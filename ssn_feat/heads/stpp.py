@@ -89,8 +89,32 @@ class Pyramid:
         weights[0, first[1] : first[2]] = 1 / counts[1]
         for row, (stage, (i, n)) in enumerate(zip(self.stage_of_part, self.fractions, strict=True), start=1):
             begin, end = first[stage] + counts[stage] * np.array([i, i + 1]) // n
-            weights[row, begin:end] = 1 / (end - begin) / self.stage_parts[stage]
+            weights[row, begin:end] = 1 / (end - begin)
+        weights[1:] *= self.part_shares()[:, None]
         return weights.astype(np.float32)
+
+    def part_rows(self, stages: Tensor) -> tuple[Tensor, Tensor]:
+        """First row and end row of every part, int64 ``(N, parts)`` each, half-open.
+
+        ``stages`` is int64 ``(N, 4)``: where the starting stage, the course and the ending stage begin, and where the
+        ending stage ends. A stage without rows takes the one that it begins with, as in the original code; a part of
+        a stage with fewer rows than parts may be left without any (its end equals its begin).
+        """
+        left = stages[:, :3]
+        length = (stages[:, 1:] - left).clamp(min=1)
+        stage = torch.from_numpy(self.stage_of_part).to(stages.device)
+        place, count = torch.from_numpy(self.fractions).to(stages.device).unbind(1)
+        left, length = left[:, stage], length[:, stage]
+        return left + length * place // count, left + length * (place + 1) // count
+
+    def part_scaling(self, scaling: Tensor) -> Tensor:
+        """Factor of each part, ``(N, parts)``: that of its stage in ``scaling`` ``(N, 2)``, 1 in the course."""
+        stage = torch.from_numpy(self.stage_of_part).to(scaling.device)
+        return torch.stack([scaling[:, 0], torch.ones_like(scaling[:, 0]), scaling[:, 1]], dim=1)[:, stage]
+
+    def part_shares(self) -> NDArray[np.float64]:
+        """One over the number of parts of each part's stage, float64 ``(parts,)``."""
+        return (1 / np.array(self.stage_parts))[self.stage_of_part]
 
 
 class SegmentPooling(nn.Module):
@@ -109,7 +133,7 @@ class SegmentPooling(nn.Module):
         self.counts = tuple(counts)
         # Column of (1, scaling of the start, scaling of the end) that each row of the weights is multiplied by.
         columns = np.concatenate([[0], np.array([1, 0, 2])[pyramid.stage_of_part]])
-        # Both follow from the configuration; kept out of the state so that checkpoints hold learned values only.
+        # Both follow from the configuration: kept out of the state, so that checkpoints hold learned values only.
         self.register_buffer("weights", torch.from_numpy(pyramid.segment_weights(counts)), persistent=False)
         self.register_buffer("scaling_column", torch.from_numpy(columns), persistent=False)
 
@@ -122,3 +146,63 @@ class SegmentPooling(nn.Module):
         factors = torch.cat([torch.ones_like(scaling[:, :1]), scaling], dim=1)[:, self.scaling_column]
         # One product with all weights, scaling included: measured faster than pooling stage by stage.
         return torch.bmm((factors[:, :, None] * self.weights).to(segments.dtype), segments)
+
+
+class RowSums:
+    """Sums over ranges of rows of a table ``(T, ...)`` in constant time each, by prefix sums in float64.
+
+    Float64, because the sum of a short range is the difference of two sums over up to the whole table.
+    Raises UserError where the table holds a value that is not finite: it would spoil all later rows.
+    """
+
+    def __init__(self, table: Tensor) -> None:
+        sums = torch.zeros(len(table) + 1, *table.shape[1:], dtype=torch.float64, device=table.device)
+        torch.cumsum(table, 0, dtype=torch.float64, out=sums[1:])
+        if not bool(torch.isfinite(sums[-1]).all()):
+            finite = torch.isfinite(table.flatten(1)).all(1)
+            raise UserError(f"row {int((~finite).nonzero()[0])} of {len(table)} holds a value that is not finite")
+        self.sums = sums
+
+    def __len__(self) -> int:
+        """Number of rows of the table."""
+        return len(self.sums) - 1
+
+    def means(self, begin: Tensor, end: Tensor) -> Tensor:
+        """Mean of each range of rows, float64; the shape of ``begin`` and ``end`` followed by that of a row.
+
+        Ranges are half-open, int64 and >= 0; they are cut at the end of the table; empty ones give 0.
+        """
+        begin, end = begin.clamp(max=len(self)), end.clamp(max=len(self))
+        shape = begin.shape + (1,) * (self.sums.ndim - 1)
+        return (self.sums[end] - self.sums[begin]) / (end - begin).clamp(min=1).view(shape)
+
+
+def course_rows(stages: Tensor, rows: int) -> tuple[Tensor, Tensor]:
+    """First and end row of each course, int64 ``(N,)``, at least one row, from stages as :meth:`Pyramid.part_rows`.
+
+    Raises UserError where ``stages`` is not whole numbers ``(N, 4)``, holds a negative row, or a course begins at or
+    after row ``rows``, the end of the video.
+    """
+    if stages.ndim != 2 or stages.shape[1] != 4 or stages.is_floating_point():
+        raise UserError(f"stages must be whole numbers of shape (N, 4), got {stages.dtype} {tuple(stages.shape)}")
+    wrong = (stages < 0).any(1) | (stages[:, 1] >= rows)
+    if bool(wrong.any()):
+        first = int(wrong.nonzero()[0])
+        raise UserError(
+            f"proposal {first} has the stage rows {stages[first].tolist()}; "
+            f"they must not be negative and its course must begin inside the {rows} rows of its video"
+        )
+    return stages[:, 1], torch.maximum(stages[:, 1] + 1, stages[:, 2])
+
+
+def pool_rows(sums: RowSums, stages: Tensor, scaling: Tensor, pyramid: Pyramid) -> Tensor:
+    """Pools all rows of each stage: float32 ``(N, 1 + parts, D)`` as :class:`SegmentPooling` makes of sampled segments.
+
+    ``sums`` are those of features ``(T, D)``; ``stages`` int64 ``(N, 4)`` as in :meth:`Pyramid.part_rows`; ``scaling``
+    ``(N, 2)``. Parts without a row are 0. Raises UserError as :func:`course_rows`.
+    """
+    begin, end = course_rows(stages, len(sums))
+    activity = sums.means(begin, end)
+    shares = torch.from_numpy(pyramid.part_shares()).to(scaling.device)
+    parts = sums.means(*pyramid.part_rows(stages)) * (pyramid.part_scaling(scaling) * shares)[:, :, None]
+    return torch.cat([activity[:, None], parts], dim=1).float()

@@ -1,0 +1,113 @@
+"""Scores all proposals of a video from one pass over its snippets (SSN, section 3.5).
+
+The layers of the head are linear and so is pooling, so their order can be swapped: each snippet is scored once for
+every part of the pyramid, and a proposal's score is a weighted sum of mean snippet scores, in constant time per part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ssn_feat.errors import UserError
+from ssn_feat.heads.ssn import SSNHead
+from ssn_feat.heads.stpp import Pyramid, RowSums, course_rows
+
+
+@dataclass(frozen=True)
+class FoldedHead:
+    """The three layers of an :class:`SSNHead` as one linear layer on snippets; made by :func:`fold`.
+
+    Rows of ``weight``, float32 ``(columns, D)``: K + 1 of activity; then for each part K of completeness; then for each
+    part 2K of regression. ``snippet_bias`` ``(columns,)`` is added to the scores of each snippet, ``proposal_bias``
+    ``(4K + 1,)`` (activity, completeness, regression) to those of each proposal. ``part_shares`` ``(parts,)`` is what
+    each part is multiplied by besides the scaling of its stage.
+    """
+
+    pyramid: Pyramid
+    classes: int
+    weight: Tensor
+    snippet_bias: Tensor
+    proposal_bias: Tensor
+    part_shares: Tensor
+
+
+@torch.no_grad()
+def fold(head: SSNHead, released: bool = False) -> FoldedHead:
+    """One linear layer on snippets that does the work of the three layers of ``head``.
+
+    By default the scores of a proposal are those of the head on features pooled over all snippets of each stage, the
+    way it was trained. With ``released`` they are those of the original code, whose published results were made so:
+    parts are not divided by the number of parts of their stage, and the biases of completeness and regression are
+    spread over the parts, so that they are scaled with the outer stages and lost with parts that have no snippet.
+    The two differ in pyramids with more than one part in a stage, and by the biases where an extension is cut.
+    """
+    parts, width = head.options.pyramid.parts, head.feature_dim
+    activity, others = head.activity_fc, (head.completeness_fc, head.regressor_fc)
+    per_part = [layer.weight.view(-1, parts, width).transpose(0, 1).flatten(0, 1) for layer in others]
+    weight = torch.cat([activity.weight, *per_part])
+    shares = torch.from_numpy(head.options.pyramid.part_shares()).to(weight.device)
+    if released:
+        spread = [(layer.bias / parts).repeat(parts) for layer in others]
+        snippet_bias = torch.cat([activity.bias, *spread])
+        proposal_bias = weight.new_zeros(4 * head.classes + 1)
+        shares = torch.ones_like(shares)
+    else:
+        snippet_bias = weight.new_zeros(len(weight))
+        proposal_bias = torch.cat([activity.bias, *(layer.bias for layer in others)])
+    return FoldedHead(head.options.pyramid, head.classes, weight, snippet_bias, proposal_bias, shares)
+
+
+@torch.no_grad()
+def score_dense(
+    head: SSNHead | FoldedHead, features: Tensor, stages: Tensor, scaling: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Activity ``(N, K + 1)``, completeness ``(N, K)`` and regression ``(N, K, 2)`` of a video's proposals, float32.
+
+    ``features`` ``(T, D)`` float16 or float32, one row per snippet; ``stages`` int64 ``(N, 4)``, the rows where each
+    proposal's starting stage, course and ending stage begin and where its ending stage ends; ``scaling`` ``(N, 2)`` the
+    fraction of its starting and ending extension inside the video. A stage without rows takes the one that it begins
+    with; rows beyond T are cut off; parts without a row contribute nothing. Regression is normalised: to be multiplied
+    by the standard deviation and shifted by the mean of the targets that the head was trained on.
+
+    Pass ``fold(head)`` to score many videos. Raises UserError where the features have another width or a value that is
+    not finite, where a row is negative, or where a course begins after the last snippet.
+    """
+    folded = head if isinstance(head, FoldedHead) else fold(head)
+    if features.ndim != 2 or features.shape[1] != folded.weight.shape[1]:
+        raise UserError(f"the head takes features of shape (T, {folded.weight.shape[1]}), got {tuple(features.shape)}")
+    if scaling.shape != (len(stages), 2):
+        raise UserError(f"scaling must be of shape ({len(stages)}, 2), got {tuple(scaling.shape)}")
+    k, pyramid = folded.classes, folded.pyramid
+    begin, end = course_rows(stages, len(features))
+    snippets = torch.addmm(folded.snippet_bias, features.to(folded.weight.dtype), folded.weight.T)
+    activity, completeness, regression = snippets.split([k + 1, pyramid.parts * k, pyramid.parts * 2 * k], dim=1)
+    rows, weights = pyramid.part_rows(stages), pyramid.part_scaling(scaling.double()) * folded.part_shares
+    scores = torch.cat(
+        [
+            RowSums(activity).means(begin, end),
+            pool_parts(completeness, *rows, weights),
+            pool_parts(regression, *rows, weights),
+        ],
+        dim=1,
+    )
+    scores += folded.proposal_bias
+    activity, completeness, regression = scores.float().split([k + 1, k, 2 * k], dim=1)
+    return activity, completeness, regression.reshape(-1, k, 2)
+
+
+def pool_parts(snippets: Tensor, begin: Tensor, end: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum over parts of the mean snippet score of each, float64 ``(N, L)``.
+
+    ``snippets`` ``(T, parts * L)`` holds for each part its L columns; ``begin`` and ``end`` int64 ``(N, parts)`` its
+    rows in each proposal (as in :class:`RowSums`), ``weights`` float64 ``(N, parts)``.
+    """
+    parts = begin.shape[1]
+    # Part by part, each with a contiguous table of sums: a range is then two reads of L adjacent numbers.
+    tables = snippets.view(len(snippets), parts, -1).unbind(1)
+    result = snippets.new_zeros(len(begin), tables[0].shape[1], dtype=torch.float64)
+    for part, table in enumerate(tables):
+        result += RowSums(table).means(begin[:, part], end[:, part]) * weights[:, part, None]
+    return result
