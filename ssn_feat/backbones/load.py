@@ -11,6 +11,7 @@ import torch
 from ssn_feat.backbones.architecture import Architecture
 from ssn_feat.backbones.backbone import STREAM_CHANNELS, Backbone, check_stream
 from ssn_feat.backbones.efficientnet import efficientnet_lite0
+from ssn_feat.backbones.inception import bninception, inception_v3
 from ssn_feat.backbones.inflation import inflate_input
 from ssn_feat.backbones.torchvision_models import torchvision_model
 from ssn_feat.backbones.user import user_module
@@ -57,7 +58,7 @@ def load_backbone(
 
 
 def _architecture(spec: str, stream: str) -> Architecture:
-    known = {"efficientnet_lite0": efficientnet_lite0}
+    known = {"bninception": bninception, "inception_v3": inception_v3, "efficientnet_lite0": efficientnet_lite0}
     if spec in known:
         return known[spec]()
     family, _, name = spec.partition(":")
