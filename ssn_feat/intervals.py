@@ -7,7 +7,9 @@ threshold up to rounding do occur and decide which detections survive.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -20,8 +22,9 @@ Indices = NDArray[np.int64]
 
 # Candidate pairs that are held in memory at once (about ten arrays of 8 bytes each are made of them).
 _PAIRS_AT_ONCE = 1 << 18
-# How many of the best intervals of each group the first round of suppression looks at; doubles with every round.
-_FIRST_BLOCK = 64
+# How many of the best intervals of each group the first round of suppression looks at; doubles with every round, up
+# to a size beyond which hundreds of near copies (long groups of TAG, say) would all be compared with each other.
+_FIRST_BLOCK, _LARGEST_BLOCK = 256, 1024
 
 
 def as_intervals(values: ArrayLike, what: str = "intervals") -> Floats:
@@ -117,72 +120,94 @@ def _suppress(boxes: Floats, group: Indices, threshold: float) -> Indices:
     threshold the first rounds empty the list; with a high one almost no pair passes the threshold.
     """
     alive = np.arange(len(boxes), dtype=np.int64)
+    space = _Space.of(boxes, group, threshold)
     kept, block = [], _FIRST_BLOCK
     while alive.size:
         current = group[alive]
         first = np.flatnonzero(np.diff(current, prepend=-1))
         rank = np.arange(alive.size) - np.repeat(first, np.diff(first, append=alive.size))
         head, alive = alive[rank < block], alive[rank >= block]
-        winners = head[_settle(boxes[head], group[head], threshold)]
+        winners = head[_settle(space, head)]
         kept.append(winners)
         if alive.size:
-            struck = np.zeros(alive.size, dtype=bool)
-            for loser, _ in _pairs_above(boxes[alive], group[alive], boxes[winners], group[winners], threshold):
-                struck[loser] = True
-            alive = alive[~struck]
-        block *= 2
+            struck = np.zeros(len(boxes), dtype=bool)
+            for early, late in ((winners, alive), (alive, winners)):
+                for i, j in space.pairs(early, late):
+                    struck[i] = struck[j] = True
+            alive = alive[~struck[alive]]
+        block = min(2 * block, _LARGEST_BLOCK)
     return np.sort(np.concatenate(kept))
 
 
-def _settle(boxes: Floats, group: Indices, threshold: float) -> NDArray[np.bool_]:
-    """Which of some intervals, best first inside each group, greedy suppression keeps: bool ``(n,)``."""
-    better, worse = [], []
-    for i, j in _pairs_above(boxes, group, boxes, group, threshold):
-        below = i < j
-        better.append(i[below])
-        worse.append(j[below])
-    high, low = np.concatenate(better), np.concatenate(worse)
-    dropped = np.zeros(len(boxes), dtype=bool)
+def _settle(space: _Space, chosen: Indices) -> NDArray[np.bool_]:
+    """Which of the ``chosen`` positions, best first inside each group, greedy suppression keeps: bool ``(n,)``."""
+    i, j = (np.concatenate(side) for side in zip(*space.pairs(chosen, chosen), strict=True))
+    high, low = np.minimum(i, j), np.maximum(i, j)
+    dropped = np.zeros(len(space.boxes), dtype=bool)
+    threatened = np.zeros(len(space.boxes), dtype=bool)
     # An interval is certain to stay once no undecided one above it can strike it out: as many rounds as the longest
     # chain of such dependencies, each linear in the pairs that are still undecided.
     while high.size:
-        threatened = np.zeros(len(boxes), dtype=bool)
         threatened[low] = True
         certain = ~threatened[high]
+        threatened[low] = False
         dropped[low[certain]] = True
-        open_ = ~(certain | dropped[low] | dropped[high])
-        high, low = high[open_], low[open_]
-    return ~dropped
+        undecided = ~(dropped[low] | dropped[high])
+        high, low = high[undecided], low[undecided]
+    return ~dropped[chosen]
 
 
-def _pairs_above(
-    a: Floats, group_a: Indices, b: Floats, group_b: Indices, threshold: float
-) -> Iterator[tuple[Indices, Indices]]:
-    """All pairs (index in ``a``, index in ``b``) of one group whose tIoU exceeds the threshold, in bounded portions.
+@dataclass(frozen=True)
+class _Space:
+    """Intervals laid out so that those which can overlap more than the threshold lie near each other.
 
-    tIoU > t needs lengths within a factor t of each other, hence starts within (1 - t) d_a after and (1/t - 1) d_a
-    before that of ``a``. With ``b`` sorted by group and start, the candidates of each ``a`` are one range.
+    tIoU > t needs lengths within a factor t of each other and the later start within (1 - t) of the earlier one's
+    length. So intervals fall into classes of length, each a factor 1/t wide, and ``keys`` are their starts, shifted
+    so that group after group and class after class follow each other at a distance that no range spans.
     """
-    origin = min(a[:, 0].min(), b[:, 0].min())
-    room = max(a[:, 1].max(), b[:, 1].max()) - origin
-    slack = 1e-12 * (room + 1.0) * (1 + max(group_a.max(), group_b.max()))  # rounding of the keys must lose no pair
-    step = 2.0 * room + 1.0 + 4.0 * slack
-    by_start = np.lexsort((b[:, 0], group_b))
-    keys = (b[by_start, 0] - origin) + step * group_b[by_start]
-    base, length = (a[:, 0] - origin) + step * group_a, a[:, 1] - a[:, 0]
-    before = np.minimum(length * (1.0 / threshold - 1.0), room) if threshold > 0 else room
-    low = np.searchsorted(keys, base - before - slack, side="left")
-    high = np.searchsorted(keys, base + (1.0 - threshold) * length + slack, side="right")
-    for chosen in _portions(high - low):
-        count = (high - low)[chosen]
-        i = np.repeat(np.arange(chosen.start, chosen.stop), count)
-        within = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
-        j = by_start[np.repeat(low[chosen], count) + within]
-        (start_i, end_i), (start_j, end_j) = a[i].T, b[j].T
+
+    boxes: Floats
+    keys: Floats
+    step: float
+    threshold: float
+
+    @classmethod
+    def of(cls, boxes: Floats, group: Indices, threshold: float) -> _Space:
+        length, origin = boxes[:, 1] - boxes[:, 0], boxes[:, 0].min()
+        width = -math.log(threshold) if 0.0 < threshold < 1.0 else math.inf
+        # A hair wider, so that rounding does not move a pair two classes apart. Empty intervals overlap nothing.
+        logarithm = np.log(length, out=np.zeros_like(length), where=length > 0)
+        sort = np.floor((logarithm - logarithm.min()) / (width * (1 + 1e-9)))
+        step = 2.0 * float(boxes[:, 1].max() - origin) + 1.0
+        return cls(boxes, (boxes[:, 0] - origin) + step * (group * (sort.max() + 2) + sort), step, threshold)
+
+    def pairs(self, early: Indices, late: Indices) -> Iterator[tuple[Indices, Indices]]:
+        """Positions of one of ``early`` and one of ``late`` with tIoU above the threshold, in bounded portions.
+
+        The latter starts no earlier; a pair with equal starts may come up twice, no interval is paired with itself.
+        """
+        late = late[np.argsort(self.keys[late], kind="stable")]
+        keys = self.keys[late]
+        key = (self.keys[early] + self.step * np.array([[-1], [0], [1]])).ravel()
+        early = np.tile(early, 3)
+        reach = (1.0 - self.threshold) * (self.boxes[early, 1] - self.boxes[early, 0])
+        slack = 1e-12 * (1.0 + keys[-1])  # rounding must lose no pair
+        low = np.searchsorted(keys, key - slack, side="left")
+        high = np.searchsorted(keys, key + reach + slack, side="right")
+        for part in _portions(high - low):
+            count = (high - low)[part]
+            i = np.repeat(early[part], count)
+            j = late[np.arange(len(i)) - np.repeat(np.cumsum(count) - count - low[part], count)]
+            above = (self._tiou(i, j) > self.threshold) & (i != j)
+            yield i[above], j[above]
+
+    def _tiou(self, i: Indices, j: Indices) -> Floats:
+        start, end = self.boxes[:, 0], self.boxes[:, 1]
+        start_i, end_i, start_j, end_j = start[i], end[i], start[j], end[j]
         inter = np.minimum(end_i, end_j) - np.maximum(start_i, start_j)
         union = (end_i - start_i) + (end_j - start_j) - inter
-        above = (_ratio(inter, union) > threshold) & (group_a[i] == group_b[j])
-        yield i[above], j[above]
+        with np.errstate(invalid="ignore"):  # 0 / 0, two empty intervals at one point, is above no threshold
+            return inter / union
 
 
 def _portions(counts: Indices) -> Iterator[slice]:
