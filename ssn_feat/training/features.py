@@ -70,9 +70,9 @@ class FeatureTable:
         store: FeatureStore,
         ids: Sequence[str],
         streams: Sequence[str],
-        progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+        advance: Callable[[], None] = lambda: None,
     ) -> FeatureTable:
-        """Read videos from a store; ``progress`` may wrap the iteration over ids to show how far it is.
+        """Read videos from a store; ``advance`` is called after each.
 
         Raises UserError for an unknown stream, and where no video is asked for or one is missing in the store.
         """
@@ -83,11 +83,12 @@ class FeatureTable:
         offsets = np.cumsum([0, *counts], dtype=np.int64)
         rows = torch.empty((int(offsets[-1]), sum(dims)), dtype=torch.float16)
         spans, durations = np.empty((len(rows), 2)), np.empty(len(ids))
-        for at, video in enumerate(progress(ids)):
+        for at, video in enumerate(ids):
             stored = store.read(video, streams)
             place = slice(offsets[at], offsets[at + 1])
             spans[place], durations[at] = stored.spans, stored.duration
             rows[place] = join_streams(stored.features, streams)
+            advance()
         return cls(tuple(ids), tuple(streams), rows, offsets, spans, durations)
 
     def rows_of(self, video: int) -> slice:

@@ -1,0 +1,90 @@
+"""What a training run reads: annotations, proposals and the features of the videos that all of them have."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from ssn_feat.annotations import Dataset, load
+from ssn_feat.errors import UserError
+from ssn_feat.progress import progress_bar
+from ssn_feat.proposals import Proposals
+from ssn_feat.store import FeatureStore
+from ssn_feat.training.features import FeatureTable, Standardisation, present, stream_dims
+from ssn_feat.training.options import FitOptions
+from ssn_feat.training.pools import Candidates, candidates_of
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The training videos: ``dataset`` and ``table`` hold the same ones in the same order.
+
+    ``labels``: class names of the whole annotations, of which the training videos may lack some; ``proposals``: None
+    for the actionness head; ``standardisation``: what the rows of the table went through, None for nothing.
+    """
+
+    store: FeatureStore
+    labels: tuple[str, ...]
+    dataset: Dataset
+    proposals: Proposals | None
+    table: FeatureTable
+    standardisation: Standardisation | None
+
+    def candidates(self) -> Candidates:
+        """Proposals and instances of the training videos with what decides their use."""
+        assert self.proposals is not None
+        durations = dict(zip(self.table.ids, self.table.durations.tolist(), strict=True))
+        return candidates_of(self.dataset, self.proposals.intervals, durations)
+
+
+def read_data(options: FitOptions) -> TrainingData:
+    """Read everything once. Raises UserError for whatever is missing or does not fit together."""
+    store = FeatureStore.open(options.store)
+    stream_dims(store, options.streams)
+    annotations = load(options.annotations)
+    dataset = _with_instances(annotations.subset(options.subset), options)
+    proposals = _proposals(options)
+    ids = present(tuple(dataset.videos), store.ids, options.missing, f"the store {store.path}")
+    if proposals is not None:
+        ids = present(ids, proposals.ids, options.missing, f"the file of proposals {options.proposals}")
+    with nullcontext(None) if options.quiet else progress_bar("reading features", len(ids)) as advance:
+        table = FeatureTable.load(store, ids, options.streams, advance or (lambda: None))
+    standardisation = Standardisation.of(table.rows) if options.standardise else None
+    if standardisation is not None:
+        table = table.standardised(standardisation)
+    table = table.to(device_of(options.device))
+    return TrainingData(store, annotations.labels, dataset.only(ids), proposals, table, standardisation)
+
+
+def _with_instances(dataset: Dataset, options: FitOptions) -> Dataset:
+    """The videos to train on. Raises UserError where none has an instance."""
+    annotated = [video.id for video in dataset.videos.values() if video.instances]
+    if not annotated:
+        raise UserError(f"none of the {len(dataset.videos)} {options.subset} videos has an annotated instance")
+    return dataset if options.background_videos else dataset.only(annotated)
+
+
+def _proposals(options: FitOptions) -> Proposals | None:
+    if options.head == "actionness":
+        return None
+    if options.proposals is None:
+        raise UserError("the ssn head learns from proposals: add --proposals FILE (train/propose.py makes one)")
+    proposals = Proposals.load(options.proposals)
+    if not len(proposals):
+        raise UserError(f"{options.proposals} holds no proposal of its {len(proposals.ids)} videos")
+    return proposals
+
+
+def device_of(name: str) -> torch.device:
+    """The device called ``name``; ``auto``: a GPU if there is one. Raises UserError where it is not usable."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"cannot train on device {name!r}: {str(error).splitlines()[0]}") from None
+
+
+__all__ = ["TrainingData", "device_of", "read_data"]

@@ -1,0 +1,58 @@
+"""The optimiser: which parameters learn how fast, and when the rate changes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+from ssn_feat.training.options import OptimisationOptions
+
+
+def parameter_groups(head: nn.Module, options: OptimisationOptions) -> list[dict[str, Any]]:
+    """Every parameter in one of three groups, each with its factors ``lr_mult`` and ``decay_mult``.
+
+    Weights (matrices and kernels) as given; biases with ``bias_lr`` and ``bias_decay`` (the original: twice the rate
+    and no decay); other vectors, which scale in normalisation, with ``bias_decay`` alone.
+    """
+    named = [(name, p) for name, p in head.named_parameters() if p.requires_grad]
+    weights = [p for _, p in named if p.ndim > 1]
+    biases = [p for name, p in named if p.ndim <= 1 and name.rpartition(".")[2] == "bias"]
+    others = [p for name, p in named if p.ndim <= 1 and name.rpartition(".")[2] != "bias"]
+    groups = [
+        {"name": "weights", "params": weights, "lr_mult": 1.0, "decay_mult": 1.0},
+        {"name": "biases", "params": biases, "lr_mult": options.bias_lr, "decay_mult": options.bias_decay},
+        {"name": "others", "params": others, "lr_mult": 1.0, "decay_mult": options.bias_decay},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def make_optimiser(head: nn.Module, options: OptimisationOptions) -> torch.optim.Optimizer:
+    """The optimiser of all parameters of ``head``; :func:`set_rate` must set its rates before each step."""
+    groups = [
+        {**group, "weight_decay": options.weight_decay * group["decay_mult"]}
+        for group in parameter_groups(head, options)
+    ]
+    if options.optimiser == "adamw":
+        return torch.optim.AdamW(groups, lr=options.lr, fused=True)
+    return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, fused=True)
+
+
+def rate(options: OptimisationOptions, step: int, steps_per_epoch: int) -> float:
+    """Learning rate of weights in ``step`` (from 0, over all epochs)."""
+    if options.schedule == "cosine":
+        value = options.lr * 0.5 * (1 + math.cos(math.pi * step / (steps_per_epoch * options.epochs)))
+    else:
+        value = options.lr * options.lr_decay ** sum(step // steps_per_epoch >= at for at in options.lr_steps)
+    return value * min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else value
+
+
+def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
+    """Give every group ``value`` times its factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = value * group["lr_mult"]
+
+
+__all__ = ["make_optimiser", "parameter_groups", "rate", "set_rate"]

@@ -1,0 +1,133 @@
+"""Every option of a training run; a run saves them as YAML, and they alone re-create it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ssn_feat.errors import UserError
+from ssn_feat.heads.losses import Groups, LossOptions
+from ssn_feat.heads.ssn import SSNOptions
+from ssn_feat.training.pools import PoolOptions
+
+
+@dataclass(frozen=True)
+class OptimisationOptions:
+    """How weights are learned. The defaults are the original's for THUMOS14."""
+
+    epochs: int = 45
+    """Epochs to train."""
+    epoch_multiplier: int = 10
+    """Passes over the videos in one epoch."""
+    batch_videos: int = 16
+    """Videos in a batch."""
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    """Stochastic gradient descent with momentum, or Adam with decoupled weight decay."""
+    lr: float = 0.001
+    """Learning rate of weights; that of biases is bias_lr times this."""
+    schedule: Literal["step", "cosine"] = "step"
+    """Multiply the rate by lr_decay at each of lr_steps, or let it fall to 0 along a half cosine."""
+    lr_steps: tuple[int, ...] = (20, 40)
+    """Epochs (from 0) at whose start the step schedule lowers the rate."""
+    lr_decay: float = 0.1
+    """Factor of the step schedule."""
+    warmup_steps: int = 0
+    """Steps in which the rate first rises linearly from 0."""
+    momentum: float = 0.9
+    """Momentum of sgd."""
+    weight_decay: float = 0.0005
+    """Decay of weights; that of biases is bias_decay times this."""
+    bias_lr: float = 2.0
+    """Factor of the learning rate for biases."""
+    bias_decay: float = 0.0
+    """Factor of the weight decay for biases and the parameters of normalisation."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "epoch_multiplier", "batch_videos"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("lr", "lr_decay", "warmup_steps", "momentum", "weight_decay", "bias_lr", "bias_decay"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"{name} must not be negative, it is {getattr(self, name)}")
+        if list(self.lr_steps) != sorted(set(self.lr_steps)):
+            raise UserError(f"lr_steps must be rising epochs, not {self.lr_steps}")
+
+
+@dataclass(frozen=True)
+class ActionnessOptions:
+    """What a batch of the actionness head holds. A row is positive if its centre lies inside an instance."""
+
+    action_rows: int = 3
+    """Rows inside an action that are drawn from each video of a batch (the original draws 3 proposals)."""
+    background_rows: int = 9
+    """Rows outside all actions that are drawn from each video of a batch (the original draws 9 proposals)."""
+
+    def __post_init__(self) -> None:
+        for name in ("action_rows", "background_rows"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Learn a head from a feature store."""
+
+    store: Path
+    """Feature store that extract/run.py made."""
+    annotations: str
+    """Annotations of the same videos: a path, or DIALECT:PATH."""
+    out: Path
+    """Folder of the run, made by this command."""
+    head: Literal["ssn", "actionness"] = "ssn"
+    """ssn scores and refines proposals; actionness scores snippets, from which train/propose.py makes proposals."""
+    proposals: Path | None = None
+    """File of proposals of the training videos (train/propose.py makes one); the ssn head needs it."""
+    streams: tuple[str, ...] = ("rgb",)
+    """Streams to learn from; several are put side by side (early fusion)."""
+    subset: str = "training"
+    """Subset of the annotations to train on."""
+    seed: int = 0
+    """Decides the initial weights, what is drawn, and the dropout."""
+    standardise: bool = False
+    """Shift and scale each feature to mean 0 and deviation 1 on the training rows."""
+    missing: Literal["refuse", "skip"] = "refuse"
+    """What to do if the store or the proposals lack a training video."""
+    background_videos: bool = False
+    """Also use videos without any instance, for background (the original leaves them out)."""
+    augmentation: tuple[float, float] = (0.5, 0.5)
+    """Length of the starting and of the ending stage as parts of the proposal's length."""
+    device: str = "auto"
+    """Where to train: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    threads: int = 1
+    """Processor threads of a step. A step is small: a second one gains a tenth on an idle machine and costs many times
+    that on a busy one."""
+    resume: bool = False
+    """Go on with the run in OUT where it was interrupted; a finished or absent one is left or started."""
+    overwrite: bool = False
+    """Replace a run that OUT already holds."""
+    quiet: bool = False
+    """Print nothing."""
+    pools: PoolOptions = field(default_factory=PoolOptions)
+    """Which proposals are used for what."""
+    groups: Groups = field(default_factory=Groups)
+    """How many of each are drawn from a video."""
+    ssn: SSNOptions = field(default_factory=SSNOptions)
+    """Shape of the head."""
+    losses: LossOptions = field(default_factory=LossOptions)
+    """Weights of the losses."""
+    actionness: ActionnessOptions = field(default_factory=ActionnessOptions)
+    """What the actionness head draws."""
+    optimisation: OptimisationOptions = field(default_factory=OptimisationOptions)
+    """How weights are learned."""
+
+    def __post_init__(self) -> None:
+        if self.seed < 0 or self.threads < 1:
+            raise UserError(f"seed must be at least 0 and threads at least 1, they are {self.seed} and {self.threads}")
+        if min(self.augmentation) < 0:
+            raise UserError(f"augmentation must not be negative, it is {self.augmentation}")
+        if self.resume and self.overwrite:
+            raise UserError("resume and overwrite exclude each other: choose one")
+
+
+__all__ = ["ActionnessOptions", "FitOptions", "OptimisationOptions"]

@@ -1,0 +1,41 @@
+"""Options of known data sets, by name. Store, annotations, proposals and the run's folder are always the user's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tyro
+
+from ssn_feat.heads.ssn import SSNOptions
+from ssn_feat.training.options import ActionnessOptions, FitOptions, OptimisationOptions
+from ssn_feat.training.pools import PoolOptions
+
+
+def _preset(**values: Any) -> FitOptions:
+    return FitOptions(store=tyro.MISSING, annotations=tyro.MISSING, out=tyro.MISSING, **values)
+
+
+_ACTIVITYNET = _preset(
+    pools=PoolOptions(incomplete_overlap=0.7),
+    optimisation=OptimisationOptions(epochs=7, lr_steps=(3, 6)),
+)
+
+# Tens of videos: few steps, so a rate that adapts, features of equal scale, and less dropout than for thousands.
+_SMALL = _preset(
+    standardise=True,
+    background_videos=True,
+    ssn=SSNOptions(dropout=0.5),
+    actionness=ActionnessOptions(action_rows=6, background_rows=6),
+    optimisation=OptimisationOptions(
+        epochs=30, optimiser="adamw", lr=0.001, schedule="cosine", warmup_steps=50, weight_decay=0.01, bias_lr=1.0
+    ),
+)
+
+PRESETS: dict[str, FitOptions] = {
+    "thumos14": _preset(subset="validation"),
+    "activitynet1.2": _ACTIVITYNET,
+    "activitynet1.3": _ACTIVITYNET,
+    "small": _SMALL,
+}
+
+__all__ = ["PRESETS"]

@@ -1,0 +1,199 @@
+"""What one training step does for each head: which rows it reads and what its losses are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ssn_feat.annotations.dataset import Dataset
+from ssn_feat.errors import UserError
+from ssn_feat.heads.actionness import ActionnessHead
+from ssn_feat.heads.losses import Groups, LossOptions, ssn_loss
+from ssn_feat.heads.ssn import SSNHead
+from ssn_feat.training.features import FeatureTable
+from ssn_feat.training.options import ActionnessOptions
+from ssn_feat.training.pools import Candidates, Pool, Pools
+from ssn_feat.training.sampling import draw, epoch_candidates, epoch_generator, epoch_videos, steps_per_epoch
+from ssn_feat.training.segments import choose_rows
+from ssn_feat.training.stages import Stages, row_ranges, stage_rows, stages
+
+
+class Plan(NamedTuple):
+    """Everything drawn for one epoch, each tensor with the steps as its first dimension.
+
+    ``rows``: int64 ``(steps, R)``, rows of the feature table; the others as the task needs them.
+    """
+
+    rows: Tensor
+    others: tuple[Tensor, ...]
+
+
+class Task(Protocol):
+    """What the loop asks of a head's training."""
+
+    @property
+    def head(self) -> SSNHead | ActionnessHead:
+        """What is learned."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Names of what :meth:`losses` gives."""
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+
+    def plan(self, epoch: int) -> Plan:
+        """Draw an epoch; the same for the same seed and epoch."""
+
+    def losses(self, plan: Plan, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """What ``terms`` names, scalar tensors, first the loss to minimise; ``generator`` decides the dropout."""
+
+
+@dataclass(frozen=True)
+class StageRows:
+    """Rows of the feature table that belong to the stages of N candidates.
+
+    ``first``, ``count``: int64 ``(N, 3)``; ``scaling``: float32 ``(N, 2)``.
+    """
+
+    first: NDArray[np.int64]
+    count: NDArray[np.int64]
+    scaling: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, candidates: Candidates, table: FeatureTable, augmentation: tuple[float, float]) -> StageRows:
+        """Of candidates whose ``ids`` are the table's."""
+        made = stages(candidates.intervals, table.durations[candidates.video], augmentation)
+        first, count = (np.empty((len(candidates), 3), dtype=np.int64) for _ in range(2))
+        edges = np.searchsorted(candidates.video, np.arange(len(table.ids) + 1))
+        for video, (begin, end) in enumerate(pairwise(edges)):
+            rows = table.rows_of(video)
+            own = Stages(made.boundaries[begin:end], made.scaling[begin:end])
+            place, count[begin:end] = stage_rows(row_ranges(table.spans[rows], own), rows.stop - rows.start)
+            first[begin:end] = place + rows.start
+        return cls(first, count, made.scaling.astype(np.float32))
+
+
+class SSNTask:
+    """Training of the SSN head: proposals of three kinds from each video, 2 + 5 + 2 segments from each proposal."""
+
+    terms = ("loss", "activity", "completeness", "regression", "accuracy")
+
+    def __init__(
+        self,
+        head: SSNHead,
+        table: FeatureTable,
+        candidates: Candidates,
+        pools: Pools,
+        groups: Groups,
+        losses: LossOptions,
+        augmentation: tuple[float, float],
+        batch_videos: int,
+        multiplier: int,
+        seed: int,
+    ) -> None:
+        self.head, self.table, self.pools, self.groups, self.options = head, table, pools, groups, losses
+        self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
+        self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
+        self.stage_rows = StageRows.of(candidates, table, augmentation)
+        mean, deviation = pools.target_stats
+        self.targets = ((candidates.targets - mean) / deviation).astype(np.float32)
+        self.labels = candidates.labels + 1
+
+    def plan(self, epoch: int) -> Plan:
+        generator = epoch_generator(self.seed, epoch)
+        chosen = epoch_candidates(
+            self.pools, len(self.table.ids), self.multiplier, self.batch_videos, self.groups, generator
+        )
+        own = self.stage_rows
+        rows = choose_rows(own.first[chosen], own.count[chosen], self.head.options.segments, generator)
+        labels = self.labels[chosen]
+        # A background proposal may touch an instance by a hair; to the losses it is background all the same.
+        labels[..., self.groups.foreground + self.groups.incomplete :] = 0
+        drawn = (rows.reshape(len(rows), -1), own.scaling[chosen], labels, self.targets[chosen])
+        first, *others = (torch.from_numpy(array).to(self.table.rows.device) for array in drawn)
+        return Plan(first, tuple(others))
+
+    def losses(self, plan: Plan, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        scaling, labels, targets = (tensor[step] for tensor in plan.others)
+        features = self.table.rows.index_select(0, plan.rows[step]).float()
+        segments = features.view(labels.numel(), -1, self.table.feature_dim)
+        scores = self.head.group_scores(segments, scaling.flatten(0, 1), self.groups, generator)
+        result = ssn_loss(scores, labels, targets, self.groups, self.options)
+        right = scores.activity.detach().argmax(dim=1) == self.groups.for_activity(labels)
+        return (*result, right.float().mean())
+
+
+class ActionnessTask:
+    """Training of the actionness head: rows inside and outside actions from each video."""
+
+    terms = ("loss", "accuracy", "recall")
+
+    def __init__(
+        self,
+        head: ActionnessHead,
+        table: FeatureTable,
+        inside: NDArray[np.bool_],
+        options: ActionnessOptions,
+        batch_videos: int,
+        multiplier: int,
+        seed: int,
+    ) -> None:
+        self.head, self.table, self.options = head, table, options
+        self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
+        self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
+        self.pools = (
+            (row_pool("action", inside, table.offsets), options.action_rows),
+            (row_pool("background", ~inside, table.offsets), options.background_rows),
+        )
+        classes = torch.tensor([1] * options.action_rows + [0] * options.background_rows)
+        self.labels = classes.repeat(batch_videos).to(table.rows.device)
+
+    def plan(self, epoch: int) -> Plan:
+        generator = epoch_generator(self.seed, epoch)
+        videos = epoch_videos(len(self.table.ids), self.multiplier, self.batch_videos, generator)
+        drawn = [draw(pool, videos.reshape(-1), count, generator) for pool, count in self.pools]
+        rows = np.concatenate(drawn, axis=1).reshape(len(videos), -1)
+        return Plan(torch.from_numpy(rows).to(self.table.rows.device), ())
+
+    def losses(self, plan: Plan, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        logits = self.head(self.table.rows.index_select(0, plan.rows[step]).float(), generator)
+        loss = functional.cross_entropy(logits, self.labels)
+        found = logits.detach().argmax(dim=1)
+        return loss, (found == self.labels).float().mean(), found[self.labels == 1].float().mean()
+
+
+def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> Pool:
+    """The rows (of a table with ``offsets``) for which ``mask`` ``(R,)`` holds, as a pool.
+
+    Raises UserError where there is none.
+    """
+    if not mask.any():
+        raise UserError(
+            f"no {name} row: of {len(mask)} rows of {len(offsets) - 1} videos the centres of "
+            f"{'none' if name == 'action' else 'all'} lie inside an annotated instance"
+        )
+    members = np.flatnonzero(mask)
+    return Pool(name, members, np.searchsorted(members, offsets))
+
+
+def rows_inside(dataset: Dataset, table: FeatureTable) -> NDArray[np.bool_]:
+    """Which rows have their centre inside an annotated instance of their video: bool ``(R,)``."""
+    inside = np.zeros(len(table.rows), dtype=bool)
+    for video, name in enumerate(table.ids):
+        rows = table.rows_of(video)
+        centres = table.spans[rows].mean(axis=1)[:, None]
+        intervals = dataset.videos[name].intervals()
+        inside[rows] = ((centres >= intervals[:, 0]) & (centres < intervals[:, 1])).any(axis=1)
+    return inside
+
+
+__all__ = ["ActionnessTask", "Plan", "SSNTask", "StageRows", "Task", "row_pool", "rows_inside"]
