@@ -2,6 +2,6 @@
 
 from ssn_feat.store.feature_store import Failure, FeatureStore, StoredVideo
 from ssn_feat.store.files import StoreWriteError
-from ssn_feat.store.recipe import fingerprint
+from ssn_feat.store.recipe import differences, fingerprint
 
-__all__ = ["Failure", "FeatureStore", "StoreWriteError", "StoredVideo", "fingerprint"]
+__all__ = ["Failure", "FeatureStore", "StoreWriteError", "StoredVideo", "differences", "fingerprint"]

@@ -1,0 +1,8 @@
+#!/usr/bin/env python
+"""python extract/run.py VIDEOS STORE.zarr --annotations FILE --backbone NAME --weights rgb=FILE flow=FILE"""
+
+from ssn_feat.cli import run
+from ssn_feat.extraction import ExtractOptions, main
+
+if __name__ == "__main__":
+    run(main, ExtractOptions)

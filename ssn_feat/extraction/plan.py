@@ -1,0 +1,107 @@
+"""What a run is going to do: which videos, which recipe, how much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssn_feat.backbones import Backbone
+from ssn_feat.errors import UserError
+from ssn_feat.extraction.options import ExtractOptions
+from ssn_feat.extraction.recipes import load_backbones, recipe_of
+from ssn_feat.extraction.sources import Coverage
+from ssn_feat.store import FeatureStore
+from ssn_feat.video import probe, snippet_starts
+
+# Probing takes milliseconds a video: of more videos than this only so many, evenly spread, are looked at beforehand.
+_PROBED = 200
+_BYTES_A_VIDEO = 6 * 4096  # small files of metadata, each of which takes a block of the file system
+_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is going to do."""
+
+    coverage: Coverage
+    backbones: dict[str, Backbone]
+    """Per stream, loaded."""
+    recipe: dict[str, Any]
+    done: frozenset[str]
+    """Ids of wanted videos that are committed already."""
+    todo: dict[str, Path]
+    """Videos to extract, by id."""
+    rows: dict[str, float]
+    """Predicted snippets of each of them; videos whose header cannot be read count as the mean of the others."""
+    failed_before: int
+    """How many of them failed in an earlier run."""
+
+    @property
+    def bytes(self) -> int:
+        """Predicted size of what will be written."""
+        crops = 10 if self.recipe["keep_crops"] else 1
+        width = sum(stream["feature_dim"] for stream in self.recipe["streams"].values()) * 2 * crops + 16
+        return round(sum(self.rows.values()) * width) + len(self.todo) * _BYTES_A_VIDEO
+
+
+def make_plan(options: ExtractOptions, found: Coverage) -> Plan:
+    """What is to be done, after loading the networks.
+
+    Raises UserError where weights do not fit and where the store is there and holds features of another recipe.
+    """
+    backbones = load_backbones(options)
+    sizes = {backbone.input_size for backbone in backbones.values()}
+    snippet_options = options.snippets(max(sizes))
+    recipe = recipe_of(backbones, snippet_options, options.keep_crops)
+    done: frozenset[str] = frozenset()
+    failed_before = 0
+    if options.store.exists():
+        store = FeatureStore.open(options.store)
+        store.require_recipe(recipe)
+        done = frozenset(store.ids) & found.videos.keys()
+        failed_before = len(store.failures().keys() & found.videos.keys())
+    todo = {video_id: path for video_id, path in found.videos.items() if video_id not in done}
+    rows = _predicted_rows(todo, options.stride, snippet_options.flow_length)
+    return Plan(found, backbones, recipe, done, todo, rows, failed_before)
+
+
+def _predicted_rows(videos: Mapping[str, Path], stride: int, length: int) -> dict[str, float]:
+    known: dict[str, float] = {}
+    for video_id in list(videos)[:: max(1, len(videos) // _PROBED)]:
+        try:
+            frames = probe(videos[video_id]).declared_frames
+        except UserError:  # it will be reported when its turn comes
+            continue
+        known[video_id] = float(len(snippet_starts(frames, stride, length)))
+    mean = sum(known.values()) / len(known) if known else 0.0
+    return {video_id: known.get(video_id, mean) for video_id in videos}
+
+
+def describe(plan: Plan, options: ExtractOptions) -> str:
+    """The lines that are printed before anything is done."""
+    found, snippet_options = plan.coverage, plan.recipe["snippets"]
+    lines = [f"videos   {len(found.videos)} in {options.videos}"]
+    if found.expected is not None:
+        lines[0] += f", {found.expected} named by {options.annotations}, {len(found.missing)} missing"
+        if found.missing:
+            lines.append(f"missing  {_listing(found.missing)}")
+        if found.others:
+            lines.append(f"         {len(found.others)} other videos there are left out")
+    lines.append(f"store    {options.store}: {len(plan.done)} done, {len(plan.todo)} to extract")
+    if plan.failed_before:
+        lines[-1] += f", of which {plan.failed_before} failed before"
+    flow = f", flow by {snippet_options['flow_method']}" if "flow_method" in snippet_options else ""
+    dims = ", ".join(f"{name} ({stream['feature_dim']})" for name, stream in plan.recipe["streams"].items())
+    lines.append(
+        f"features {dims} of {options.backbone}, a snippet every {options.stride} frames{flow}, "
+        f"{options.crops} crop{'s' if options.crops == 'ten' else ''}"
+    )
+    lines.append(f"size     about {round(sum(plan.rows.values())):,} snippets, {plan.bytes / 1e6:,.1f} MB")
+    lines.append(f"with     {options.jobs} process{'es' if options.jobs > 1 else ''} on {options.device}")
+    return "\n".join(lines)
+
+
+def _listing(ids: tuple[str, ...]) -> str:
+    return ", ".join(ids[:_LISTED]) + (f", ... ({len(ids)})" if len(ids) > _LISTED else "")

@@ -1,0 +1,164 @@
+"""Videos of a plan through the networks, in this process or in several, one commit each."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+
+from ssn_feat.backbones import Backbone
+from ssn_feat.errors import UserError
+from ssn_feat.extraction.one_video import extract_video
+from ssn_feat.extraction.options import ExtractOptions
+from ssn_feat.extraction.plan import Plan
+from ssn_feat.extraction.progress import Progress
+from ssn_feat.extraction.recipes import load_backbones, recipe_of
+from ssn_feat.store import FeatureStore, StoreWriteError
+from ssn_feat.video import import_cv2
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one video."""
+
+    id: str
+    rows: int = 0
+    """Snippets committed."""
+    failure: str | None = None
+    """Why it could not be extracted; None where it was."""
+    warnings: tuple[str, ...] = ()
+    """What was odd about it."""
+
+
+def outcomes(options: ExtractOptions, store: FeatureStore, plan: Plan, progress: Progress) -> Iterator[Outcome]:
+    """The videos of the plan, extracted and committed (or recorded as failed), in the order in which they finish."""
+    if options.jobs == 1 or len(plan.todo) < 2:
+        with _threads(joblib.cpu_count()):
+            for video_id, path in plan.todo.items():
+                yield _one(options, store, plan.backbones, video_id, path, progress.rows)
+        return
+    # Long videos first: the last one to finish decides when the run ends.
+    todo = dict(sorted(plan.todo.items(), key=lambda item: -plan.rows[item[0]]))
+    for outcome in _surviving(options, store, todo):
+        progress.rows(outcome.rows)
+        yield outcome
+
+
+def _surviving(options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path]) -> Iterator[Outcome]:
+    """Videos in worker processes. A process that dies (a crash inside a decoder, no memory) costs its video only."""
+    left = dict(todo)
+    while left:
+        started: list[str] = []
+        try:
+            for outcome in _parallel(options, store, left, options.jobs, started):
+                del left[outcome.id]
+                yield outcome
+        except BrokenProcessPool:
+            # One dead worker ends all of them, and nobody says whose it was: each video that was under way, alone.
+            for video_id in [i for i in started if i in left]:
+                yield _alone(options, store, video_id, left.pop(video_id))
+
+
+def _alone(options: ExtractOptions, store: FeatureStore, video_id: str, path: Path) -> Outcome:
+    """One video with no other beside it, in a process of its own."""
+    try:
+        return next(_parallel(options, store, {video_id: path}, 1, []))
+    except BrokenProcessPool:
+        reason = "its worker process died (a crash while decoding, or not enough memory)"
+        store.record_failure(video_id, reason)
+        return Outcome(video_id, failure=reason)
+
+
+def _parallel(
+    options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path], at_once: int, started: list[str]
+) -> Iterator[Outcome]:
+    """Outcomes of ``todo`` as they come, ``at_once`` videos at a time; ids are added to ``started`` as videos begin."""
+    threads = max(1, joblib.cpu_count() // options.jobs)
+
+    def tasks() -> Iterator[Any]:
+        for video_id, path in list(todo.items()):
+            started.append(video_id)
+            yield joblib.delayed(_worker)(options, store, video_id, path, threads)
+
+    parallel = joblib.Parallel(
+        n_jobs=max(2, options.jobs),  # with one, joblib would use this process
+        backend="loky",
+        return_as="generator_unordered",
+        batch_size=1,
+        pre_dispatch=at_once,
+    )
+    results: Iterator[Outcome] = parallel(tasks())
+    return results
+
+
+def _worker(options: ExtractOptions, store: FeatureStore, video_id: str, path: Path, threads: int) -> Outcome:
+    """One video in a worker process."""
+    with _threads(threads):
+        backbones = _loaded(options)
+        return _one(options, store, backbones, video_id, path, None)
+
+
+@functools.lru_cache(maxsize=1)
+def _loaded(options: ExtractOptions) -> dict[str, Backbone]:
+    """The backbones, kept for the next video of this process."""
+    return load_backbones(options)
+
+
+def _one(
+    options: ExtractOptions,
+    store: FeatureStore,
+    backbones: Mapping[str, Backbone],
+    video_id: str,
+    path: Path,
+    on_rows: Callable[[int], None] | None,
+) -> Outcome:
+    """Extract and commit one video, or record why not. Only a store that cannot be written raises."""
+    if video_id in store:  # committed since the plan was made, by another run
+        return Outcome(video_id, rows=store.rows(video_id))
+    try:
+        snippet_options = options.snippets(max(backbone.input_size for backbone in backbones.values()))
+        store.require_recipe(recipe_of(backbones, snippet_options, options.keep_crops))
+        video = extract_video(
+            path, backbones, snippet_options, batch=options.batch, keep_crops=options.keep_crops, on_rows=on_rows
+        )
+        store.write(video_id, video.features, video.spans, video.info)
+    except StoreWriteError:
+        raise
+    except Exception as error:  # whatever one video does to decoders and networks, the others go on
+        reason = str(error) if isinstance(error, UserError) else _where(error)
+        store.record_failure(video_id, reason)
+        return Outcome(video_id, failure=reason)
+    return Outcome(video_id, rows=len(video.spans), warnings=tuple(video.info["warnings"]))
+
+
+def _where(error: Exception) -> str:
+    """One line about an unforeseen exception: what, and the innermost place in this package."""
+    place, trace = "", error.__traceback__
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        if f"{os.sep}ssn_feat{os.sep}" in file:
+            place = f" ({os.path.basename(file)}:{trace.tb_lineno})"
+        trace = trace.tb_next
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Torch and OpenCV with ``count`` threads each within the block."""
+    cv2 = import_cv2()
+    before = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before[0])
+        cv2.setNumThreads(before[1])

@@ -1,0 +1,115 @@
+"""One video in memory: rows and times of the grid, whatever the batches; crops averaged or kept."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small import pictures, videos, write
+
+from ssn_feat.backbones import Backbone, load_backbone
+from ssn_feat.errors import UserError
+from ssn_feat.extraction import backbones_of, extract_video, recipe_of, snippet_options_of
+from ssn_feat.video import SnippetOptions, snippet_grid, snippets
+
+OPTIONS = SnippetOptions(stride=4, short_side=40, crop=32)
+
+
+@pytest.fixture(scope="module")
+def backbones() -> dict[str, Backbone]:
+    return {stream: load_backbone("tiny:net", stream) for stream in ("rgb", "flow")}
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return videos(tmp_path_factory.mktemp("videos"), count=1, frames=30) / "v0.avi"
+
+
+def test_features_are_those_of_the_snippets(video: Path, backbones: dict[str, Backbone]) -> None:
+    extracted = extract_video(video, backbones, OPTIONS, batch=3)
+    (whole,) = snippets(video, OPTIONS, 100)
+    for stream, rows in extracted.features.items():
+        assert rows.dtype == np.float32
+        np.testing.assert_allclose(rows, backbones[stream](whole.streams[stream]).numpy(), atol=1e-5)
+    grid = snippet_grid(np.arange(30) / 25, 1.2, 4)
+    np.testing.assert_allclose(extracted.spans, grid.spans, atol=1e-6)
+
+
+def test_batches_do_not_change_features(video: Path, backbones: dict[str, Backbone]) -> None:
+    seen: list[int] = []
+    one = extract_video(video, backbones, OPTIONS, batch=1, on_rows=seen.append)
+    all_ = extract_video(video, backbones, OPTIONS, batch=100)
+    for stream in OPTIONS.streams:
+        np.testing.assert_allclose(one.features[stream], all_.features[stream], atol=1e-6)
+    assert sum(seen) == len(one.spans)
+
+
+def test_what_is_recorded(video: Path, backbones: dict[str, Backbone]) -> None:
+    info = extract_video(video, backbones, OPTIONS).info
+    assert info["duration"] == pytest.approx(30 / 25)
+    assert info["fps"] == pytest.approx(25)
+    assert info["frames"] == {"decoded": 30, "declared": 30}
+    assert info["source"]["name"] == "v0.avi"
+    assert info["source"]["bytes"] == video.stat().st_size
+    assert info["warnings"] == []
+
+
+def test_crops_are_averaged_or_kept(video: Path, backbones: dict[str, Backbone]) -> None:
+    ten = SnippetOptions(stride=4, short_side=40, crop=32, crops="ten")
+    mean = extract_video(video, backbones, ten, batch=3)
+    kept = extract_video(video, backbones, ten, batch=2, keep_crops=True)
+    centre = extract_video(video, backbones, OPTIONS)
+    for stream in ten.streams:
+        assert kept.features[stream].shape == (len(kept.spans), 10, 6)
+        np.testing.assert_allclose(kept.features[stream].mean(axis=1), mean.features[stream], atol=1e-5)
+        # Corners at multiples of a quarter of the slack: the ninth crop is the centre.
+        np.testing.assert_allclose(kept.features[stream][:, 8], centre.features[stream], atol=1e-5)
+
+
+def test_shortest_video(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
+    extracted = extract_video(write(tmp_path / "one.avi", pictures(1)), backbones, OPTIONS)
+    assert len(extracted.spans) == len(extracted.features["flow"]) == 1
+    assert all(np.isfinite(rows).all() for rows in extracted.features.values())
+
+
+def test_unreadable_video(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(UserError, match=r"text\.mp4 is not a video"):
+        extract_video(tmp_path / "text.mp4", backbones, OPTIONS)
+
+
+def test_backbone_that_does_not_fit(video: Path, backbones: dict[str, Backbone]) -> None:
+    with pytest.raises(UserError, match="no backbone for the stream flow"):
+        extract_video(video, {"rgb": backbones["rgb"]}, OPTIONS)
+    with pytest.raises(UserError, match="takes 3 channels of 32 pixels a side, but snippets have 3 of 24"):
+        extract_video(video, backbones, SnippetOptions(short_side=40, crop=24))
+
+
+def test_recipe_gives_options_and_backbones_back(backbones: dict[str, Backbone]) -> None:
+    recipe = recipe_of(backbones, OPTIONS)
+    assert dataclasses.replace(snippet_options_of(recipe), streams=OPTIONS.streams) == OPTIONS
+    assert set(snippet_options_of(recipe).streams) == set(OPTIONS.streams)
+    again = backbones_of(recipe, {"rgb": None})
+    assert recipe_of(again, snippet_options_of(recipe)) == recipe
+    flow = recipe["streams"]["flow"]
+    changed = flow | {"backbone": flow["backbone"] | {"weights_sha256": "0"}}
+    with pytest.raises(UserError, match=r"streams\.flow\.backbone\.weights_sha256 was 0 and is"):
+        backbones_of(recipe | {"streams": {"flow": changed, "rgb": recipe["streams"]["rgb"]}})
+    with pytest.raises(UserError, match="were not extracted from videos by this program"):
+        snippet_options_of({"stride": 4})
+
+
+def test_recipe_leaves_out_what_decides_nothing(backbones: dict[str, Backbone]) -> None:
+    def rgb(**changes: object) -> dict[str, object]:
+        options = SnippetOptions(stride=4, short_side=40, crop=32, streams=("rgb",), **changes)  # type: ignore[arg-type]
+        return recipe_of(backbones, options)
+
+    assert rgb() == rgb(flow_method="farneback", flow_bound=10.0)
+    assert rgb() != rgb(rgb_frame="first")
+
+
+def test_threads_of_the_caller_are_left_alone(video: Path, backbones: dict[str, Backbone]) -> None:
+    before = torch.get_num_threads()
+    extract_video(video, backbones, OPTIONS)
+    assert torch.get_num_threads() == before
