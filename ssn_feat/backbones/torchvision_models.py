@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from types import ModuleType
 from typing import Any
-from urllib.error import URLError
 
 import torch
 from torch import nn
@@ -82,7 +81,7 @@ def _named_weights(models: ModuleType, name: str, weights: str | None) -> dict[s
         raise UserError(f"no file of weights at {weights}, and torchvision's {name} has only: {', '.join(known)}")
     try:
         pretrained: nn.Module = models.get_model(name, weights=enum[weights or "DEFAULT"])
-    except (URLError, OSError) as error:
+    except (OSError, RuntimeError) as error:  # no connection; a damaged download
         raise UserError(
             f"torchvision's weights of {name} could not be downloaded ({error}); pass a file of weights instead"
         ) from None
