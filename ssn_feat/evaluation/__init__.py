@@ -1,0 +1,1 @@
+"""How good detections and proposals are: average precision and average recall."""

@@ -1,0 +1,339 @@
+"""Average precision of detections in the two definitions of the field.
+
+``activitynet``
+    The ActivityNet toolkit's, the usual one in papers, also on THUMOS14. Going down the scores of a class, a detection
+    takes the free truth of its video with which it has the largest tIoU, if that is at least the threshold; AP is the
+    area under the interpolated precision-recall curve. Two intervals of length zero have no tIoU; the toolkit counts
+    such a pair as a hit at every threshold, and so does this.
+``thumos14``
+    That of the THUMOS 2014 challenge. Going through the truths of a class and video in the order given, a truth takes
+    the free detection with which it has the largest tIoU, if that is above the threshold. False positives that touch
+    an interval marked as ambiguous are left out. AP is the sum of the precision at each true positive, divided by the
+    number of truths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssn_feat.annotations.dataset import Dataset
+from ssn_feat.errors import UserError
+from ssn_feat.intervals import as_intervals
+
+Definition = Literal["activitynet", "thumos14"]
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+
+# Pairs of a detection and a truth that are held in memory at once.
+_PAIRS_AT_ONCE = 1 << 16
+
+
+class Truths(NamedTuple):
+    """Intervals that are known; a row each."""
+
+    videos: Int
+    """Index of the video, int64 ``(M,)``."""
+    classes: Int
+    """Index of the class, int64 ``(M,)`` from 0."""
+    intervals: Float
+    """Start and end, seconds, float64 ``(M, 2)``."""
+
+
+class Scored(NamedTuple):
+    """Detections; a row each."""
+
+    videos: Int
+    """Index of the video, int64 ``(N,)``; one without truths makes its detections false positives."""
+    classes: Int
+    """Index of the class, int64 ``(N,)`` from 0."""
+    intervals: Float
+    """Start and end, seconds, float64 ``(N, 2)``."""
+    scores: Float
+    """Score, ``(N,)``, higher is surer. Where two of a class are equal the earlier row ranks higher."""
+
+    def rows(self, rows: Int) -> Scored:
+        """The detections of the given rows, in their order."""
+        return Scored(self.videos[rows], self.classes[rows], self.intervals[rows], self.scores[rows])
+
+
+def average_precision(
+    detections: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]],
+    dataset: Dataset,
+    thresholds: ArrayLike,
+    definition: Definition = "activitynet",
+    ambiguous: Mapping[str, ArrayLike] | None = None,
+    unknown_videos: Literal["refuse", "count", "drop"] = "refuse",
+) -> Float:
+    """Average precision of each class at each tIoU threshold, float64 ``(K, n_tiou)``; NaN for classes without truth.
+
+    ``detections`` is ``{video id: (intervals (N, 2) seconds, classes (N,), scores (N,))}``, classes as label names or
+    as indices into ``dataset.labels``. All videos of ``dataset`` count, with detections or not: give it the
+    subset to be evaluated, and only its videos with instances if a false alarm elsewhere shall cost nothing.
+    ``ambiguous`` is ``{video id: intervals (M, 2) seconds}`` for the definition ``thumos14``. What happens to
+    detections in videos that the data set does not have is said by ``unknown_videos``: an error, false positives as
+    in the ActivityNet toolkit, or nothing.
+
+    Raises UserError on unknown classes and videos, intervals that are reversed or not finite, scores that are not
+    numbers, and thresholds outside [0, 1], naming the video.
+    """
+    index = {video: position for position, video in enumerate(dataset.videos)}
+    strangers = [video for video in detections if video not in index]
+    if strangers and unknown_videos == "refuse":
+        raise UserError(
+            f"{len(strangers)} of {len(detections)} videos with detections are not in data set {dataset.name!r}, "
+            f"the first is {strangers[0]!r}; choose the right subset, or count or drop unknown videos"
+        )
+    if unknown_videos == "count":
+        index.update({video: len(dataset.videos) + number for number, video in enumerate(strangers)})
+    scored = Scored(*_stack(detections, index, lambda video, found: _checked(video, found, dataset)))
+    marks = _stack(ambiguous or {}, index, lambda video, found: _unscored(as_intervals(found, f"ambiguous {video!r}")))
+    return average_precision_of(
+        scored, truths_of(dataset), len(dataset.labels), thresholds, definition, Truths(*marks[:3])
+    )
+
+
+def _stack(
+    by_video: Mapping[str, Any], index: Mapping[str, int], rows: Callable[[str, Any], tuple[Int, Float, Float]]
+) -> tuple[Int, Int, Float, Float]:
+    """Video indices, classes, intervals and scores of the videos that are in ``index``, one below the other."""
+    known = [video for video in by_video if video in index]
+    parts = [_unscored(np.zeros((0, 2))), *(rows(video, by_video[video]) for video in known)]
+    classes, intervals, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
+    videos = np.array([-1, *(index[video] for video in known)], dtype=np.int64)
+    return np.repeat(videos, [len(part[0]) for part in parts]), classes, intervals, scores
+
+
+def _unscored(intervals: Float) -> tuple[Int, Float, Float]:
+    return np.zeros(len(intervals), dtype=np.int64), intervals, np.zeros(len(intervals))
+
+
+def _checked(video: str, found: tuple[ArrayLike, ArrayLike, ArrayLike], dataset: Dataset) -> tuple[Int, Float, Float]:
+    """Class indices, intervals and scores of one video's detections, as arrays that fit together."""
+    boxes = as_intervals(found[0], f"detections of video {video!r}")
+    names, ranking = np.asarray(found[1]), np.asarray(found[2], dtype=np.float64)
+    if names.shape != (len(boxes),) or ranking.shape != (len(boxes),):
+        raise UserError(
+            f"video {video!r} has {len(boxes)} intervals, but labels of shape {names.shape} "
+            f"and scores of shape {ranking.shape}"
+        )
+    if np.isnan(ranking).any():
+        raise UserError(f"detection {int(np.isnan(ranking).argmax())} of video {video!r} has a score that is no number")
+    if len(names) and names.dtype.kind not in "iu":
+        unknown = set(names.tolist()) - set(dataset.labels)
+        if unknown:
+            raise UserError(
+                f"video {video!r} has detections of the unknown class {min(unknown, key=str)!r}; "
+                f"data set {dataset.name!r} has {', '.join(dataset.labels)}"
+            )
+        names = np.array([dataset.label_index[name] for name in names.tolist()])
+    classes = names.astype(np.int64)
+    if classes.min(initial=0) < 0 or classes.max(initial=-1) >= len(dataset.labels):
+        raise UserError(
+            f"video {video!r} has detections of classes {classes.min()} to {classes.max()}, "
+            f"but data set {dataset.name!r} has {len(dataset.labels)} classes, counted from 0"
+        )
+    return classes, boxes, ranking
+
+
+def truths_of(dataset: Dataset) -> Truths:
+    """All instances of ``dataset``; videos are numbered in its order."""
+    videos = list(dataset.videos.values())
+    return Truths(
+        np.repeat(np.arange(len(videos)), [len(video.instances) for video in videos]),
+        np.concatenate([np.zeros(0, dtype=np.int64), *(dataset.classes(video) for video in videos)]),
+        np.concatenate([np.zeros((0, 2)), *(video.intervals() for video in videos)]),
+    )
+
+
+def average_precision_of(
+    detections: Scored,
+    truths: Truths,
+    classes: int,
+    thresholds: ArrayLike,
+    definition: Definition = "activitynet",
+    ambiguous: Truths | None = None,
+) -> Float:
+    """:func:`average_precision` on arrays: float64 ``(classes, n_tiou)``; NaN for classes without truth.
+
+    The classes of ``ambiguous`` do not matter. Raises UserError as :func:`match`.
+    """
+    levels = _check_input(detections, truths, thresholds, definition)
+    best_first = detections.rows(_by_class_and_score(detections))
+    matched = _match(best_first, truths, levels, definition)
+    starts = np.searchsorted(best_first.classes, np.arange(classes + 1))
+    left_out = np.zeros(len(best_first.scores), dtype=bool)
+    if ambiguous is not None and definition == "thumos14":
+        left_out = _touching(best_first, ambiguous)
+    numbers = np.bincount(truths.classes, minlength=classes)[:classes]
+    result = np.full((classes, len(matched)), np.nan)
+    for column, hits in enumerate(matched >= 0):
+        positions = np.flatnonzero(hits)
+        # How many detections up to each hit are neither left out nor, with it, of an earlier class.
+        counted = np.cumsum(hits | ~left_out)
+        before = np.concatenate([[0], counted])[starts]
+        bounds = np.searchsorted(positions, starts)
+        for label in np.flatnonzero(numbers):
+            rank = counted[positions[bounds[label] : bounds[label + 1]]] - before[label]
+            precision = np.arange(1, len(rank) + 1) / rank
+            if definition == "activitynet":
+                precision = np.maximum.accumulate(precision[::-1])
+            result[label, column] = precision.sum() / numbers[label]
+    return result
+
+
+def mean_average_precision(average_precisions: Float) -> Float:
+    """Mean over the classes that have truths, float64 ``(n_tiou,)``, of ``(K, n_tiou)``; NaN where none has any."""
+    known = average_precisions[~np.isnan(average_precisions).all(axis=1)]
+    return known.mean(axis=0) if len(known) else np.full(average_precisions.shape[1], np.nan)
+
+
+def match(detections: Scored, truths: Truths, thresholds: ArrayLike, definition: Definition = "activitynet") -> Int:
+    """Which truth each detection is counted for at each threshold: int64 ``(n_tiou, N)`` rows of ``truths``, or -1.
+
+    Each truth is matched at most once, with a detection of its video and class. Raises UserError on arrays that
+    disagree, intervals that are reversed or not finite, scores that are not numbers, thresholds outside [0, 1].
+    """
+    levels = _check_input(detections, truths, thresholds, definition)
+    ranked = _by_class_and_score(detections)
+    result = np.empty((len(levels), len(ranked)), dtype=np.int64)
+    result[:, ranked] = _match(detections.rows(ranked), truths, levels, definition)
+    return result
+
+
+def _check_input(detections: Scored, truths: Truths, thresholds: ArrayLike, definition: Definition) -> Float:
+    """The thresholds as an array. Raises UserError as :func:`match` says."""
+    if definition not in ("activitynet", "thumos14"):
+        raise UserError(f"definition must be activitynet or thumos14, not {definition!r}")
+    for what, rows in (("detections", detections), ("truths", truths)):
+        as_intervals(rows.intervals, what)
+        for name, column in (("videos", rows.videos), ("classes", rows.classes)):
+            if column.shape != (len(rows.intervals),) or column.dtype.kind not in "iu":
+                raise UserError(
+                    f"{name} of {len(rows.intervals)} {what} must be as many whole numbers, "
+                    f"got {column.dtype} of shape {column.shape}"
+                )
+        if rows.classes.min(initial=0) < 0:
+            raise UserError(f"classes of {what} are counted from 0, got {rows.classes.min()}")
+    if detections.scores.shape != detections.videos.shape or np.isnan(detections.scores).any():
+        raise UserError("every detection needs a score that is a number")
+    levels = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
+    if not len(levels) or not ((levels >= 0) & (levels <= 1)).all():
+        raise UserError(f"tIoU thresholds must lie in [0, 1], got {levels.tolist()}")
+    return levels
+
+
+def _by_class_and_score(detections: Scored) -> Int:
+    """Rows by class, inside a class by descending score, equal scores in the order given."""
+    order = np.argsort(-detections.scores, kind="stable")
+    # Small integers are sorted much faster.
+    small = detections.classes.astype(np.min_scalar_type(detections.classes.max(initial=0)))
+    return order[np.argsort(small[order], kind="stable")]
+
+
+def _match(best_first: Scored, truths: Truths, levels: Float, definition: Definition) -> Int:
+    """:func:`match` of detections that are sorted by :func:`_by_class_and_score`."""
+    detection, truth, overlap = _candidates(best_first, truths, float(levels.min()), definition)
+    result = np.full((len(levels), len(best_first.scores)), -1, dtype=np.int64)
+    if definition == "activitynet":
+        # Of truths with the same tIoU the toolkit takes the later one.
+        order = np.lexsort((-truth, -overlap, detection))
+        level, taken, turn = _take_in_turn(detection[order], truth[order], overlap[order], levels, inclusive=True)
+        result[level, turn] = taken
+    else:
+        order = np.lexsort((detection, -overlap, truth))
+        level, taken, turn = _take_in_turn(truth[order], detection[order], overlap[order], levels, inclusive=False)
+        result[level, taken] = turn
+    return result
+
+
+def _take_in_turn(turn: Int, wanted: Int, overlap: Float, levels: Float, inclusive: bool) -> tuple[Int, Int, Int]:
+    """Everyone, in turn, takes the free thing wanted most; at all thresholds at once.
+
+    A pair is one who takes (``turn``: who comes first has the lower number) and a thing that is ``wanted``, with
+    their tIoU; pairs are sorted by turn and by how much the thing is wanted. At a threshold only pairs with a tIoU of
+    at least it (``inclusive``) or above it count. Returns (index of the threshold, thing, turn) of all that was taken.
+
+    Instead of one after the other, all reach for their first wish together and the earlier turn gets it, the others
+    and whoever had it before go on to their next wish, until nobody reaches: the outcome is the same, since all
+    things prefer who comes earlier, and it takes few rounds.
+    """
+    takers, first, number = np.unique(turn, return_index=True, return_inverse=True)
+    things, thing = np.unique(wanted, return_inverse=True)
+    enough = [overlap >= level if inclusive else overlap > level for level in levels]
+    # How many wishes each has at each threshold: those of enough tIoU come first.
+    wishes = np.array([np.bincount(number[mask], minlength=len(takers)) for mask in enough], dtype=np.int64)
+    holder = np.full((len(levels), len(things)), len(takers))
+    wish = np.zeros_like(wishes)
+    level, taker = np.nonzero(wishes > 0)
+    while len(level):
+        target = thing[first[taker] + wish[level, taker]]
+        before = holder[level, target]
+        np.minimum.at(holder, (level, target), taker)
+        after = holder[level, target]
+        lost = after != taker
+        # Several may have reached for a thing that its holder lost: the holder goes on once.
+        ousted = np.flatnonzero((before != after) & (before < len(takers)) & ~lost)
+        level = np.concatenate([level[lost], level[ousted]])
+        taker = np.concatenate([taker[lost], before[ousted]])
+        wish[level, taker] += 1
+        on = wish[level, taker] < wishes[level, taker]
+        level, taker = level[on], taker[on]
+    level, target = np.nonzero(holder < len(takers))
+    return level, things[target], takers[holder[level, target]]
+
+
+def _candidates(detections: Scored, truths: Truths, floor: float, definition: Definition) -> tuple[Int, Int, Float]:
+    """Rows of detections and truths of one video and class with a tIoU of at least ``floor``, and that tIoU."""
+    classes = 1 + max(int(rows.classes.max(initial=0)) for rows in (detections, truths))
+    keys = [rows.videos * classes + rows.classes for rows in (detections, truths)]
+    starts, ends = (np.ascontiguousarray(detections.intervals[:, side]) for side in (0, 1))
+    found = []
+    for detection, truth in _pairs(*keys):
+        a0, a1, b0, b1 = starts[detection], ends[detection], *truths.intervals[truth].T
+        shared = np.minimum(a1, b1) - np.maximum(a0, b0)
+        # Each in the order of operations of its reference: pairs whose tIoU is a threshold up to rounding do occur.
+        if definition == "activitynet":
+            shared, both_empty = np.maximum(shared, 0), np.inf
+            union = (a1 - a0) + (b1 - b0) - shared
+        else:
+            both_empty = 0.0
+            union = np.maximum(a1, b1) - np.minimum(a0, b0)
+        overlap = np.divide(shared, union, out=np.full(len(shared), both_empty), where=union > 0)
+        keep = np.flatnonzero(overlap >= floor)
+        found.append((detection[keep], truth[keep], overlap[keep]))
+    detection, truth, overlap = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return detection, truth, overlap
+
+
+def _touching(detections: Scored, marks: Truths) -> NDArray[np.bool_]:
+    """Whether each detection shares time with an interval of ``marks`` in its video, bool ``(N,)``."""
+    result = np.zeros(len(detections.videos), dtype=bool)
+    for row, mark in _pairs(detections.videos, marks.videos):
+        a, b = detections.intervals[row], marks.intervals[mark]
+        result[row[np.minimum(a[:, 1], b[:, 1]) > np.maximum(a[:, 0], b[:, 0])]] = True
+    return result
+
+
+def _pairs(left: Int, right: Int) -> Iterator[tuple[Int, Int]]:
+    """All pairs of rows with equal keys, int64 each, ``left`` ascending; at least once, limited in number at a time."""
+    order = np.argsort(right, kind="stable")
+    ordered = right[order]
+    first = np.searchsorted(ordered, left, side="left")
+    counts = np.searchsorted(ordered, left, side="right") - first
+    rows = np.flatnonzero(counts)
+    ends = np.cumsum(counts[rows])
+    begin = 0
+    while True:
+        limit = (ends[begin - 1] if begin else 0) + _PAIRS_AT_ONCE
+        end = max(begin + 1, int(np.searchsorted(ends, limit, side="right")))
+        part = rows[begin:end]
+        repeated = np.repeat(part, counts[part])
+        place = np.arange(len(repeated)) - np.repeat(np.cumsum(counts[part]) - counts[part], counts[part])
+        yield repeated, order[first[repeated] + place]
+        begin = end
+        if begin >= len(rows):
+            return
