@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -229,13 +230,16 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     Raises UserError where there is none, it cannot be read, or it is of another format.
     """
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)
+        content = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"no run at {path.parent}: there is no {path.name}; python train/fit.py makes one") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is not a checkpoint or is damaged: {str(error).splitlines()[0]}") from None
+    try:
+        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is not a checkpoint or is damaged: {reason}") from None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this program")
     if saved["version"] != FORMAT_VERSION:

@@ -1,0 +1,74 @@
+"""The table of all rows: what it holds, standardisation, and what is said of videos that are not there."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from synthetic_store import write
+
+from ssn_feat.errors import UserError
+from ssn_feat.store import FeatureStore
+from ssn_feat.training.features import FeatureTable, Standardisation, join_streams, present
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return FeatureStore.open(write(tmp_path_factory.mktemp("store"), videos=6, dim=5).store)
+
+
+def test_rows_are_those_of_the_store_streams_side_by_side(store):
+    ids, seen = ("v/03", "v/00"), []
+    table = FeatureTable.load(store, ids, ("flow", "rgb"), lambda: seen.append(1))
+    assert (table.ids, table.rows.dtype, table.feature_dim, len(seen)) == (ids, torch.float16, 10, 2)
+    for v, name in enumerate(ids):
+        stored, rows = store.read(name), table.rows_of(v)
+        np.testing.assert_array_equal(table.rows[rows, :5], stored.features["flow"])
+        np.testing.assert_array_equal(table.rows[rows, 5:], stored.features["rgb"])
+        np.testing.assert_array_equal(table.spans[rows], stored.spans)
+        assert table.durations[v] == stored.duration
+    assert table.offsets[-1] == len(table.rows)
+
+
+def test_standardised_rows_have_mean_0_and_deviation_1(store):
+    table = FeatureTable.load(store, store.ids, ("rgb",))
+    raw = table.rows.clone()
+    standardisation = Standardisation.of(table.rows)
+    rows = table.standardised(standardisation).rows.double()
+    np.testing.assert_allclose(rows.mean(dim=0), 0, atol=1e-3)
+    np.testing.assert_allclose(rows.std(dim=0, correction=0), 1, atol=1e-3)
+    np.testing.assert_allclose(standardisation(raw), rows, atol=2e-3)
+
+
+def test_a_feature_that_never_varies_is_only_shifted():
+    rows = torch.tensor([[3.0, 1.0], [3.0, 2.0]], dtype=torch.float16)
+    np.testing.assert_allclose(Standardisation.of(rows)(rows), [[0, -1], [0, 1]], atol=1e-6)
+
+
+def test_crops_are_averaged():
+    crops = np.arange(12, dtype=np.float16).reshape(2, 3, 2)
+    np.testing.assert_array_equal(join_streams({"rgb": crops}, ["rgb"]), crops.mean(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("streams", "message"),
+    [
+        (("pose",), "no stream 'pose'; it has flow, rgb"),
+        (("rgb", "rgb"), "each once"),
+        ((), "at least one stream"),
+    ],
+)
+def test_streams_that_are_not_there_are_refused(store, streams, message):
+    with pytest.raises(UserError, match=message):
+        FeatureTable.load(store, store.ids, streams)
+
+
+def test_missing_videos_are_listed_and_refused_or_skipped():
+    wanted = tuple("abcdefgh")
+    with pytest.raises(
+        UserError, match=r"the store lacks 6 of 8 training videos: c, d, e, f, g, \.\.\.; --missing skip"
+    ):
+        present(wanted, "ab", "refuse", "the store")
+    assert present(wanted, "bza", "skip", "the store") == ("a", "b")
+    with pytest.raises(UserError, match=r"lacks 8 of 8 training videos: a, b, c, d, e, \.\.\.$"):
+        present(wanted, "xyz", "skip", "the store")

@@ -1,0 +1,336 @@
+"""Training from end to end on features that tell the classes apart, and everything that can be wrong with its input."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from synthetic_store import quick, write
+
+from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
+from ssn_feat.cli import parse, run
+from ssn_feat.errors import UserError
+from ssn_feat.heads.dense import score_dense
+from ssn_feat.heads.losses import Groups
+from ssn_feat.heads.ssn import SSNOptions
+from ssn_feat.proposals import Proposals
+from ssn_feat.store import FeatureStore
+from ssn_feat.training import fit as loop
+from ssn_feat.training.checkpoints import actionness_scores, load_run, read_checkpoint
+from ssn_feat.training.fit import fit, prepare
+from ssn_feat.training.options import FitOptions
+from ssn_feat.training.pools import Candidates, PoolOptions, candidates_of
+from ssn_feat.training.presets import PRESETS
+from ssn_feat.training.stages import row_ranges, stages
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.fixture
+def brief(data, tmp_path):
+    """Options of a run of some 20 steps."""
+    return data.options(tmp_path / "run", optimisation=quick(epochs=3, epoch_multiplier=5))
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return read_checkpoint(folder / "checkpoint.pt")["model"]
+
+
+def assert_same(one, other):
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name
+
+
+# ---------------------------------------------------------------------- it learns
+
+
+def test_actionness_is_learned(data, tmp_path):
+    summary = fit(data.options(tmp_path / "run", head="actionness", proposals=None))
+    assert summary["final"]["accuracy"] > 0.9
+    trained, store = load_run(tmp_path / "run"), FeatureStore.open(data.store)
+    assert (trained.kind, trained.reg_stats, trained.labels) == ("actionness", None, data.dataset.labels)
+    right = total = 0
+    for video in data.dataset.subset("testing").videos.values():
+        stored = store.read(video.id)
+        logits = actionness_scores(trained, stored.features)
+        assert logits.shape == (len(stored.spans), 2)
+        assert logits.dtype == np.float32
+        centres = stored.spans.mean(axis=1)
+        inside = np.zeros(len(centres), dtype=bool)
+        for start, end in video.intervals():
+            inside |= (centres >= start) & (centres < end)
+        right, total = right + ((logits[:, 1] > logits[:, 0]) == inside).sum(), total + len(inside)
+    assert right / total > 0.95
+
+
+def test_ssn_is_learned(data, tmp_path):
+    options = data.options(
+        tmp_path / "run",
+        streams=("rgb", "flow"),
+        background_videos=True,
+        ssn=SSNOptions(dropout=0.2),
+        optimisation=quick(epochs=10),
+    )
+    summary = fit(options)
+    assert summary["final"]["accuracy"] > 0.95
+    assert summary["videos"] == 12
+    trained = load_run(tmp_path / "run")
+    assert (trained.kind, trained.streams, trained.finished) == ("ssn", ("rgb", "flow"), True)
+    activity, completeness, regression, c = dense_scores(trained, data)
+    good, bad = (c.tiou > 0.7) & ~c.truth, (c.tiou < 0.3) & (c.overlap > 0.5)
+    assert (activity[good].argmax(axis=1) == c.labels[good] + 1).mean() > 0.95
+    own = np.arange(len(c)), np.maximum(c.labels, 0)
+    assert np.median(completeness[own][good]) > np.median(completeness[own][bad]) + 1
+    assert np.corrcoef(regression[own][good, 0], c.targets[good, 0])[0, 1] > 0.5
+
+
+def dense_scores(trained, data):
+    """Scores of all proposals of the test videos, (N, K + 1), (N, K), (N, K, 2), and what is true of the proposals."""
+    store, dataset = FeatureStore.open(data.store), data.dataset.subset("testing")
+    proposals, parts = Proposals.load(data.proposals), []
+    for video in dataset.videos.values():
+        one = candidates_of(dataset.only([video.id]), proposals.intervals, {video.id: video.duration})
+        stored, made = store.read(video.id), stages(one.intervals, video.duration)
+        rows = torch.from_numpy(row_ranges(stored.spans, made))
+        scores = score_dense(trained.head, trained.prepare(stored.features), rows, torch.from_numpy(made.scaling))
+        parts.append((*(score.numpy() for score in scores), one))
+    *scores, candidates = zip(*parts, strict=True)
+    return (*map(np.concatenate, scores), Candidates.concatenate(candidates))
+
+
+# ---------------------------------------------------------------------- runs repeat, stop and go on
+
+
+@pytest.mark.parametrize("head", ["ssn", "actionness"])
+def test_a_seed_decides_a_run_and_a_saved_configuration_makes_it_again(brief, tmp_path, head):
+    first = replace(brief, head=head)
+    fit(first)
+    again = parse(FitOptions, [str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "again")])
+    assert again == replace(first, out=tmp_path / "again")
+    fit(again)
+    assert_same(weights(tmp_path / "run"), weights(tmp_path / "again"))
+    fit(replace(first, out=tmp_path / "other", seed=1))
+    odd = weights(tmp_path / "other")
+    assert any(not torch.equal(odd[name], value) for name, value in weights(tmp_path / "run").items())
+
+
+@pytest.mark.parametrize("head", ["ssn", "actionness"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw"])
+@pytest.mark.parametrize("steps", [3, 6, 7])
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(brief, tmp_path, monkeypatch, head, optimiser, steps):
+    """6 steps make an epoch here: within one, at its end, at the start of the next."""
+    whole = replace(brief, head=head, optimisation=replace(brief.optimisation, optimiser=optimiser))
+    fit(whole)
+    step, taken = loop.train_step, []
+
+    def pressed_after_some(*arguments):
+        taken.append(1)
+        if len(taken) == steps:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(*arguments)
+
+    parts = replace(whole, out=tmp_path / "parts")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", pressed_after_some)
+        with pytest.raises(KeyboardInterrupt):
+            fit(parts)
+    assert not load_run(parts.out).finished
+    fit(replace(parts, resume=True))
+    one, other = (read_checkpoint(folder / "checkpoint.pt") for folder in (whole.out, parts.out))
+    assert one["log"] == other["log"]
+    assert other["finished"]
+    assert_same(one["model"], other["model"])
+    assert torch.equal(one["generator"], other["generator"])
+    assert (whole.out / "log.jsonl").read_text() == (parts.out / "log.jsonl").read_text()
+
+
+def test_resuming_a_finished_run_changes_nothing(brief):
+    summary = fit(brief)
+    before = (brief.out / "checkpoint.pt").read_bytes()
+    assert fit(replace(brief, resume=True)) == summary
+    assert (brief.out / "checkpoint.pt").read_bytes() == before
+
+
+def test_resuming_what_is_not_there_starts_a_run(brief):
+    assert fit(replace(brief, resume=True))["steps"] == 18
+
+
+def test_standardisation_groups_and_skipped_videos_are_options(data, brief, tmp_path):
+    store = FeatureStore.create(tmp_path / "part.zarr", {}, "part")
+    full = FeatureStore.open(data.store)
+    for name in list(data.dataset.subset("training").videos)[:5]:
+        stored = full.read(name)
+        store.write(name, stored.features, stored.spans, {"duration": stored.duration})
+    options = replace(
+        brief, store=store.path, missing="skip", standardise=False, groups=Groups(2, 3, 0), augmentation=(0.25, 1.0)
+    )
+    assert fit(options)["videos"] == 5
+    trained = load_run(options.out)
+    assert trained.standardisation is None
+    assert trained.config == options
+    with pytest.raises(UserError, match=r"lacks 6 of 11 training videos"):
+        fit(replace(options, missing="refuse", overwrite=True))
+
+
+# ---------------------------------------------------------------------- what a batch holds
+
+
+def test_a_batch_reads_rows_of_its_proposals(brief):
+    training = prepare(replace(brief, standardise=False))
+    task, plan = training.task, training.task.plan(0)
+    scaling, labels, targets = plan.others
+    assert plan.rows.shape == (6, 8 * 8 * 9)
+    assert (scaling.shape, labels.shape, targets.shape) == ((6, 8, 8, 2), (6, 8, 8), (6, 8, 8, 2))
+    assert (labels[..., :7] > 0).all()
+    assert (labels[..., 7] == 0).all()
+    assert ((plan.rows >= 0) & (plan.rows < len(task.table.rows))).all()
+    # All rows of a proposal are of one video, in order of time.
+    rows = plan.rows.view(-1, 9).numpy()
+    videos = np.searchsorted(task.table.offsets, rows, side="right")
+    assert (videos == videos[:, :1]).all()
+    assert (np.diff(rows[:, 2:7], axis=1) >= 0).all()
+
+
+def test_targets_of_training_are_normalised(brief):
+    training = prepare(brief)
+    c, pools = training.task.targets, training.task.pools
+    proposals = pools.foreground.members
+    used = c[proposals][np.abs(c[proposals] - (0 - pools.target_stats[0]) / pools.target_stats[1]).sum(axis=1) > 1e-6]
+    np.testing.assert_allclose(used.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(used.std(axis=0), 1, atol=1e-5)
+    np.testing.assert_array_equal(training.facts["reg_stats"], pools.target_stats)
+
+
+# ---------------------------------------------------------------------- what is said of bad input
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_prints_each_term(brief):
+    with pytest.raises(UserError, match=r"not finite in epoch \d+, step \d+: loss \S+, activity \S+, completeness \S+"):
+        fit(replace(brief, optimisation=replace(brief.optimisation, optimiser="sgd", schedule="step", lr=1e30)))
+
+
+def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(brief):
+    fit(brief)
+    with pytest.raises(UserError, match="holds a run already: add --resume or --overwrite"):
+        fit(brief)
+    before = weights(brief.out)
+    fit(replace(brief, overwrite=True))
+    assert_same(before, weights(brief.out))
+
+
+def test_a_run_is_not_resumed_with_other_options_or_data(data, brief, tmp_path, monkeypatch):
+    def stop(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return torch.zeros(5)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(brief)
+    with pytest.raises(UserError, match=r"other options: seed was 0 and is 3; optimisation\.lr was 0\.01 and is 0\.5"):
+        fit(replace(brief, resume=True, seed=3, optimisation=replace(brief.optimisation, lr=0.5)))
+    original = data.proposals.read_bytes()
+    proposals = Proposals.load(data.proposals)
+    proposals.intervals["v/00"][0] += 0.5
+    try:
+        proposals.save(data.proposals)
+        with pytest.raises(UserError, match="its annotations or proposals changed"):
+            fit(replace(brief, resume=True))
+    finally:
+        data.proposals.write_bytes(original)
+
+
+def other_annotations(data, tmp_path):
+    video = Video("elsewhere", 10.0, "training", (Instance("run", 1.0, 2.0),))
+    write_activitynet(Dataset.of("other", [video]), tmp_path / "other.json")
+    return {"annotations": str(tmp_path / "other.json")}
+
+
+def other_proposals(data, tmp_path):
+    Proposals({"elsewhere": np.array([[0.0, 1.0]])}, {"elsewhere": np.zeros(1)}, "m").save(tmp_path / "other.npz")
+    return {"proposals": tmp_path / "other.npz"}
+
+
+def some_proposals(data, tmp_path):
+    Proposals.load(data.proposals).only(["v/00", "v/01"]).save(tmp_path / "some.npz")
+    return {"proposals": tmp_path / "some.npz"}
+
+
+def no_proposals(data, tmp_path):
+    Proposals({"v/00": np.zeros((0, 2))}, {"v/00": np.zeros(0)}, "m").save(tmp_path / "none.npz")
+    return {"proposals": tmp_path / "none.npz"}
+
+
+def no_instances(data, tmp_path):
+    videos = [Video("v/00", 20.0, "training")]
+    write_activitynet(Dataset.of("other", videos, ["run"]), tmp_path / "empty.json")
+    return {"annotations": str(tmp_path / "empty.json")}
+
+
+FAULTS = {
+    "stream": (lambda *_: {"streams": ("pose",)}, r"no stream 'pose'; it has flow, rgb"),
+    "store": (lambda *_: {"store": "nowhere.zarr"}, r"feature store nowhere\.zarr does not exist"),
+    "subset": (lambda *_: {"subset": "holdout"}, r"no subset 'holdout'; it has testing, training"),
+    "annotations": (lambda *_: {"annotations": "nowhere.json"}, r"nowhere\.json"),
+    "no proposals given": (lambda *_: {"proposals": None}, r"add --proposals FILE"),
+    "no proposals file": (lambda *_: {"proposals": "nowhere.npz"}, r"cannot read proposals from nowhere\.npz"),
+    "videos": (other_annotations, r"lacks 1 of 1 training videos: elsewhere$"),
+    "proposals of other videos": (other_proposals, r"other\.npz lacks 11 of 11 training videos: v/00, v/01, "),
+    "proposals of some videos": (some_proposals, r"some\.npz lacks 9 of 11 training videos: .*--missing skip"),
+    "empty proposals": (no_proposals, r"none\.npz holds no proposal of its 1 videos"),
+    "no instances": (no_instances, r"none of the 1 training videos has an annotated instance"),
+    "pool": (lambda *_: {"pools": PoolOptions(background_coverage=0.9)}, r"none exceeds background_coverage 0\.9"),
+    "device": (lambda *_: {"device": "abacus"}, r"cannot train on device 'abacus'"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_input_gives_one_clear_line(data, brief, tmp_path, fault):
+    changes, message = FAULTS[fault]
+    with pytest.raises(UserError, match=message) as caught:
+        fit(replace(brief, **changes(data, tmp_path)))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"seed": -1}, "seed must be at least 0"),
+        ({"augmentation": (-0.5, 0.5)}, "augmentation must not be negative"),
+        ({"resume": True, "overwrite": True}, "exclude each other"),
+    ],
+)
+def test_options_out_of_range_are_refused(brief, values, message):
+    with pytest.raises(UserError, match=message):
+        replace(brief, **values)
+
+
+def test_the_command_line_prints_one_line_and_exits_with_2(data, tmp_path, monkeypatch, capsys):
+    arguments = ["fit.py", "small", "--store", str(data.store), "--annotations", data.annotations]
+    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "run"), "--streams", "pose"])
+    with pytest.raises(SystemExit) as end:
+        run(fit, FitOptions, PRESETS)
+    assert end.value.code == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+
+
+def test_the_command_line_trains_with_a_preset(data, tmp_path, monkeypatch, capsys):
+    arguments = ["fit.py", "small", "--head", "actionness", "--store", str(data.store), "--annotations"]
+    arguments += [data.annotations, "--out", str(tmp_path / "run"), "--epochs", "2", "--epoch-multiplier", "3"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as end:
+        run(fit, FitOptions, PRESETS)
+    assert end.value.code == 0
+    assert f"{tmp_path / 'run'}: loss 0." in capsys.readouterr().out
+    assert load_run(tmp_path / "run").config.standardise
