@@ -1,5 +1,38 @@
 """Where an action may be: sliding windows, actionness grouping (TAG), lists of proposals, their match with truth."""
 
+from ssn_feat.proposals.actionness import action_probability, fuse_actionness, score_by_actionness
 from ssn_feat.proposals.collection import Proposals
+from ssn_feat.proposals.labelling import ProposalLabels, label_proposals
+from ssn_feat.proposals.sliding import SlidingOptions, sliding_windows
+from ssn_feat.proposals.ssn_lists import (
+    ListedBlock,
+    ListedVideo,
+    in_frames,
+    list_blocks,
+    listed_proposals,
+    read_listed_videos,
+    read_ssn_list,
+    write_ssn_list,
+)
+from ssn_feat.proposals.tag import TagOptions, tag
 
-__all__ = ["Proposals"]
+__all__ = [
+    "ListedBlock",
+    "ListedVideo",
+    "ProposalLabels",
+    "Proposals",
+    "SlidingOptions",
+    "TagOptions",
+    "action_probability",
+    "fuse_actionness",
+    "in_frames",
+    "label_proposals",
+    "list_blocks",
+    "listed_proposals",
+    "read_listed_videos",
+    "read_ssn_list",
+    "score_by_actionness",
+    "sliding_windows",
+    "tag",
+    "write_ssn_list",
+]

@@ -1,0 +1,47 @@
+"""What proposals are, given the truth: class, tIoU and share of action of each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssn_feat.errors import UserError
+from ssn_feat.intervals import as_intervals, overlap_over, tiou
+
+
+@dataclass(frozen=True)
+class ProposalLabels:
+    """Of the instance that overlaps a proposal most (by tIoU; of equal ones the first), for N proposals.
+
+    label: int64 ``(N,)``, class index + 1, or 0 (background) for a proposal that meets no instance.
+    tiou: float64 ``(N,)``. overlap: float64 ``(N,)``, share of the proposal that lies in that instance.
+    """
+
+    label: NDArray[np.int64]
+    tiou: NDArray[np.float64]
+    overlap: NDArray[np.float64]
+
+
+def label_proposals(intervals: ArrayLike, truth: ArrayLike, classes: ArrayLike) -> ProposalLabels:
+    """Name the proposals of one video as the original's ``name_proposal`` does.
+
+    intervals: ``(N, 2)``. truth: ``(M, 2)``, the same unit. classes: class index of each instance, int ``(M,)``.
+    Raises UserError on malformed intervals or classes of another number.
+    """
+    boxes, instances = as_intervals(intervals, "proposals"), as_intervals(truth, "instances")
+    labels = np.asarray(classes, dtype=np.int64).reshape(-1)
+    if len(labels) != len(instances):
+        raise UserError(f"{len(instances)} instances need as many classes, not {len(labels)}")
+    if not len(instances):
+        return ProposalLabels(np.zeros(len(boxes), np.int64), np.zeros(len(boxes)), np.zeros(len(boxes)))
+    overlaps = tiou(boxes, instances)
+    best = overlaps.argmax(axis=1)
+    row = np.arange(len(boxes))
+    found = overlaps[row, best]
+    share = overlap_over(boxes, instances)[row, best]
+    return ProposalLabels(np.where(found > 0, labels[best] + 1, 0), found, np.where(found > 0, share, 0.0))
+
+
+__all__ = ["ProposalLabels", "label_proposals"]

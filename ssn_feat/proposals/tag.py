@@ -1,0 +1,169 @@
+"""Temporal actionness grouping (TAG): proposals that follow the rise and fall of actionness.
+
+SSN paper, section 4.2 ("Temporal region proposals"): actionness above a threshold gives basins; neighbouring basins are
+merged as long as the share of snippets below the threshold stays within a tolerance; many thresholds and tolerances
+give proposals that are then thinned out by suppression.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from ssn_feat.errors import UserError
+from ssn_feat.intervals import as_intervals, nms
+from ssn_feat.proposals.actionness import ScoreName, action_probability, score_by_actionness
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TagOptions:
+    """How actionness is grouped; thresholds and tolerances default to the original's."""
+
+    thresholds: tuple[float, ...] = (0.01, 0.05, 0.1, 0.15, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+    """Actionness (a probability) above which a snippet counts as action, strictly; each gives its own basins."""
+    tolerances: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+    """Largest share of snippets below the threshold in a group of basins, in (0, 1]."""
+    smoothing: float = 3.0
+    """Standard deviation of the Gaussian that smooths actionness before the thresholds, in snippets; 0 for none."""
+    tag_nms: float = 0.9
+    """tIoU above which the lower-scored of two groups is dropped."""
+    minimum_length: float = 0.0
+    """Groups shorter than this many seconds are left out."""
+    tag_score: ScoreName = "contrast"
+    """What groups are ranked by: mean actionness inside less that of the flanks (contrast), mean actionness inside
+    (mean), or the sum of the action logits inside (sum, the original's)."""
+    original_grouping: bool = False
+    """Groups as the original code makes them: they end one snippet too late (perhaps after the video), their scores
+    count up to two snippets more than they span, and they are ranked by the sum of logits."""
+
+    def __post_init__(self) -> None:
+        if not self.thresholds or not all(0.0 <= t < 1.0 for t in self.thresholds):
+            raise UserError(f"TAG thresholds must be probabilities in [0, 1), at least one, not {self.thresholds}")
+        if not self.tolerances or not all(0.0 < t <= 1.0 for t in self.tolerances):
+            raise UserError(f"TAG tolerances must be shares in (0, 1], at least one, not {self.tolerances}")
+        if not self.smoothing >= 0.0:
+            raise UserError(f"smoothing of actionness must be at least 0 snippets, not {self.smoothing}")
+        if not 0.0 <= self.tag_nms <= 1.0:
+            raise UserError(f"the tIoU of TAG's suppression must be in [0, 1], not {self.tag_nms}")
+        if not self.minimum_length >= 0.0:
+            raise UserError(f"the minimum length of a proposal must be at least 0 seconds, not {self.minimum_length}")
+
+
+def tag(logits: ArrayLike, spans: ArrayLike, options: TagOptions | None = None) -> tuple[Floats, Floats]:
+    """Proposals of one video from the actionness of its snippets.
+
+    logits: ``(T, 2)``, background and action. spans: ``(T, 2)``, seconds that each snippet stands for, contiguous.
+    Returns intervals, float64 ``(N, 2)``, seconds inside the video, and scores, float64 ``(N,)``, descending.
+
+    Raises UserError on logits that are malformed or spans of another number of snippets.
+    """
+    options = options or TagOptions()
+    seconds = as_intervals(spans, "spans of snippets")
+    if len(seconds) != len(np.asarray(logits)):
+        raise UserError(f"{len(np.asarray(logits))} snippets of actionness need as many spans, not {len(seconds)}")
+    if options.original_grouping:
+        boxes, scores = original_groups(logits, options)
+        intervals = boxes / len(seconds) * seconds[-1, 1]
+    else:
+        groups = np.concatenate(group_basins(_smooth(logits, options), options.thresholds, options.tolerances)[:2])
+        groups = _distinct(groups, len(seconds))
+        intervals = np.stack([seconds[groups[:, 0], 0], seconds[groups[:, 1] - 1, 1]], axis=1)
+        scores = score_by_actionness(intervals, logits, seconds, options.tag_score)
+        kept = nms(intervals, scores, options.tag_nms)
+        intervals, scores = intervals[kept], scores[kept]
+    long = intervals[:, 1] - intervals[:, 0] >= options.minimum_length
+    return intervals[long], scores[long]
+
+
+def original_groups(logits: ArrayLike, options: TagOptions) -> tuple[Indices, Floats]:
+    """The original's boxes in samples, int64 ``(N, 2)``, with their sums of action logits, float64 ``(N,)`` descending.
+
+    ``logits`` is ``(T, 2)``. A box ends one sample after the first one below the threshold, at most at T + 1. Its sum
+    takes that sample in; that of a group whose backward search met no stop goes from sample 0 to yet one more. Only
+    the best of equal boxes counts, as in the original, where suppression drops the others.
+    """
+    forward, backward, unstopped = group_basins(_smooth(logits, options), options.thresholds, options.tolerances)
+    boxes = np.concatenate([forward, backward]) + np.array([0, 1])
+    unstopped = np.concatenate([np.zeros(len(forward), dtype=bool), unstopped])
+    total = np.concatenate([[0.0], np.cumsum(np.asarray(logits, dtype=np.float32)[:, 1], dtype=np.float64)])
+    stop = np.minimum(boxes[:, 1] + unstopped, len(total) - 1)
+    scores = total[stop] - total[np.where(unstopped, 0, boxes[:, 0])]
+    best = np.lexsort((-scores, boxes[:, 1], boxes[:, 0]))
+    boxes, scores = boxes[best], scores[best]
+    first = np.flatnonzero((np.diff(boxes, axis=0, prepend=-1) != 0).any(axis=1))
+    boxes, scores = boxes[first], scores[first]
+    kept = nms(boxes + np.array([0, 1]), scores, options.tag_nms)  # its suppression counts both end samples of a box
+    return boxes[kept], scores[kept]
+
+
+def _smooth(logits: ArrayLike, options: TagOptions) -> NDArray[np.float32]:
+    probability = action_probability(logits)
+    smooth: NDArray[np.float32] = (
+        gaussian_filter1d(probability, options.smoothing) if options.smoothing else probability
+    )
+    return smooth
+
+
+def _distinct(groups: Indices, snippets: int) -> Indices:
+    """Every different group once, by start and end."""
+    keys = np.unique(groups[:, 0] * (snippets + 1) + groups[:, 1])
+    return np.stack(np.divmod(keys, snippets + 1), axis=1)
+
+
+def group_basins(
+    actionness: ArrayLike, thresholds: ArrayLike, tolerances: ArrayLike
+) -> tuple[Indices, Indices, NDArray[np.bool_]]:
+    """Groups of basins, absorbed forward from each first basin and backward from each last one.
+
+    A basin is a run of snippets whose ``actionness`` ``(T,)`` exceeds one of the ``thresholds`` ``(L,)``. From a basin
+    on, the next ones of its threshold are absorbed until, at the start of one, more than a tolerance's share of the
+    snippets since the start did not exceed the threshold; and the mirror image backward.
+
+    Returns forward and backward groups, int64 ``(tolerances * basins, 2)`` half-open snippet ranges with repetitions,
+    and for the latter whether the search went to the first basin without meeting a stop, bool.
+    """
+    above = np.asarray(actionness)[None, :] > np.asarray(thresholds, dtype=np.float64)[:, None]
+    edges = np.diff(above.astype(np.int8), axis=1, prepend=0, append=0)
+    level, up = np.nonzero(edges == 1)
+    down = np.nonzero(edges == -1)[1]
+    first = np.searchsorted(level, level, side="left")  # of all basins of the same threshold
+    after = np.searchsorted(level, level, side="right")
+    # k snippets below the threshold of n can equal the tolerance in real numbers: on which side they fall is decided
+    # by the rounding of this very expression, as in the original.
+    below, tolerance = np.cumsum(~above, axis=1), np.asarray(tolerances, dtype=np.float64)[:, None]
+    rising = below[level, up] - tolerance * up
+    inside = np.minimum(down, above.shape[1] - 1)
+    falling = (below[level, inside] - tolerance * inside) - np.where(down > inside, tolerance, 0.0)
+    last = np.minimum(_next_greater(rising), after) - 1
+    stop = len(level) - 1 - _next_greater(-falling[:, ::-1])[:, ::-1]
+    forward = np.stack(np.broadcast_arrays(up, down[last]), axis=-1)
+    backward = np.stack(np.broadcast_arrays(up[np.maximum(stop + 1, first)], down), axis=-1)
+    return forward.reshape(-1, 2), backward.reshape(-1, 2), (stop < first).reshape(-1)
+
+
+def _next_greater(values: Floats) -> Indices:
+    """Index of the first later element that is greater, along the last axis of ``(K, R)``; R where there is none.
+
+    Maxima of blocks of 1, 2, 4, ... elements are laid out first, then every element skips the largest blocks that
+    hold nothing greater: O(R log R) whatever the values.
+    """
+    count = values.shape[1]
+    blocks = [np.pad(values, ((0, 0), (0, 1)), constant_values=np.inf)]
+    while 1 << len(blocks) <= count:
+        half = 1 << (len(blocks) - 1)
+        later = np.minimum(np.arange(count + 1) + half, count)
+        blocks.append(np.maximum(blocks[-1], blocks[-1][:, later]))
+    position = np.broadcast_to(np.arange(1, count + 1), values.shape).copy()
+    for exponent in reversed(range(len(blocks))):
+        skip = np.take_along_axis(blocks[exponent], position, axis=1) <= values
+        position += skip << exponent
+    return position
+
+
+__all__ = ["TagOptions", "group_basins", "original_groups", "tag"]

@@ -1,0 +1,225 @@
+"""SSN proposal lists: byte-exact round trips, conversion, seconds, and every kind of damage."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ssn_feat.annotations.dataset import Dataset, Instance, Video
+from ssn_feat.errors import UserError
+from ssn_feat.proposals import (
+    Proposals,
+    in_frames,
+    list_blocks,
+    listed_proposals,
+    read_listed_videos,
+    read_ssn_list,
+    write_ssn_list,
+)
+
+TEXT = """\
+# 0
+frames/v_abc
+100
+1
+2
+3 10 20
+1 30 45
+2
+3 0.5000 1.0000 12 17
+0 0.0000 0.0000 50 60
+# 7
+v_def.mp4
+50.5
+2
+0
+1
+0 0.0000 0.0000 9 5
+"""
+
+REAL = [
+    "golden/anet_val_normalized_proposal_list.txt.gz",
+    "golden/anet_val_proposal_list.txt.gz",
+    "data/proposals/activitynet1.2_tag_val_normalized_proposal_list.txt",
+    "data/proposals/thumos14_tag_test_normalized_proposal_list.from_ctap.txt",
+]
+
+
+def content(path: Path) -> bytes:
+    return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+
+
+@pytest.fixture
+def listed(tmp_path: Path):
+    """Writes a text to a file, gives its path."""
+
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "list.txt"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return write
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_lists_survive_a_round_trip_byte_for_byte(shared, listed, tmp_path: Path, name: str) -> None:
+    before = content(shared / name)
+    blocks = read_ssn_list(listed(before))
+    write_ssn_list(blocks, tmp_path / "again.txt", normalised="normalized" in name)
+    assert (tmp_path / "again.txt").read_bytes() == before
+
+
+def test_normalised_to_frames_as_the_original(golden, listed, tmp_path: Path) -> None:
+    blocks = read_ssn_list(listed(content(golden("anet_val_normalized_proposal_list.txt.gz"))))
+    frames = golden("anet_val_frame_counts.json")
+    converted = in_frames(blocks, frames, {id: f"frames/v_{id}" for id in frames})
+    write_ssn_list(converted, tmp_path / "frames.txt", normalised=False)
+    assert (tmp_path / "frames.txt").read_bytes() == content(golden("anet_val_proposal_list.txt.gz"))
+    with pytest.raises(UserError, match="number of frames of"):
+        in_frames(blocks, {})
+
+
+def test_parsed_records_of_a_real_list(golden, listed) -> None:
+    reference = golden("anet_dataset_parse.npz")
+    videos = read_listed_videos(listed(content(golden("anet_val_proposal_list.txt.gz"))))
+    assert [v.id for v in videos] == [f"frames/v_{id}" for id in reference["video_id"]] or [
+        v.id for v in videos
+    ] == reference["video_id"].tolist()
+    np.testing.assert_array_equal([v.frames for v in videos], reference["n_frames"])
+    np.testing.assert_array_equal([len(v.truth) for v in videos], reference["n_gt_raw"])
+    np.testing.assert_array_equal([len(v.proposals) for v in videos], reference["n_prop_raw"])
+
+
+def test_parsed_records_of_the_edge_cases(golden) -> None:
+    expected = golden("edge_proposal_list.json")["load_proposal_file"]
+    videos = read_listed_videos(golden("edge_proposal_list.txt"))
+    assert [(v.id, v.frames) for v in videos] == [(id, frames) for id, frames, _, _ in expected]
+    for video, (_, _, truth, proposals) in zip(videos, expected, strict=True):
+        assert video.truth.tolist() == [[int(x) for x in row] for row in truth]
+        assert video.proposals.tolist() == [[float(x) for x in row] for row in proposals]
+
+
+def test_records_by_hand(listed) -> None:
+    first, second = read_listed_videos(listed(TEXT))
+    assert (first.id, first.frames, second.id, second.frames) == ("frames/v_abc", 100, "v_def.mp4", 101)
+    assert first.truth.tolist() == [[3, 10, 20], [1, 30, 45]]
+    assert first.proposals.tolist() == [[3, 0.5, 1, 12, 17], [0, 0, 0, 50, 60]]
+    assert (second.truth.shape, second.proposals.shape) == ((0, 3), (1, 5))
+    assert [b.number for b in read_ssn_list(listed(TEXT))] == [0, 7]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda t: b"\xef\xbb\xbf" + t, lambda t: t.replace(b"\n", b"\r\n"), lambda t: b"\n" + t + b"\n\n"]
+)
+def test_marks_line_ends_and_blank_lines_are_no_fault(listed, tmp_path: Path, change) -> None:
+    write_ssn_list(read_ssn_list(listed(change(TEXT.encode()))), tmp_path / "clean.txt", normalised=False)
+    assert (tmp_path / "clean.txt").read_text() == TEXT
+
+
+def test_seconds_by_rate_and_by_duration(listed) -> None:
+    blocks = read_ssn_list(listed(TEXT))
+    by_rate = listed_proposals(blocks, fps=25.0)
+    assert by_rate.ids == ("v_abc", "v_def.mp4")
+    np.testing.assert_allclose(by_rate.intervals["v_abc"], [[0.48, 0.68], [2, 2.4]])
+    assert by_rate.scores["v_abc"].tolist() == [0, -1]
+    assert (by_rate.score, by_rate.parameters) == ("order", {"unknown_videos": 0, "reversed_rows": 1})
+    by_duration = listed_proposals(blocks, durations={"abc": 4.0})
+    np.testing.assert_allclose(by_duration.intervals["abc"], [[0.48, 0.68], [2, 2.4]])
+    assert by_duration.parameters["unknown_videos"] == 1
+    with pytest.raises(UserError, match="either durations or frames per second"):
+        listed_proposals(blocks)
+    with pytest.raises(UserError, match="'frames/v_abc'"):
+        listed_proposals(blocks, fps={"other": 25.0})
+
+
+def test_a_list_of_proposals_and_truth(listed, tmp_path: Path) -> None:
+    videos = [
+        Video("a", 8.0, "test", (Instance("run", 2, 4), Instance("jump", 5, 8))),
+        Video("b", 5.0, "test"),
+        Video("no proposals", 5.0, "test"),
+    ]
+    dataset = Dataset.of("toy", videos)
+    proposals = Proposals(
+        {"b": [(0, 1)], "a": [(2, 3), (6.5, 8)], "other": []}, {"b": [1], "a": [2, 1], "other": []}, "test"
+    )
+    write_ssn_list(list_blocks(proposals, dataset), tmp_path / "n.txt", normalised=True)
+    assert (tmp_path / "n.txt").read_text().split("\n") == [
+        *("# 0", "a", "1", "1", "2", "2 0.2500 0.5000", "1 0.6250 1.0000"),
+        *("2", "2 0.5000 1.0000 0.2500 0.3750", "1 0.5000 1.0000 0.8125 1.0000"),
+        *("# 1", "b", "1", "1", "0", "1", "0 0.0000 0.0000 0.0000 0.2000", ""),
+    ]
+    write_ssn_list(list_blocks(proposals, dataset, {"a": 85, "b": 125}), tmp_path / "f.txt", normalised=False)
+    first = read_listed_videos(tmp_path / "f.txt")[0]
+    assert first.truth.tolist() == [[2, 21, 42], [1, 53, 85]]
+    assert first.proposals[:, 3:].tolist() == [[21, 31], [69, 85]]
+    with pytest.raises(UserError, match="frames of video 'a'"):
+        list_blocks(proposals, dataset, {})
+    with pytest.raises(UserError, match="none of the 1 videos"):
+        list_blocks(proposals.only(["other"]), dataset)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        (TEXT, "", 1, "is empty"),
+        (TEXT, "hello\n", 1, "expected the start of a block, '# <number>', not 'hello'"),
+        ("# 7", "# seven", 11, "the number of the block, not '# seven'"),
+        ("frames/v_abc\n", "\n", 2, "path of the video, not an empty line"),
+        ("\n100\n", "\nnan\n", 3, "length in frames, not 'nan'"),
+        ("\n100\n", "\n1e300\n", 3, "1e+300 frames is no video"),
+        ("\n2\n3 10", "\n2.5\n3 10", 5, "number of instances, not '2.5'"),
+        ("\n2\n3 10", "\n3\n3 10", 8, "instance 3 of 3, not '2'"),
+        ("\n2\n3 10", "\n1\n3 10", 7, "number of proposals, not '1 30 45'"),
+        ("\n2\n3 10", "\n999999999\n3 10", 5, "999999999 instances should follow, but only 12 lines do"),
+        ("\n2\n3 10", "\n" + "9" * 400 + "\n3 10", 5, "number of instances"),
+        ("3 10 20", "3 10", 6, "expected 'class start end' of instance 1 of 2, not '3 10'"),
+        ("3 10 20", "-1 10 20", 6, "not '-1 10 20'"),
+        ("3 10 20", "1.5 10 20", 6, "not '1.5 10 20'"),
+        ("3 10 20", f"{10**20} 10 20", 6, "not '1000"),
+        ("12 17", "12 inf", 9, "proposal 1 of 2"),
+        ("12 17", "12 x", 9, "proposal 1 of 2"),
+        ("0 0.0000 0.0000 9 5\n", "", 16, "1 proposals should follow, but only 0 lines do"),
+        ("0 0.0000 0.0000 9 5\n", "0 0.0 0.0 9 5\n0 0.0 0.0 9 5\n", 18, "start of a block"),
+    ],
+)
+def test_damage_is_named_with_its_line(listed, old: str, new: str, line: int, message: str) -> None:
+    path = listed(TEXT.replace(old, new, 1))
+    with pytest.raises(UserError) as error:
+        read_ssn_list(path)
+    assert str(error.value).startswith(f"{path}, line {line}: ")
+    assert message in str(error.value)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@given(st.data())
+def test_any_damage_is_an_error_with_a_line_or_harmless(tmp_path: Path, data: st.DataObject) -> None:
+    lines = TEXT.split("\n")
+    at = data.draw(st.integers(0, len(lines) - 1))
+    lines[at] = data.draw(st.text(max_size=8) | st.sampled_from(["nan", "-1", "1e400", "9" * 30, "1 2 3", "#", "\t"]))
+    path = tmp_path / "list.txt"
+    path.write_bytes("\n".join(lines[: data.draw(st.integers(at, len(lines)))]).encode("utf-8", "surrogateescape"))
+    error = ""
+    try:
+        read_ssn_list(path)
+    except UserError as raised:
+        error = str(raised)
+    assert not error or (f"{path}, line " in error and "\n" not in error)
+
+
+def test_what_is_no_text_or_no_list_in_frames(listed, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="byte 4 is not UTF-8"):
+        read_ssn_list(listed(b"# 0\n\xff\xfe"))
+    with pytest.raises(UserError, match="No such file"):
+        read_ssn_list(tmp_path / "absent.txt")
+    shares = TEXT.replace("3 10 20", "3 0.1 0.2")
+    with pytest.raises(UserError, match=r"block # 0 \(frames/v_abc\) is normalised"):
+        read_listed_videos(listed(shares))
+    with pytest.raises(UserError, match="whole frames"):
+        write_ssn_list(read_ssn_list(listed(shares)), tmp_path / "out.txt", normalised=False)
+    with pytest.raises(UserError, match="cannot write"):
+        write_ssn_list([], tmp_path, normalised=False)
