@@ -2,7 +2,7 @@
 
 :class:`Candidates` holds the proposals and the annotated instances of all videos in flat arrays with what decides their
 use; :func:`make_pools` sorts them. Time is in seconds by default; :func:`original_candidates` builds the same from one
-block of an SSN proposal list in that code's frame convention, number by number.
+video of an SSN proposal list in that code's frame convention, number by number.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups
 from ssn_feat.intervals import overlap_over, tiou
+from ssn_feat.proposals.ssn_lists import ListedVideo
 from ssn_feat.training.stages import inside
 
 
@@ -149,34 +150,32 @@ def _match(
     )
 
 
-def original_candidates(
-    video: str, frame_count: int, instances: NDArray[np.float64], proposals: NDArray[np.float64]
-) -> Candidates | None:
-    """Candidates of one block of an SSN proposal list, in that code's frame convention.
+def original_candidates(listed: ListedVideo) -> Candidates | None:
+    """Candidates of one video of an SSN proposal list, in that code's frame convention.
 
-    ``instances``: ``(M, 3)``, label (1-based), first and one past the last frame; ``proposals``: ``(N, 5)``, label
-    (1-based, 0 none), tIoU and overlap as printed in the list, first and one past the last frame. Intervals of the
-    result are frames. Gives None for a video without a valid instance, which the original leaves out.
+    Intervals of the result are frames. Gives None for a video without a valid instance, which the original leaves out.
 
     Kept from the original: those without length or starting after the last frame are dropped; ends are cut to the frame
     count but coverage is computed from the uncut ends; tIoU and overlap are the rounded ones of the list; lengths in
     regression targets count one frame more.
     """
-    truth, own = (rows[(rows[:, -1] > rows[:, -2]) & (rows[:, -2] < frame_count)] for rows in (instances, proposals))
+    truth, own = (
+        rows[(rows[:, -1] > rows[:, -2]) & (rows[:, -2] < listed.frames)] for rows in (listed.truth, listed.proposals)
+    )
     if not len(truth):
         return None
     uncut = np.concatenate((own[:, -2:], truth[:, -2:])).astype(np.float64)
-    intervals = np.minimum(uncut, frame_count)
+    intervals = np.minimum(uncut, listed.frames)
     n, m = len(own), len(truth)
     match = tiou(intervals, intervals[n:]).argmax(axis=1)
     return Candidates(
-        ids=(video,),
+        ids=(listed.id,),
         video=np.zeros(n + m, dtype=np.int64),
         intervals=intervals,
         labels=np.concatenate((own[:, 0], truth[:, 0])).astype(np.int64) - 1,
         tiou=np.concatenate((own[:, 1], np.ones(m))),
         overlap=np.concatenate((own[:, 2], np.ones(m))),
-        coverage=(uncut[:, 1] - uncut[:, 0]) / frame_count,
+        coverage=(uncut[:, 1] - uncut[:, 0]) / listed.frames,
         truth=np.arange(n + m) >= n,
         targets=regression_targets(intervals, intervals[n:][match], inclusive=True),
     )

@@ -10,6 +10,7 @@ import pytest
 from ssn_feat.annotations.dataset import Dataset, Instance, Video
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups
+from ssn_feat.proposals.ssn_lists import ListedVideo, read_listed_videos
 from ssn_feat.training.pools import (
     Candidates,
     PoolOptions,
@@ -24,22 +25,11 @@ ACTIVITYNET = PoolOptions(incomplete_overlap=0.7)
 THUMOS = PoolOptions()
 
 
-def blocks(text: str):
-    """(id, frame count, instances (M, 3), proposals (N, 5)) of each block of a proposal list."""
-    for block in text.split("# ")[1:]:
-        lines = [line.strip() for line in block.splitlines()[1:] if line.strip()]
-        instances = int(lines[3])
-        rows = [
-            np.array([line.split() for line in part], dtype=float)
-            for part in (lines[4 : 4 + instances], lines[5 + instances :])
-        ]
-        yield lines[0], int(float(lines[1]) * float(lines[2])), rows[0].reshape(-1, 3), rows[1].reshape(-1, 5)
-
-
 @pytest.fixture(scope="module")
-def activitynet(golden):
-    with gzip.open(golden("anet_val_proposal_list.txt.gz"), "rt") as file:
-        return Candidates.concatenate([c for b in blocks(file.read()) if (c := original_candidates(*b)) is not None])
+def activitynet(golden, tmp_path_factory):
+    path = tmp_path_factory.mktemp("list") / "list.txt"
+    path.write_bytes(gzip.decompress(golden("anet_val_proposal_list.txt.gz").read_bytes()))
+    return Candidates.concatenate([c for v in read_listed_videos(path) if (c := original_candidates(v)) is not None])
 
 
 @pytest.mark.parametrize(("name", "options"), [("anet", ACTIVITYNET), ("thumos", THUMOS)])
@@ -69,12 +59,11 @@ def test_pools_of_a_real_list_are_the_reference_ones(golden, activitynet, name, 
 def test_pools_of_edge_cases_are_the_reference_ones(golden, name, options):
     raw = golden("edge_proposal_list.json")
     reference = raw[name]
-    made = [
-        original_candidates(
-            video, frames, np.array(truth, dtype=float).reshape(-1, 3), np.array(own, dtype=float).reshape(-1, 5)
-        )
-        for video, frames, truth, own in raw["load_proposal_file"]
+    listed = [
+        ListedVideo(name, frames, np.array(truth, dtype=int).reshape(-1, 3), np.array(own, dtype=float).reshape(-1, 5))
+        for name, frames, truth, own in raw["load_proposal_file"]
     ]
+    made = [original_candidates(video) for video in listed]
     c = Candidates.concatenate([part for part in made if part is not None])
     pools = make_pools(c, options)
     rows = np.column_stack((c.labels + 1, c.intervals))
