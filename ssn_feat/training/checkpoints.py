@@ -156,28 +156,30 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def begin(self, options: FitOptions) -> dict[str, Any] | None:
-        """Make the folder ready and write the configuration; the checkpoint to go on from, None for a new run.
+    def held(self, options: FitOptions) -> dict[str, Any] | None:
+        """The checkpoint to go on from, None for a new run. Writes nothing.
 
-        Raises UserError where the folder holds a run and options say neither resume nor overwrite, where they differ
-        from those of the run to resume, and where the folder cannot be written.
+        Raises UserError where the folder holds a run and options say neither resume nor overwrite, or where they differ
+        from those of the run to resume.
         """
-        saved = None
-        if (self.path / CHECKPOINT).exists() and not options.overwrite:
-            if not options.resume:
-                raise UserError(f"{self.path} holds a run already: add --resume or --overwrite, or another --out")
-            saved = read_checkpoint(self.path / CHECKPOINT)
-            self._require_same(options, saved)
+        if options.overwrite or not (self.path / CHECKPOINT).exists():
+            return None
+        if not options.resume:
+            raise UserError(f"{self.path} holds a run already: add --resume or --overwrite, or another --out")
+        saved = read_checkpoint(self.path / CHECKPOINT)
+        self._require_same(options, saved)
+        return saved
+
+    def begin(self, options: FitOptions) -> None:
+        """Make the folder of a new run, with its configuration. Raises UserError where it cannot be written."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            if saved is None:
-                for name in (CHECKPOINT, "log.jsonl", "summary.json"):
-                    (self.path / name).unlink(missing_ok=True)
-                save_yaml(replace(options, resume=False, overwrite=False), self.path / "config.yaml")
-                self._write_json("environment.json", environment())
+            for name in (CHECKPOINT, "log.jsonl", "summary.json"):
+                (self.path / name).unlink(missing_ok=True)
+            save_yaml(replace(options, resume=False, overwrite=False), self.path / "config.yaml")
         except OSError as error:
             raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from None
-        return saved
+        self._write_json("environment.json", environment())
 
     def _require_same(self, options: FitOptions, saved: Mapping[str, Any]) -> None:
         def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

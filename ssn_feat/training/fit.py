@@ -86,14 +86,16 @@ class Training:
 def fit(options: FitOptions) -> dict[str, Any]:
     """Learn an SSN head or an actionness head from a feature store; the run folder OUT then holds everything of it."""
     folder = RunFolder(options.out)
-    saved = folder.begin(options)
+    saved = folder.held(options)
     if saved is not None and saved["finished"]:
         return folder.finished(options.quiet)
     training = prepare(options)
-    if saved is not None:
+    if saved is None:
+        folder.begin(options)
+    else:
         training.restore(saved)
     before, started = training.done, time.perf_counter()
-    with _stop_requested() as stop, _threads(options.threads):
+    with _stop_requested() as stop, _machine(options, training.task.device):
         run_epochs(training, folder, stop)
     seconds = time.perf_counter() - started
     if not training.finished:
@@ -189,13 +191,18 @@ def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tupl
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
+def _machine(options: FitOptions, device: torch.device) -> Iterator[None]:
+    """Threads of a step and, on a GPU, whose dropout has no generator of its own, the seed; both undone at the end."""
+    threads = torch.get_num_threads()
+    gpus = [] if device.type == "cpu" else [device]
+    torch.set_num_threads(options.threads)
     try:
-        yield
+        with torch.random.fork_rng(devices=gpus):
+            if gpus:
+                torch.manual_seed(options.seed)
+            yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(threads)
 
 
 @contextmanager

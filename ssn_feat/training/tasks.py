@@ -43,6 +43,10 @@ class Task(Protocol):
         """What is learned."""
 
     @property
+    def device(self) -> torch.device:
+        """Where the features lie."""
+
+    @property
     def terms(self) -> tuple[str, ...]:
         """Names of what :meth:`losses` gives."""
 
@@ -101,6 +105,7 @@ class SSNTask:
         seed: int,
     ) -> None:
         self.head, self.table, self.pools, self.groups, self.options = head, table, pools, groups, losses
+        self.device = table.rows.device
         self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
         self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
         self.stage_rows = StageRows.of(candidates, table, augmentation)
@@ -119,7 +124,7 @@ class SSNTask:
         # A background proposal may touch an instance by a hair; to the losses it is background all the same.
         labels[..., self.groups.foreground + self.groups.incomplete :] = 0
         drawn = (rows.reshape(len(rows), -1), own.scaling[chosen], labels, self.targets[chosen])
-        first, *others = (torch.from_numpy(array).to(self.table.rows.device) for array in drawn)
+        first, *others = (torch.from_numpy(array).to(self.device) for array in drawn)
         return Plan(first, tuple(others))
 
     def losses(self, plan: Plan, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
@@ -147,7 +152,7 @@ class ActionnessTask:
         multiplier: int,
         seed: int,
     ) -> None:
-        self.head, self.table, self.options = head, table, options
+        self.head, self.table, self.options, self.device = head, table, options, table.rows.device
         self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
         self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
         self.pools = (
@@ -155,14 +160,14 @@ class ActionnessTask:
             (row_pool("background", ~inside, table.offsets), options.background_rows),
         )
         classes = torch.tensor([1] * options.action_rows + [0] * options.background_rows)
-        self.labels = classes.repeat(batch_videos).to(table.rows.device)
+        self.labels = classes.repeat(batch_videos).to(self.device)
 
     def plan(self, epoch: int) -> Plan:
         generator = epoch_generator(self.seed, epoch)
         videos = epoch_videos(len(self.table.ids), self.multiplier, self.batch_videos, generator)
         drawn = [draw(pool, videos.reshape(-1), count, generator) for pool, count in self.pools]
         rows = np.concatenate(drawn, axis=1).reshape(len(videos), -1)
-        return Plan(torch.from_numpy(rows).to(self.table.rows.device), ())
+        return Plan(torch.from_numpy(rows).to(self.device), ())
 
     def losses(self, plan: Plan, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         logits = self.head(self.table.rows.index_select(0, plan.rows[step]).float(), generator)

@@ -299,6 +299,21 @@ def test_bad_input_gives_one_clear_line(data, brief, tmp_path, fault):
     with pytest.raises(UserError, match=message) as caught:
         fit(replace(brief, **changes(data, tmp_path)))
     assert "\n" not in str(caught.value)
+    assert not brief.out.exists()
+
+
+def test_a_faulty_command_leaves_the_run_that_it_would_overwrite(brief):
+    fit(brief)
+    before = {path.name: path.read_bytes() for path in brief.out.iterdir()}
+    with pytest.raises(UserError):
+        fit(replace(brief, overwrite=True, streams=("pose",)))
+    assert {path.name: path.read_bytes() for path in brief.out.iterdir()} == before
+
+
+def test_the_number_of_threads_is_given_back(brief):
+    before = torch.get_num_threads()
+    fit(replace(brief, threads=before + 1))
+    assert torch.get_num_threads() == before
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,144 @@
+"""Proposals from a store and actionness runs, and everything that can be wrong with the request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_store import write
+
+from ssn_feat.annotations import Dataset
+from ssn_feat.cli import load_yaml, save_yaml
+from ssn_feat.errors import UserError
+from ssn_feat.intervals import tiou
+from ssn_feat.proposals import Proposals, SlidingOptions, TagOptions, read_ssn_list, sliding_windows
+from ssn_feat.store import FeatureStore
+from ssn_feat.training.fit import fit
+from ssn_feat.training.propose import ProposeOptions, propose
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write(tmp_path_factory.mktemp("synthetic"))
+
+
+@pytest.fixture(scope="module")
+def runs(data) -> tuple[Path, Path]:
+    """An actionness run of each stream."""
+    for stream in ("rgb", "flow"):
+        fit(data.options(data.folder / stream, head="actionness", proposals=None, streams=(stream,)))
+    return data.folder / "rgb", data.folder / "flow"
+
+
+@pytest.fixture
+def options(data, runs, tmp_path) -> ProposeOptions:
+    return ProposeOptions(
+        data.store, tmp_path / "p.npz", actionness=runs, tag=TagOptions(smoothing=1), seed=3, quiet=True
+    )
+
+
+def recall(proposals: Proposals, dataset: Dataset, number: int) -> float:
+    found = [
+        tiou(video.intervals(), proposals.top(number).intervals[id]).max(axis=1, initial=0) >= 0.5
+        for id, video in dataset.videos.items()
+    ]
+    return float(np.concatenate(found).mean())
+
+
+def test_groups_of_fused_actionness_find_the_actions(data, options) -> None:
+    made = propose(options)
+    read = Proposals.load(options.out)
+    assert read.ids == made.ids == tuple(data.dataset.videos)
+    assert (read.method, read.score) == ("tag", "contrast")
+    assert read.parameters["fingerprint"] == FeatureStore.open(data.store).fingerprint
+    assert read.parameters["smoothing"] == 1
+    assert recall(read, data.dataset, 10) > 0.95
+    for id, video in data.dataset.videos.items():
+        spans = read.spans[id]
+        assert len(read.actionness[id]) == len(spans)
+        inside = (tiou(spans, video.intervals()) > 0).any(axis=1)
+        if inside.any():
+            assert read.actionness[id][inside].mean() > 0.7 > 0.3 > read.actionness[id][~inside].mean()
+
+
+def test_windows_are_worse_than_groups_and_better_when_ranked(data, options) -> None:
+    windows = replace(options, method="sliding", sliding=SlidingOptions(overlap=0.5))
+    random = propose(windows)
+    ranked = propose(replace(windows, sliding_score="contrast"))
+    for id, video in data.dataset.videos.items():
+        expected = sliding_windows(video.duration, windows.sliding)
+        np.testing.assert_array_equal(random.intervals[id], expected)
+        np.testing.assert_array_equal(ranked.intervals[id], expected)
+    assert (random.score, ranked.score) == ("random", "contrast")
+    at_ten = [recall(p, data.dataset, 10) for p in (random, ranked, propose(options))]
+    assert at_ten == sorted(at_ten)
+    assert at_ten[0] < 0.6
+
+
+def test_windows_need_no_run(data, tmp_path) -> None:
+    proposals = propose(ProposeOptions(data.store, tmp_path / "p.npz", method="sliding", quiet=True))
+    assert proposals.actionness is None
+    assert proposals.ids == tuple(data.dataset.videos)
+
+
+def test_the_same_request_gives_the_same_file(data, options, tmp_path) -> None:
+    requests = [options, replace(options, method="sliding"), replace(options, fusion="original", weights=(1.0, 0.5))]
+    for request in requests:
+        save_yaml(request, tmp_path / "request.yaml")
+        first, second = propose(request), propose(load_yaml(ProposeOptions, tmp_path / "request.yaml"))
+        for id in first.ids:
+            np.testing.assert_array_equal(first.intervals[id], second.intervals[id])
+            np.testing.assert_array_equal(first.scores[id], second.scores[id])
+
+
+def test_a_subset_the_best_few_and_a_list(data, options, tmp_path, capsys) -> None:
+    listed = tmp_path / "list.txt"
+    testing = replace(options, annotations=data.annotations, subset="test", number=7, ssn_list=listed, quiet=False)
+    proposals = propose(testing)
+    assert proposals.ids == tuple(data.dataset.subset("testing").videos)
+    assert max(map(len, proposals.intervals.values())) == 7
+    blocks = read_ssn_list(listed)
+    assert [block.path for block in blocks] == list(proposals.ids)
+    for block in blocks:
+        video = data.dataset.videos[block.path]
+        np.testing.assert_allclose(block.truth[:, 1:] * video.duration, video.intervals(), atol=2e-3)
+        assert len(block.proposals) == len(proposals.intervals[block.path])
+    assert f"{options.out}: {len(proposals)} proposals in 6 videos" in capsys.readouterr().out
+
+
+def test_original_groups_are_ranked_by_their_sum(options) -> None:
+    proposals = propose(replace(options, tag=TagOptions(original_grouping=True)))
+    assert proposals.score == "sum"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"actionness": ()}, "name a run with --actionness"),
+        ({"actionness": (), "method": "sliding", "sliding_score": "mean"}, "ranking windows by mean"),
+        ({"weights": (1.0,)}, "2 runs need as many weights, not 1"),
+        ({"subset": "test"}, "need --annotations"),
+        ({"number": 0}, "at least 1"),
+        ({"seed": -1}, "seed"),
+        ({"weights": (1.0, -1.0)}, "positive weights"),
+        ({"actionness": (Path("absent"),)}, "no run at absent"),
+        ({"store": Path("absent.zarr")}, "absent.zarr"),
+        ({"tag": TagOptions(thresholds=(0.9999,), smoothing=20.0)}, "no proposal in any of 18 videos"),
+    ],
+)
+def test_bad_requests_are_named(options, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        propose(replace(options, **changes))
+    assert not options.out.exists()
+
+
+def test_a_run_of_other_features_or_videos_elsewhere(data, options, tmp_path) -> None:
+    other = FeatureStore.create(tmp_path / "other.zarr", {"backbone": "other"}, "other")
+    other.write("x", {"rgb": np.zeros((4, 24))}, np.array([(0, 1), (1, 2), (2, 3), (3, 4)]), {"duration": 4.0})
+    with pytest.raises(UserError, match="recipe"):
+        propose(replace(options, store=other.path))
+    windows = replace(options, store=other.path, method="sliding", actionness=())
+    with pytest.raises(UserError, match="none of the 18 videos"):
+        propose(replace(windows, annotations=data.annotations))
