@@ -1,6 +1,7 @@
 """Where an action may be: sliding windows, actionness grouping (TAG), lists of proposals, their match with truth."""
 
 from ssn_feat.proposals.actionness import action_probability, fuse_actionness, score_by_actionness
+from ssn_feat.proposals.baselines import oracle_proposals, random_proposals, sliding_proposals
 from ssn_feat.proposals.collection import Proposals
 from ssn_feat.proposals.labelling import ProposalLabels, label_proposals
 from ssn_feat.proposals.sliding import SlidingOptions, sliding_windows
@@ -29,9 +30,12 @@ __all__ = [
     "label_proposals",
     "list_blocks",
     "listed_proposals",
+    "oracle_proposals",
+    "random_proposals",
     "read_listed_videos",
     "read_ssn_list",
     "score_by_actionness",
+    "sliding_proposals",
     "sliding_windows",
     "tag",
     "write_ssn_list",

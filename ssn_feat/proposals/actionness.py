@@ -40,27 +40,30 @@ def _logits(logits: ArrayLike) -> NDArray[np.float32]:
     return values
 
 
-def score_by_actionness(intervals: ArrayLike, logits: ArrayLike, spans: ArrayLike, score: ScoreName) -> Floats:
+def score_by_actionness(intervals: ArrayLike, actionness: ArrayLike, spans: ArrayLike, score: ScoreName) -> Floats:
     """How much action an interval holds, by one of three measures; float64 ``(N,)``.
 
-    intervals: ``(N, 2)``, seconds. logits: ``(T, 2)``. spans: ``(T, 2)``, seconds of each snippet, contiguous.
+    intervals: ``(N, 2)``, seconds. actionness: logits ``(T, 2)``, or probabilities ``(T,)``, of which there is no sum.
+    spans: ``(T, 2)``, seconds of each snippet, contiguous.
 
     - ``mean``: mean probability of action inside;
     - ``contrast``: that, less the mean probability in the flanks, half the interval's length on either side; outside
-      the video there is no action. An interval that is too short or too long has its like beside it or inside it;
+      the video there is no action. Intervals that cover a part of an action, or more than it, lose by that;
     - ``sum``: sum of the action logits inside, the original's. It grows with length (where logits are positive), which
       makes it poor for ranking: its author gives it for suppression only.
 
-    Intervals are taken to the fraction of a snippet; one without length scores 0.
+    Intervals are taken to the fraction of a snippet; one without length scores 0. Raises UserError on malformed input.
     """
     boxes, seconds = as_intervals(intervals), as_intervals(spans, "spans of snippets")
-    values = _logits(logits)
-    if len(seconds) != len(values):
-        raise UserError(f"{len(values)} snippets of actionness need as many spans, not {len(seconds)}")
+    values = np.asarray(actionness)
+    if values.ndim == 1 and score == "sum":
+        raise UserError("the score 'sum' adds up logits; where only probabilities are known, use contrast or mean")
+    if len(seconds) != len(values) or not len(values):
+        raise UserError(f"{len(values)} snippets of actionness need as many spans, at least one, not {len(seconds)}")
     edges = np.append(seconds[:, 0], seconds[-1, 1])
     if score == "sum":
-        return _between(boxes, edges, values[:, 1])
-    mass = action_probability(values) * np.diff(edges)
+        return _between(boxes, edges, _logits(values)[:, 1])
+    mass = (values if values.ndim == 1 else action_probability(values)) * np.diff(edges)
     length = boxes[:, 1] - boxes[:, 0]
     inside = _between(boxes, edges, mass)
     if score == "contrast":

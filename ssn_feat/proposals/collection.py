@@ -8,7 +8,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.intervals import as_intervals
+from ssn_feat.proposals.actionness import ScoreName, score_by_actionness
 
 _FORMAT = "ssn_feat proposals"
 _VERSION = 1
@@ -88,28 +89,40 @@ class Proposals:
         def pick(values: Mapping[str, Any] | None) -> Any:
             return None if values is None else {id: v for id, v in values.items() if id in wanted}
 
-        return Proposals(
-            pick(self.intervals),
-            pick(self.scores),
-            self.method,
-            self.parameters,
-            pick(self.actionness),
-            pick(self.spans),
-            self.score,
+        return replace(
+            self,
+            intervals=pick(self.intervals),
+            scores=pick(self.scores),
+            actionness=pick(self.actionness),
+            spans=pick(self.spans),
         )
 
     def top(self, number: int) -> Proposals:
         """The ``number`` best of every video, score descending (of equal ones the earlier first)."""
         best = {id: np.argsort(-scores, kind="stable")[:number] for id, scores in self.scores.items()}
-        return Proposals(
-            {id: self.intervals[id][index] for id, index in best.items()},
-            {id: self.scores[id][index] for id, index in best.items()},
-            self.method,
-            self.parameters,
-            self.actionness,
-            self.spans,
-            self.score,
+        return replace(
+            self,
+            intervals={id: self.intervals[id][index] for id, index in best.items()},
+            scores={id: self.scores[id][index] for id, index in best.items()},
         )
+
+    def rescored(self, by: Proposals, score: ScoreName = "contrast") -> Proposals:
+        """The same intervals, scored by the actionness that ``by`` holds, which is taken over.
+
+        Raises UserError where ``by`` holds none, or lacks a video.
+        """
+        if by.actionness is None or by.spans is None:
+            raise UserError(f"proposals of method {by.method!r} hold no actionness to score others by")
+        lost = [id for id in self.intervals if id not in by.actionness]
+        if lost:
+            raise UserError(f"there is no actionness of {len(lost)} videos with proposals, such as {lost[0]!r}")
+        scores = {
+            id: score_by_actionness(boxes, by.actionness[id], by.spans[id], score)
+            for id, boxes in self.intervals.items()
+        }
+        actionness = {id: by.actionness[id] for id in self.intervals}
+        spans = {id: by.spans[id] for id in self.intervals}
+        return replace(self, scores=scores, score=score, actionness=actionness, spans=spans)
 
     def save(self, path: Path) -> None:
         """Write an .npz archive, complete or not at all.

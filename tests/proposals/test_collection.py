@@ -67,6 +67,17 @@ def test_top_and_only() -> None:
     assert len(example()) == 3
 
 
+def test_rescoring_by_the_actionness_of_another_file() -> None:
+    plain = example(actionness=None, spans=None, score="order").only(["a/b"])
+    scored = plain.rescored(example(), "mean")
+    np.testing.assert_allclose(scored.scores["a/b"], [0.25, (0.25 + 2 * 0.5) / 3, 0])
+    assert (scored.score, list(scored.actionness)) == ("mean", ["a/b"])
+    with pytest.raises(UserError, match="hold no actionness"):
+        plain.rescored(plain)
+    with pytest.raises(UserError, match="of 1 videos with proposals, such as 'empty'"):
+        example().rescored(example())
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -169,6 +169,8 @@ def test_scores_by_hand() -> None:
     )
     contrast = [0.625 - 0.375, 0.5, 0.0, 0.5 - 0.375, 0.0]  # beyond the video there is no action
     np.testing.assert_allclose(score_by_actionness(boxes, logits, spans, "contrast"), contrast, atol=1e-6)
+    known = action_probability(logits)
+    np.testing.assert_allclose(score_by_actionness(boxes, known, spans, "contrast"), contrast, atol=1e-6)
     half = np.log(3)
     np.testing.assert_allclose(score_by_actionness(boxes, logits, spans, "sum"), [half, 0, half / 2, 0, 0], atol=1e-6)
 
@@ -204,6 +206,8 @@ def test_fusion_by_time() -> None:
         (lambda: tag([[0, np.nan]], even_spans(1, 1)), "snippet 0 is not finite"),
         (lambda: tag(np.zeros((3, 2)), even_spans(4, 1)), "3 snippets of actionness need as many spans, not 4"),
         (lambda: tag(np.zeros((3, 2)), even_spans(4, 1), ORIGINAL), "3 snippets of actionness"),
+        (lambda: score_by_actionness([(0, 1)], np.ones(1), [(0, 1)], "sum"), "adds up logits"),
+        (lambda: score_by_actionness([(0, 1)], np.ones(1), [], "mean"), "1 snippets"),
         (lambda: fuse_actionness([]), "0 sources"),
         (lambda: fuse_actionness([(np.zeros((1, 2)), [(0, 1)])], [1, 2]), "1 sources"),
         (lambda: fuse_actionness([(np.zeros((2, 2)), [(0, 1)])]), "2 snippets"),
