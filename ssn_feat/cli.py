@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -130,6 +131,11 @@ def save_yaml(options: Any, path: Path) -> None:
 
 def load_yaml(cls: type[T], path: Path) -> T:
     """Options from a YAML file. Raises UserError naming the file and the field that is wrong."""
+    return from_dict(cls, read_yaml(path), str(path))
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds. Raises UserError where it cannot be read or holds something else."""
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -138,7 +144,7 @@ def load_yaml(cls: type[T], path: Path) -> T:
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold a mapping of option names to values, not {type(values).__name__}")
-    return from_dict(cls, values, str(path))
+    return values
 
 
 def parse(options: type[T], arguments: Sequence[str], presets: Mapping[str, T] | None = None, doc: str = "") -> T:
@@ -161,12 +167,46 @@ def parse(options: type[T], arguments: Sequence[str], presets: Mapping[str, T] |
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A function with its options and their presets."""
+
+    function: Callable[[Any], Any]
+    options: type[Any]
+    presets: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
 def run(function: Callable[[T], Any], options: type[T], presets: Mapping[str, T] | None = None) -> NoReturn:
     """Parse the command line into ``options``, call ``function``, exit.
 
     Exit codes: what ``function`` returns if a whole number, else 0; 2 on a UserError (its message, one line, goes to
     standard error); 130 on Ctrl-C.
     """
+    _execute(lambda _: Command(function, options, presets or {}))
+
+
+def run_one_of(field: str, commands: Mapping[str, Command], default: str) -> NoReturn:
+    """Like :func:`run` for a script whose option ``field`` (on the command line or in the YAML file) picks a command.
+
+    Every command's options have that field, with the values that lead to the command.
+    """
+
+    def choose(arguments: list[str]) -> Command:
+        chosen = default
+        if arguments and arguments[0].endswith((".yaml", ".yml")):
+            chosen = str(read_yaml(Path(arguments[0])).get(field, default))
+        for flag, value in itertools.pairwise([*arguments, ""]):
+            name, equals, inline = flag.partition("=")
+            if name == f"--{field}":
+                chosen = inline if equals else value
+        if chosen not in commands:
+            raise UserError(f"--{field} must be one of {', '.join(commands)}, not {chosen!r}")
+        return commands[chosen]
+
+    _execute(choose)
+
+
+def _execute(choose: Callable[[list[str]], Command]) -> NoReturn:
     arguments = sys.argv[1:]
     save = None
     if SAVE_FLAG in arguments:
@@ -177,11 +217,13 @@ def run(function: Callable[[T], Any], options: type[T], presets: Mapping[str, T]
         save = Path(arguments[at + 1])
         del arguments[at : at + 2]
     try:
-        values = parse(options, arguments, presets, doc=(function.__doc__ or "").strip())
+        command = choose(arguments)
+        doc = (command.function.__doc__ or "").strip()
+        values = parse(command.options, arguments, command.presets, doc)
         if save is not None:
             save_yaml(values, save)
             sys.exit(0)
-        result = function(values)
+        result = command.function(values)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -191,4 +233,15 @@ def run(function: Callable[[T], Any], options: type[T], presets: Mapping[str, T]
     sys.exit(result if isinstance(result, int) else 0)
 
 
-__all__ = ["NestedTuple", "from_dict", "load_yaml", "parse", "run", "save_yaml", "to_dict"]
+__all__ = [
+    "Command",
+    "NestedTuple",
+    "from_dict",
+    "load_yaml",
+    "parse",
+    "read_yaml",
+    "run",
+    "run_one_of",
+    "save_yaml",
+    "to_dict",
+]

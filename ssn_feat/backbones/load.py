@@ -20,7 +20,13 @@ from ssn_feat.errors import UserError
 
 
 def load_backbone(
-    spec: str, stream: str, weights: str | Path | None = None, device: str = "cpu", *, trainable: bool = False
+    spec: str,
+    stream: str,
+    weights: str | Path | None = None,
+    device: str = "cpu",
+    *,
+    trainable: bool = False,
+    input_size: int | None = None,
 ) -> Backbone:
     """The backbone ``spec`` for one stream, with weights, on a device.
 
@@ -31,6 +37,9 @@ def load_backbone(
     ``weights``: a file (see :func:`ssn_feat.backbones.read_checkpoint`); ``random:SEED``, for tests, which says so on
     standard error; the name of one of torchvision's weights; None for the network's own default. Weights of an RGB
     network are inflated for the flow stream; weights that have the stream's channels are taken bit by bit.
+
+    ``input_size``: height and width of the input in pixels where they shall differ from those that the network was made
+    for; a smaller input costs in proportion to its area and some accuracy.
 
     Returns the fast form for extraction, or with ``trainable`` the plain network in evaluation mode with gradients.
     Raises UserError for an unknown name, stream or device, and for weights that are missing or do not fit.
@@ -54,7 +63,24 @@ def load_backbone(
         sha256,
         architecture.clip_length,
     )
+    if input_size is not None:
+        _resize(backbone, input_size)
     return backbone if trainable else backbone.inference(check=architecture.brings_weights)
+
+
+def _resize(backbone: Backbone, input_size: int) -> None:
+    """Give a backbone inputs of another size, where its layers allow it."""
+    own, backbone.input_size = backbone.input_size, input_size
+    if input_size < 1:
+        raise UserError(f"input_size must be at least 1, not {input_size}")
+    clip = () if backbone.clip_length is None else (backbone.clip_length,)
+    try:
+        backbone(torch.zeros((1, backbone.channels, *clip, input_size, input_size), dtype=torch.uint8))
+    except (RuntimeError, UserError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"{backbone.name} takes inputs of {own} pixels and cannot take {input_size}: {reason}"
+        ) from None
 
 
 def _architecture(spec: str, stream: str) -> Architecture:

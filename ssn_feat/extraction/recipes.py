@@ -59,7 +59,9 @@ def snippet_options_of(recipe: Mapping[str, Any]) -> SnippetOptions:
 def load_backbones(options: ExtractOptions) -> dict[str, Backbone]:
     """The backbones that ``options`` name, one per stream, on their device."""
     return {
-        str(stream): load_backbone(options.backbone, stream, options.weights_of(stream), options.device)
+        str(stream): load_backbone(
+            options.backbone, stream, options.weights_of(stream), options.device, input_size=options.input_size
+        )
         for stream in options.streams
     }
 
@@ -75,7 +77,11 @@ def backbones_of(
     options = snippet_options_of(recipe)
     backbones = {
         str(stream): load_backbone(
-            recipe["streams"][stream]["backbone"]["name"], stream, (weights or {}).get(stream), device
+            recipe["streams"][stream]["backbone"]["name"],
+            stream,
+            (weights or {}).get(stream),
+            device,
+            input_size=recipe["streams"][stream]["backbone"]["input_size"],
         )
         for stream in options.streams
     }

@@ -19,7 +19,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -170,13 +170,17 @@ class RunFolder:
         self._require_same(options, saved)
         return saved
 
-    def begin(self, options: FitOptions) -> None:
-        """Make the folder of a new run, with its configuration. Raises UserError where it cannot be written."""
+    def begin(self, options: Any) -> None:
+        """Make the folder of a new run, with its configuration, a dataclass with a field ``overwrite``.
+
+        Raises UserError where it cannot be written.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (CHECKPOINT, "log.jsonl", "summary.json"):
                 (self.path / name).unlink(missing_ok=True)
-            save_yaml(replace(options, resume=False, overwrite=False), self.path / "config.yaml")
+            once = {"resume", "overwrite"} & {field.name for field in fields(options)}
+            save_yaml(replace(options, **dict.fromkeys(once, False)), self.path / "config.yaml")
         except OSError as error:
             raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from None
         self._write_json("environment.json", environment())
