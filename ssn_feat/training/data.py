@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from ssn_feat.annotations import Dataset, load
@@ -14,7 +15,7 @@ from ssn_feat.proposals import Proposals
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.features import FeatureTable, Standardisation, present, stream_dims
 from ssn_feat.training.options import FitOptions
-from ssn_feat.training.pools import Candidates, candidates_of
+from ssn_feat.training.pools import Candidates, candidates_of, random_windows
 
 
 @dataclass(frozen=True)
@@ -32,11 +33,18 @@ class TrainingData:
     table: FeatureTable
     standardisation: Standardisation | None
 
-    def candidates(self) -> Candidates:
-        """Proposals and instances of the training videos with what decides their use."""
+    def candidates(self, windows: int, seed: int) -> Candidates:
+        """Proposals and instances of the training videos with what decides their use.
+
+        ``windows``: random windows that join the proposals of each video, drawn by ``seed``.
+        """
         assert self.proposals is not None
         durations = dict(zip(self.table.ids, self.table.durations.tolist(), strict=True))
-        return candidates_of(self.dataset, self.proposals.intervals, durations)
+        own = self.proposals.intervals
+        if windows:
+            drawn = random_windows(self.dataset, durations, windows, np.random.default_rng(seed))
+            own = {video: np.concatenate((own[video], added)) for video, added in drawn.items()}
+        return candidates_of(self.dataset, own, durations)
 
 
 def read_data(options: FitOptions) -> TrainingData:

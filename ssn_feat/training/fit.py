@@ -251,7 +251,7 @@ def prepare(options: FitOptions) -> Training:
 
 def _ssn_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> tuple[Task, str, Tensor]:
     table, schedule = data.table, options.optimisation
-    candidates = data.candidates()
+    candidates = data.candidates(options.random_windows, options.seed)
     pools = make_pools(candidates, options.pools, options.groups)
     head = SSNHead(table.feature_dim, len(data.labels), options.ssn, generator).to(table.rows.device)
     draws = (schedule.batch_videos, schedule.epoch_multiplier, options.seed)

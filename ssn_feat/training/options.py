@@ -95,6 +95,9 @@ class FitOptions:
     """What to do if the store or the proposals lack a training video."""
     background_videos: bool = False
     """Also use videos without any instance, for background (the original leaves them out)."""
+    random_windows: int = 0
+    """Windows anywhere that join the proposals of each training video. Actionness that knows its training videos by
+    heart proposes nothing but actions there: without windows there is no background to learn from."""
     augmentation: tuple[float, float] = (0.5, 0.5)
     """Length of the starting and of the ending stage as parts of the proposal's length."""
     device: str = "auto"
@@ -124,6 +127,8 @@ class FitOptions:
     def __post_init__(self) -> None:
         if self.seed < 0 or self.threads < 1:
             raise UserError(f"seed must be at least 0 and threads at least 1, they are {self.seed} and {self.threads}")
+        if self.random_windows < 0:
+            raise UserError(f"random_windows must not be negative, it is {self.random_windows}")
         if min(self.augmentation) < 0:
             raise UserError(f"augmentation must not be negative, it is {self.augmentation}")
         if self.resume and self.overwrite:

@@ -118,6 +118,23 @@ def candidates_of(
     return Candidates.concatenate(parts)
 
 
+def random_windows(
+    dataset: Dataset, durations: Mapping[str, float], count: int, generator: np.random.Generator
+) -> dict[str, NDArray[np.float64]]:
+    """``count`` windows anywhere in each video: float64 ``(count, 2)``, seconds.
+
+    Each is half to twice as long as an instance of the data set drawn at random, and at most as long as the video.
+    """
+    lengths = np.concatenate([np.diff(video.intervals(), axis=1)[:, 0] for video in dataset.videos.values()])
+    drawn = {}
+    for video in dataset.videos:
+        length = generator.choice(lengths, count) * 2.0 ** generator.uniform(-1, 1, count)
+        length = np.minimum(length, durations[video])
+        start = generator.uniform(0, durations[video] - length)
+        drawn[video] = np.stack((start, start + length), axis=1)
+    return drawn
+
+
 def _match(
     video: str,
     duration: float,
@@ -286,6 +303,7 @@ __all__ = [
     "candidates_of",
     "make_pools",
     "original_candidates",
+    "random_windows",
     "regression_targets",
     "target_stats",
 ]

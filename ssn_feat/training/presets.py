@@ -24,6 +24,7 @@ _ACTIVITYNET = _preset(
 _SMALL = _preset(
     standardise=True,
     background_videos=True,
+    random_windows=20,
     ssn=SSNOptions(dropout=0.5),
     actionness=ActionnessOptions(action_rows=6, background_rows=6),
     optimisation=OptimisationOptions(

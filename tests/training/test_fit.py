@@ -181,6 +181,18 @@ def test_standardisation_groups_and_skipped_videos_are_options(data, brief, tmp_
         fit(replace(options, missing="refuse", overwrite=True))
 
 
+def test_random_windows_give_background_where_proposals_are_all_actions(data, brief, tmp_path):
+    truth = {video.id: video.intervals() for video in data.dataset.videos.values()}
+    Proposals(truth, {name: np.zeros(len(own)) for name, own in truth.items()}, "truth").save(tmp_path / "truth.npz")
+    options = replace(brief, proposals=tmp_path / "truth.npz")
+    with pytest.raises(UserError, match="no incomplete proposals: none of"):
+        fit(options)
+    one, other = (replace(options, random_windows=20, out=tmp_path / name) for name in "ab")
+    fit(one)
+    fit(other)
+    assert_same(weights(one.out), weights(other.out))
+
+
 # ---------------------------------------------------------------------- what a batch holds
 
 
@@ -320,6 +332,7 @@ def test_the_number_of_threads_is_given_back(brief):
     ("values", "message"),
     [
         ({"seed": -1}, "seed must be at least 0"),
+        ({"random_windows": -1}, "random_windows must not be negative"),
         ({"augmentation": (-0.5, 0.5)}, "augmentation must not be negative"),
         ({"resume": True, "overwrite": True}, "exclude each other"),
     ],

@@ -17,6 +17,7 @@ from ssn_feat.training.pools import (
     candidates_of,
     make_pools,
     original_candidates,
+    random_windows,
     regression_targets,
     target_stats,
 )
@@ -127,6 +128,16 @@ def test_targets_undo_what_the_decoder_does():
 def test_statistics_without_variation_normalise_nothing():
     np.testing.assert_array_equal(target_stats(np.zeros((0, 2))), [[0, 0], [1, 1]])
     np.testing.assert_array_equal(target_stats(np.array([[0.5, 2.0]])), [[0.5, 2], [1, 1]])
+
+
+def test_random_windows_lie_inside_their_video_with_lengths_like_instances():
+    dataset = toy(Video("a", 100.0, "training", (Instance("run", 10.0, 14.0),)), Video("b", 3.0, "training"))
+    drawn = random_windows(dataset, {"a": 100.0, "b": 3.0}, 500, np.random.default_rng(0))
+    for name, duration in (("a", 100.0), ("b", 3.0)):
+        start, end = drawn[name].T
+        assert ((start >= 0) & (end <= duration + 1e-9)).all()
+        assert ((end - start >= 2 - 1e-9) & (end - start <= min(8, duration) + 1e-9)).all()
+    assert np.ptp(drawn["a"][:, 0]) > 80
 
 
 BASE = toy(Video("a", 100.0, "training", (Instance("run", 10.0, 30.0),)))
