@@ -2,6 +2,21 @@
 
 from ssn_feat.store.feature_store import Failure, FeatureStore, StoredVideo
 from ssn_feat.store.files import StoreWriteError
+from ssn_feat.store.inspect import StoreStatus, Verification, status, verify
+from ssn_feat.store.packed import PackedStore, pack
 from ssn_feat.store.recipe import differences, fingerprint
 
-__all__ = ["Failure", "FeatureStore", "StoreWriteError", "StoredVideo", "differences", "fingerprint"]
+__all__ = [
+    "Failure",
+    "FeatureStore",
+    "PackedStore",
+    "StoreStatus",
+    "StoreWriteError",
+    "StoredVideo",
+    "Verification",
+    "differences",
+    "fingerprint",
+    "pack",
+    "status",
+    "verify",
+]

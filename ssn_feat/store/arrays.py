@@ -78,28 +78,38 @@ def describe(array: NDArray[Any]) -> dict[str, Any]:
     }
 
 
-def write_array(folder: Path, name: str, array: NDArray[Any]) -> None:
-    """Write ``array`` as the Zarr array ``folder/name``: one chunk, no compression, crc32c."""
+def create_array(
+    folder: Path,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype[Any] | str,
+    chunks: tuple[int, ...] | None = None,
+    shards: tuple[int, ...] | None = None,
+) -> Any:
+    """A new Zarr array ``folder/name``: no compression, crc32c, by default one chunk."""
     import zarr
     from zarr.codecs import Crc32cCodec
 
-    axes = {TIME: ("snippet", "bound")}.get(
-        name, ("snippet", "feature") if array.ndim == 2 else ("snippet", "crop", "feature")
-    )
-    target = zarr.create_array(
+    axes = {TIME: ("snippet", "bound"), "offsets": ("video",), "index": ("byte",)}
+    return zarr.create_array(
         os.fspath(folder),
         name=name,
-        shape=array.shape,
-        chunks=array.shape,
-        dtype=array.dtype,
+        shape=shape,
+        chunks=chunks or shape,
+        shards=shards,
+        dtype=np.dtype(dtype),
         compressors=[Crc32cCodec()],
         filters=None,
         # Readers that take a missing chunk for fill values get NaN from it, not features that look real.
-        fill_value=np.nan,
-        dimension_names=axes,
+        fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
+        dimension_names=axes.get(name, ("snippet", "feature") if len(shape) == 2 else ("snippet", "crop", "feature")),
         config={"write_empty_chunks": True},
     )
-    target[...] = array
+
+
+def write_array(folder: Path, name: str, array: NDArray[Any]) -> None:
+    """Write ``array`` as the Zarr array ``folder/name``, in one chunk."""
+    create_array(folder, name, array.shape, array.dtype)[...] = array
 
 
 class Damage(Exception):

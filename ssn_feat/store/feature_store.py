@@ -1,4 +1,6 @@
-"""The feature store, format 1, growing tier: features of a data set, one Zarr group per video, safe against any end.
+"""The feature store, format 1: features of a data set, one Zarr group per video, safe against any end.
+
+This is the growing tier; :mod:`ssn_feat.store.packed` is the other, made from it and read through the same interface.
 
 ::
 
@@ -7,7 +9,8 @@
         rgb, flow, ...         float16 (T, D) or (T, C, D)
         time                   float64 (T, 2), start and end of each snippet in seconds
       failed/<key>/            attributes: id, reason, tries, time
-    NAME.zarr.staging/         videos that are being written
+      runs/<key>/              attributes: what an extraction run meant to do (videos, their predicted rows, options)
+    NAME.zarr.staging/         videos that are being written, claims of the processes that do so
 
 Any Zarr 3 library reads it. Any number of processes may write at once.
 """
@@ -18,7 +21,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.store.arrays import TIME, Damage, as_features, as_spans, describe, read_array, write_array
+from ssn_feat.store.arrays import TIME, Damage, as_features, as_spans, describe, read_array, sha256, write_array
+from ssn_feat.store.claims import Claims
 from ssn_feat.store.files import Staging, read_attributes, rename_new, sync_folder, sync_tree, write_group, writing
 from ssn_feat.store.keys import id_of, key_of
 from ssn_feat.store.recipe import Recipe, differences, fingerprint, plain_recipe
@@ -70,12 +75,15 @@ class FeatureStore:
     Holds no open files and no caches: it sees what other processes commit, and may be pickled to other processes.
     """
 
+    tier = "growing"
+
     def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
         self.path = path
         self.name: str = attributes["name"]
         self.recipe: Recipe = attributes["recipe"]
         self.fingerprint: str = attributes["fingerprint"]
         self.staging = Staging(path)
+        self.claims = Claims(self.staging)
 
     # ------------------------------------------------------------------ making and opening
 
@@ -109,7 +117,11 @@ class FeatureStore:
                 f"feature store {path} has format version {attributes.get('format_version')!r}, "
                 f"this program reads version {FORMAT_VERSION}"
             )
-        return cls(path, attributes)
+        if attributes.get("tier") == "packed":
+            from ssn_feat.store.packed import PackedStore
+
+            return PackedStore(path, attributes)
+        return FeatureStore(path, attributes)
 
     @classmethod
     def open_or_create(cls, path: Path | str, recipe: Mapping[str, Any], name: str = "") -> FeatureStore:
@@ -121,6 +133,8 @@ class FeatureStore:
         path = Path(path)
         store = (None if path.exists() else cls._make(path, recipe, name)) or cls.open(path)
         store.require_recipe(recipe)
+        store.require_growing()
+        store.claims.clean()
         store.staging.clean()
         return store
 
@@ -131,20 +145,18 @@ class FeatureStore:
         attributes = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "tier": "growing",
+            "tier": cls.tier,
             "name": name or path.name.removesuffix(".zarr"),
             "recipe": recipe,
             "fingerprint": fingerprint(recipe),
         }
-        staging = Staging(path)
-        with writing(path), staging.folder() as folder:
+        with writing(path), Staging(path).folder() as folder:
             write_group(folder, attributes)
-            for child in ("videos", "failed"):
+            for child in ("videos", "failed", "runs"):
                 (folder / child).mkdir()
                 write_group(folder / child, {})
             sync_tree(folder)
             made = rename_new(folder, path)
-        staging.close()
         return cls(path, attributes) if made else None
 
     def require_recipe(self, recipe: Mapping[str, Any]) -> None:
@@ -159,12 +171,18 @@ class FeatureStore:
                 "Use the options it was made with, or another store"
             )
 
+    def require_growing(self) -> None:
+        """Raises UserError for a packed store, which is never written to."""
+
     # ------------------------------------------------------------------ what is there
 
     @property
     def ids(self) -> tuple[str, ...]:
         """Ids of the committed videos, sorted."""
-        return tuple(sorted(self._listed("videos")))
+        return tuple(sorted(self._video_ids()))
+
+    def _video_ids(self) -> Iterable[str]:
+        return self._listed("videos")
 
     def _listed(self, group: str) -> Iterator[str]:
         try:
@@ -174,9 +192,19 @@ class FeatureStore:
         for key in entries:
             video_id = id_of(key)
             if video_id is None:
-                video_id = str(read_attributes(self.path / group / key)["id"])
+                video_id = self._long_id(self.path / group / key)
             if video_id and key_of(video_id) == key:  # else a file manager's or an operating system's own folder
                 yield video_id
+
+    def _long_id(self, folder: Path) -> str:
+        """The id of a video whose key was cut."""
+        try:
+            return str(read_attributes(folder)["id"])
+        except (OSError, ValueError, KeyError) as error:
+            raise UserError(
+                f"the store {self.path}: {folder / 'zarr.json'} cannot be read ({error}); "
+                "delete this folder and run extraction again"
+            ) from None
 
     def __contains__(self, video_id: str) -> bool:
         return (self._folder(video_id) / "zarr.json").is_file()
@@ -193,13 +221,13 @@ class FeatureStore:
     @property
     def streams(self) -> tuple[str, ...]:
         """Names of the streams that every video has, sorted; those of the recipe as long as there is no video."""
-        for video_id in self._listed("videos"):
+        for video_id in self._video_ids():
             return tuple(sorted(self._arrays(video_id).keys() - {TIME}))
         return tuple(sorted(self.recipe.get("streams", ())))
 
     def feature_dim(self, stream: str) -> int:
         """Number of features D of one row of ``stream``. Raises UserError for an unknown stream or an empty store."""
-        for video_id in self._listed("videos"):
+        for video_id in self._video_ids():
             arrays = self._arrays(video_id)
             if stream not in arrays or stream == TIME:
                 raise UserError(f"the store {self.path} has no stream {stream!r}; it has {', '.join(self.streams)}")
@@ -223,13 +251,18 @@ class FeatureStore:
         except OSError:
             if self._folder(video_id).is_dir():
                 raise self._damaged(video_id, "zarr.json is missing") from None
-            raise UserError(
-                f"the store {self.path} has no video {video_id!r}; it holds {len(self)} videos, "
-                f"python extract/status.py {self.path} lists them"
-            ) from None
+            raise self._unknown(video_id) from None
         except (ValueError, KeyError, TypeError) as error:
             raise self._damaged(video_id, f"zarr.json is damaged ({error})") from None
         return attributes
+
+    def _unknown(self, video_id: str) -> UserError:
+        failure = self.failures().get(video_id)
+        why = f": it could not be extracted ({failure.reason})" if failure else ""
+        return UserError(
+            f"the store {self.path} has no video {video_id!r}{why}; it holds {len(self)} videos, "
+            f"python extract/status.py {self.path} tells more"
+        )
 
     def _damaged(self, video_id: str, what: str) -> UserError:
         return UserError(
@@ -252,13 +285,35 @@ class FeatureStore:
             if stream not in described or stream == TIME:
                 known = ", ".join(sorted(described.keys() - {TIME}))
                 raise UserError(f"video {video_id!r} of the store {self.path} has no stream {stream!r}; it has {known}")
-        folder = self._folder(video_id)
         try:
-            spans = read_array(folder, TIME, described[TIME])
-            features = {stream: read_array(folder, stream, described[stream]) for stream in wanted}
+            spans = self._array(video_id, TIME, described[TIME])
+            features = {stream: self._array(video_id, stream, described[stream]) for stream in wanted}
         except Damage as damage:
             raise self._damaged(video_id, str(damage)) from damage
         return _stored(video_id, attributes, spans, features)
+
+    def _array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
+        return read_array(self._folder(video_id), name, described)
+
+    def check(self, video_id: str) -> list[str]:
+        """What is damaged about a committed video, one line each: reads everything and compares its sha256."""
+        try:
+            described = self.attributes(video_id)["arrays"]
+        except UserError as error:
+            return [str(error)]
+        found: list[str] = []
+        for name, expected in described.items():
+            try:
+                array = self._array(video_id, name, expected)
+                if sha256(array) != expected["sha256"]:
+                    found.append(f"array {name!r} has another sha256 than when it was written")
+                if len(array) != described[TIME]["shape"][0]:
+                    found.append(f"array {name!r} has {len(array)} rows, the times {described[TIME]['shape'][0]}")
+            except Damage as damage:
+                found.append(str(damage))
+            except (KeyError, TypeError) as error:
+                found.append(f"zarr.json lacks {error} of array {name!r}")
+        return found
 
     # ------------------------------------------------------------------ writing
 
@@ -312,7 +367,7 @@ class FeatureStore:
             if len(array) != rows:
                 raise UserError(f"{where}: stream {name!r} has {len(array)} rows but there are {rows} spans")
         layout = {name: list(array.shape[1:]) for name, array in arrays.items()}
-        for other in self._listed("videos"):
+        for other in self._video_ids():
             held = {name: described["shape"][1:] for name, described in self._arrays(other).items()}
             if held != layout:
                 raise UserError(
@@ -340,10 +395,14 @@ class FeatureStore:
             "tries": 1 + (earlier.tries if earlier else 0),
             "time": time.time(),
         }
+        self._replace_group(self.path / "failed" / key, attributes)
+
+    def _replace_group(self, target: Path, attributes: Mapping[str, Any]) -> None:
+        """Write a group without arrays, in place of an earlier one, at once."""
         with writing(self.path), self.staging.folder() as folder:
             write_group(folder, attributes)
-            (self.path / "failed" / key).mkdir(exist_ok=True)
-            os.replace(folder / "zarr.json", self.path / "failed" / key / "zarr.json")
+            target.mkdir(parents=True, exist_ok=True)
+            os.replace(folder / "zarr.json", target / "zarr.json")
 
     def failures(self) -> dict[str, Failure]:
         """Videos that failed when last tried and are not committed, sorted by id."""
@@ -356,6 +415,24 @@ class FeatureStore:
             return Failure(values["id"], values["reason"], values["tries"], values["time"])
         except (OSError, ValueError, KeyError):  # no record, or one cut short by a crash: the next try writes a new one
             return None
+
+    # ------------------------------------------------------------------ runs
+
+    def record_run(self, run: Mapping[str, Any]) -> None:
+        """Record what an extraction run means to do, so that others can tell what is pending.
+
+        ``run``: ``videos``, the predicted number of rows by id; ``options``, plain values, those of the run. A later
+        run with the same ``options`` replaces the record.
+        """
+        self._replace_group(self.path / "runs" / fingerprint(run["options"])[:16], plain_recipe(run))
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What :meth:`record_run` recorded, in an order that does not change."""
+        found = []
+        for folder in sorted((self.path / "runs").glob("*/zarr.json")):
+            with suppress(OSError, ValueError):  # cut short by a crash: the next run writes it anew
+                found.append(read_attributes(folder.parent))
+        return found
 
 
 def _attributes(video_id: str, arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> dict[str, Any]:

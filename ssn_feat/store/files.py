@@ -9,7 +9,7 @@ import shutil
 import socket
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,14 @@ def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
         json.dump(node, file, indent=2, allow_nan=False)
         file.flush()
         os.fsync(file.fileno())
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing where there is no folder (others may remove it at any time)."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
 
 
 def sync_folder(folder: Path) -> None:
@@ -149,7 +157,7 @@ class Staging:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """A new empty folder; whatever still is there at the end of the block is removed."""
+        """A new empty folder; whatever still is there at the end of the block is removed, and an empty parent."""
         folder = self.path / f"{Owner.me().name}~{uuid.uuid4().hex[:12]}"
         with writing(self.store):
             _make(folder)
@@ -157,12 +165,11 @@ class Staging:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+            self.close()
 
     def stale(self) -> list[Path]:
         """Entries whose owner has ended, on this machine."""
-        if not self.path.is_dir():
-            return []
-        owned = [(entry, Owner.parse(entry.name)) for entry in sorted(self.path.iterdir())]
+        owned = [(entry, Owner.parse(entry.name)) for entry in listed(self.path)]
         return [entry for entry, owner in owned if owner is not None and owner.is_dead()]
 
     def clean(self) -> int:
@@ -175,17 +182,15 @@ class Staging:
 
     def close(self) -> None:
         """Remove the staging folder if it is empty."""
-        try:
+        with suppress(OSError):
             self.path.rmdir()
-        except OSError:
-            return
 
 
 def _make(folder: Path) -> None:
-    for attempt in range(5):
+    for attempt in range(100):
         try:
             folder.mkdir(parents=True)
             return
         except FileNotFoundError:  # another process removed the empty parent just now
-            if attempt == 4:
+            if attempt == 99:
                 raise

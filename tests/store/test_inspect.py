@@ -1,0 +1,163 @@
+"""How far a store is, who is at work on it, and whether it is whole."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssn_feat.store import FeatureStore, status, verify
+from ssn_feat.store.claims import LEASE_SECONDS
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    for i, rows in enumerate([4, 6]):
+        write(store, f"v{i}", rows)
+    return store
+
+
+def write(store: FeatureStore, video_id: str, rows: int) -> None:
+    spans = np.arange(rows)[:, None] + np.array([[0.0, 1.0]])
+    store.write(video_id, {"rgb": np.ones((rows, 5))}, spans)
+
+
+def test_status_counts(store: FeatureStore) -> None:
+    plan = {"videos": {"v0": 4.0, "v9": 5.0, "bad": 7.0}, "missing": ["gone", "v1"], "options": {"stride": 4}}
+    store.record_run({**plan, "videos": {"other": 1.0}})
+    store.record_run(plan)  # the same options: in place of the one before
+    store.record_run({"videos": {"v8": 5.0}, "missing": [], "options": {"stride": 5}})
+    store.record_failure("bad", "no frames")
+    found = status(store)
+    assert (found.done, found.rows, found.bytes) == (2, 10, 10 * (5 * 2 + 2 * 8))
+    assert found.pending == {"v8": 5.0, "v9": 5.0}
+    assert list(found.failures) == ["bad"]
+    assert found.missing == ("gone",)
+    assert found.pending_bytes == pytest.approx(found.bytes)
+    assert (found.rate, found.seconds_left) == (None, None)
+
+
+def test_rate_is_that_of_late_commits(store: FeatureStore) -> None:
+    write(store, "v2", 20)
+    now = time.time()
+    for video_id, ago in {"v0": 30.0, "v1": 20.0, "v2": 10.0}.items():
+        os.utime(store.path / "videos" / video_id / "zarr.json", (now - ago, now - ago))
+    store.record_run({"videos": {"v9": 13.0}, "missing": [], "options": {}})
+    found = status(store)
+    assert found.rate == pytest.approx((6 + 20) / 20, rel=1e-3)
+    assert found.seconds_left == pytest.approx(13 / 1.3, rel=1e-3)
+
+
+def test_verify_names_what_is_damaged(store: FeatureStore) -> None:
+    seen: list[None] = []
+    assert verify(store, lambda: seen.append(None)).damage == {}
+    assert len(seen) == 2
+    chunk = store.path / "videos" / "v0" / "rgb" / "c" / "0" / "0"
+    chunk.write_bytes(b"\1" + chunk.read_bytes()[1:])
+    attributes = store.path / "videos" / "v1" / "zarr.json"
+    node = json.loads(attributes.read_text())
+    node["attributes"]["arrays"]["rgb"]["sha256"] = "0" * 64
+    node["attributes"]["arrays"]["time"].pop("dtype")
+    attributes.write_text(json.dumps(node))
+    damage = verify(store).damage
+    assert sorted(damage) == ["v0", "v1"]
+    assert "array 'rgb' is damaged" in damage["v0"][0]
+    assert damage["v1"] == (
+        "array 'rgb' has another sha256 than when it was written",
+        "zarr.json lacks 'dtype' of array 'time'",
+    )
+    attributes.write_text("{}")
+    assert "zarr.json is damaged" in verify(store).damage["v1"][0]
+
+
+def test_claim_excludes_others_and_ends(store: FeatureStore) -> None:
+    with store.claims.hold("../x") as held:
+        assert held is not None
+        with FeatureStore.open(store.path).claims.hold("../x") as second:
+            assert second is None
+        (claim,) = store.claims.living()
+        assert (claim.id, claim.pid) == ("../x", os.getpid())
+        held.renew()
+        with store.claims.hold("y") as other:
+            assert other is not None
+    assert store.claims.living() == []
+    assert not store.staging.path.exists()
+
+
+def test_claim_of_a_dead_process_is_taken_over(store: FeatureStore) -> None:
+    code = (
+        "import os, signal; from ssn_feat.store import FeatureStore\n"
+        f"with FeatureStore.open({str(store.path)!r}).claims.hold('v'): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    assert (store.claims.path / "v").exists()
+    assert store.claims.living() == []
+    with store.claims.hold("v") as held:
+        assert held is not None
+
+
+def test_claim_of_another_machine_ends_with_its_lease(store: FeatureStore) -> None:
+    store.claims.path.mkdir(parents=True)
+    path = store.claims.path / "v"
+    path.write_text(json.dumps({"id": "v", "owner": "elsewhere~1~0"}))
+    with store.claims.hold("v") as held:
+        assert held is None
+    assert [claim.host for claim in store.claims.living()] == ["elsewhere"]
+    old = time.time() - LEASE_SECONDS - 1
+    os.utime(path, (old, old))
+    with store.claims.hold("v") as held:
+        assert held is not None
+    store.claims.path.mkdir(parents=True)
+    path.write_text("")  # made, not written yet: taken for alive until its lease ends
+    with store.claims.hold("v") as held:
+        assert held is None
+    os.utime(path, (old, old))
+    store.claims.clean()
+    assert not path.exists()
+
+
+KILLED = """
+import sys
+import numpy as np
+from ssn_feat.store import FeatureStore
+store = FeatureStore.open_or_create(sys.argv[1], {"r": 1})
+print("ready", flush=True)
+for i in range(100):
+    with store.claims.hold(f"v{i}") as claim:
+        if claim is not None and f"v{i}" not in store:
+            rows = np.random.default_rng(i).standard_normal((1 + 37 * i % 300, 64))
+            store.write(f"v{i}", {"rgb": rows, "flow": -rows}, [[t, t + 1] for t in range(len(rows))])
+"""
+
+
+def test_store_of_writers_killed_at_random_is_whole(tmp_path: Path) -> None:
+    path, rng, kills = tmp_path / "s.zarr", np.random.default_rng(0), 0
+    while kills < 20:
+        writers = [
+            subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE) for _ in range(4)
+        ]
+        for writer in writers:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+        for writer in writers:
+            time.sleep(rng.uniform(0, 0.02))
+            kills += writer.poll() is None
+            writer.kill()
+            writer.communicate()
+        store = FeatureStore.open(path)
+        assert verify(store).damage == {}
+        assert len(store) < 100, "nothing was left to interrupt"
+    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=True, stdout=subprocess.DEVNULL)
+    store = FeatureStore.open(path)
+    assert len(store) == 100
+    for i in range(100):
+        expected = np.random.default_rng(i).standard_normal((1 + 37 * i % 300, 64)).astype(np.float16)
+        video = store.read(f"v{i}")
+        np.testing.assert_array_equal(video.features["rgb"], expected)
+        np.testing.assert_array_equal(video.features["flow"], -expected)
+    assert not store.staging.path.exists()
