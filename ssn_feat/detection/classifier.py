@@ -1,0 +1,92 @@
+"""Video-level class scores of an outside classifier (UntrimmedNets, say): which classes can occur in a video at all."""
+
+from __future__ import annotations
+
+import csv
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.detection.ragged import Ragged
+from ssn_feat.errors import UserError
+
+ClassScores = dict[str, NDArray[np.float64]]
+
+
+def read_class_scores(path: Path, labels: Sequence[str]) -> ClassScores:
+    """Scores ``(K,)`` of each video in the order of ``labels``; the form follows the suffix.
+
+    - ``.json``: ``{id: {label: score}}``, ``{id: [K scores]}``, or the result file of ActivityNet's classification
+      task, ``{"results": {id: [{"label", "score"}]}}``; labels that are not named count as minus infinity;
+    - ``.csv``: a header ``video,LABEL,LABEL,...`` and a line for each video;
+    - ``.npz``: ``video_id (V,)``, ``scores (V, K)`` and optionally ``labels (K,)``.
+
+    Raises UserError where the file cannot be read, a label is unknown, a number is missing or not a number.
+    """
+    readers = {".json": _read_json, ".csv": _read_csv, ".npz": _read_npz}
+    if path.suffix not in readers:
+        raise UserError(f"class scores must be {', '.join(readers)}, not {path.name!r}")
+    try:
+        raw = readers[path.suffix](path)
+    except OSError as error:
+        raise UserError(f"cannot read the class scores {path}: {error.strerror or error}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path} holds no class scores: {error!r}") from None
+    return {video: _row(path, video, values, labels) for video, values in raw.items()}
+
+
+def _row(path: Path, video: str, values: Any, labels: Sequence[str]) -> NDArray[np.float64]:
+    try:
+        if isinstance(values, Mapping):
+            unknown = set(values) - set(labels)
+            if unknown:
+                raise UserError(f"{path}: video {video!r} has a score for the unknown class {min(unknown)!r}")
+            row = np.array([float(values.get(label, -np.inf)) for label in labels])
+        else:
+            row = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise UserError(f"{path}: the scores of video {video!r} are not numbers: {str(values)[:80]}") from None
+    if row.shape != (len(labels),) or np.isnan(row).any():
+        raise UserError(f"{path}: video {video!r} needs {len(labels)} scores that are numbers, not {str(values)[:80]}")
+    return row
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if "results" in content:
+        return {v: {row["label"]: row["score"] for row in rows} for v, rows in content["results"].items()}
+    return dict(content)
+
+
+def _read_csv(path: Path) -> Mapping[str, Any]:
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *lines = list(csv.reader(file))
+    return {line[0]: dict(zip(header[1:], line[1:], strict=True)) for line in lines if line}
+
+
+def _read_npz(path: Path) -> Mapping[str, Any]:
+    with np.load(path, allow_pickle=False) as archive:
+        ids, scores = archive["video_id"].tolist(), archive["scores"]
+        names = archive["labels"].tolist() if "labels" in archive.files else None
+    rows = scores.tolist()
+    return {v: row if names is None else dict(zip(names, row, strict=True)) for v, row in zip(ids, rows, strict=True)}
+
+
+def best_classes(class_scores: Mapping[str, NDArray[Any]], videos: Ragged, count: int) -> dict[str, NDArray[np.bool_]]:
+    """Which classes count in each of ``videos``: the ``count`` of highest score, bool ``(K,)``.
+
+    Raises UserError naming the videos that have no class scores.
+    """
+    missing = [video for video in videos.ids if video not in class_scores]
+    if missing:
+        raise UserError(f"{len(missing)} of {len(videos)} videos have no class scores: {', '.join(missing[:3])}")
+    chosen = {}
+    for video in videos.ids:
+        chosen[video] = np.zeros(len(class_scores[video]), dtype=bool)
+        chosen[video][np.argsort(class_scores[video], kind="stable")[-count:]] = True
+    return chosen

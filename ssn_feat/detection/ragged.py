@@ -1,0 +1,107 @@
+"""Rows of several videos in one array, with offsets: what lets whole data sets be processed without loops in Python."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.errors import UserError
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows ``offsets[i]:offsets[i + 1]`` of every per-row array belong to video ``ids[i]``."""
+
+    ids: tuple[str, ...]
+    """Ids of the videos, unique; a video without rows is a video all the same."""
+    offsets: Int
+    """int64 ``(V + 1,)``, from 0, never falling."""
+
+    def _check_offsets(self, rows: int) -> None:
+        """Raises ValueError unless ``offsets`` split ``rows`` rows among unique ids."""
+        offsets = self.offsets
+        if len(set(self.ids)) != len(self.ids):
+            raise ValueError("video ids must be unique")
+        if (
+            offsets.shape != (len(self.ids) + 1,)
+            or offsets[0] != 0
+            or offsets[-1] != rows
+            or np.any(np.diff(offsets) < 0)
+        ):
+            raise ValueError(f"offsets do not split {rows} rows among {len(self.ids)} videos")
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """Position of each id in ``ids``."""
+        return {video: position for position, video in enumerate(self.ids)}
+
+    @property
+    def counts(self) -> Int:
+        """Number of rows of each video, int64 ``(V,)``."""
+        return np.diff(self.offsets)
+
+    @cached_property
+    def videos(self) -> Int:
+        """Position in ``ids`` of the video that each row belongs to, int64 ``(N,)``."""
+        return np.repeat(np.arange(len(self.ids), dtype=np.int64), self.counts)
+
+    def rows(self, video: str) -> slice:
+        """The rows of one video. Raises UserError where there is no such video."""
+        if video not in self.index:
+            raise UserError(f"there is no video {video!r} among these {len(self.ids)}: {', '.join(self.ids[:5])} ...")
+        position = self.index[video]
+        return slice(int(self.offsets[position]), int(self.offsets[position + 1]))
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids)
+
+    def __contains__(self, video: object) -> bool:
+        return video in self.index
+
+
+def offsets_of(counts: Sequence[int] | Int) -> Int:
+    """Offsets ``(V + 1,)`` of videos with the given numbers of rows."""
+    return np.concatenate([[0], np.cumsum(np.asarray(counts, dtype=np.int64))]).astype(np.int64)
+
+
+def take_videos(ragged: Ragged, positions: Int) -> tuple[Int, Int]:
+    """Rows and new offsets that keep only the videos at ``positions``, in that order."""
+    counts = ragged.counts[positions]
+    offsets = offsets_of(counts)
+    rows = np.arange(offsets[-1]) + np.repeat(ragged.offsets[:-1][positions] - offsets[:-1], counts)
+    return rows.astype(np.int64), offsets
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to, moved onto it at the end: readers never see a half-written file.
+
+    Raises UserError where the folder cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def row_arrays(ragged: Ragged) -> list[str]:
+    """Names of the fields of ``ragged`` beside its ids and offsets."""
+    return [f.name for f in fields(ragged) if f.name not in ("ids", "offsets")]

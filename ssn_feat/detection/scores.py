@@ -1,0 +1,297 @@
+"""Raw scores of proposals, before any decision: what heads give, what streams are fused in, what is kept on disk."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssn_feat.annotations.dataset import Dataset
+from ssn_feat.detection.ragged import Float, Ragged, offsets_of, replacing, take_videos
+from ssn_feat.errors import UserError
+
+FORMAT = 1
+# NumPy 1 keeps its internals in numpy.core; NumPy 2 in numpy._core, with the old name on a warning.
+_NUMPY_CORE = "numpy.core.multiarray" if np.__version__.startswith("1.") else "numpy._core.multiarray"
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class VideoScores:
+    """Scores of the proposals of one video."""
+
+    intervals: Float
+    """Proposals, float64 ``(N, 2)``, seconds."""
+    activity: Float32
+    """Logits of background (column 0) and of each class, ``(N, K + 1)``."""
+    completeness: Float32
+    """Logits of "this is a complete instance of the class", ``(N, K)``."""
+    regression: Float32 | None
+    """De-normalised shift of the centre over the length, and log ratio of lengths, ``(N, K, 2)``; None without."""
+    duration: float
+    """Of the video, seconds."""
+
+
+@dataclass(frozen=True, eq=False)
+class ProposalScores(Ragged):
+    """Scores of the proposals of many videos, float32, undecided (no softmax, no filter).
+
+    Raises UserError when made with values that are not finite (naming the video), ValueError on shapes that disagree.
+    """
+
+    labels: tuple[str, ...]
+    """The K class names."""
+    durations: Float
+    """Length of each video, float64 ``(V,)``, seconds."""
+    intervals: Float
+    """Proposals, float64 ``(N, 2)``, seconds."""
+    activity: Float32
+    """Activity logits ``(N, K + 1)``, background first (SSN section 3.3)."""
+    completeness: Float32
+    """Completeness logits ``(N, K)``."""
+    regression: Float32 | None
+    """De-normalised regression ``(N, K, 2)`` (shift of the centre / length, log length ratio), or None."""
+
+    def __post_init__(self) -> None:
+        rows, classes = len(self.intervals), len(self.labels)
+        self._check_offsets(rows)
+        arrays: dict[str, tuple[NDArray[Any] | None, tuple[int, ...]]] = {
+            "durations": (self.durations, (len(self.ids),)),
+            "intervals": (self.intervals, (rows, 2)),
+            "activity": (self.activity, (rows, classes + 1)),
+            "completeness": (self.completeness, (rows, classes)),
+            "regression": (self.regression, (rows, classes, 2)),
+        }
+        for name, (array, shape) in arrays.items():
+            if array is None:
+                continue
+            if array.shape != shape:
+                raise ValueError(f"{name} of {rows} proposals and {classes} classes is {array.shape}, not {shape}")
+            # One pass without a temporary array of the same size: a sum is not finite if any of its terms is not.
+            if not np.isfinite(array.sum(dtype=np.float64)):
+                self._refuse(name, array)
+
+    def _refuse(self, name: str, array: NDArray[Any]) -> None:
+        row = int(np.argmax(~np.isfinite(array.reshape(len(array), -1)).all(axis=1)))
+        position = row if name == "durations" else int(np.searchsorted(self.offsets, row, side="right")) - 1
+        raise UserError(f"{name} of video {self.ids[position]!r} holds a value that is not finite")
+
+    @classmethod
+    def of(cls, labels: Sequence[str], videos: Mapping[str, VideoScores]) -> ProposalScores:
+        """From the scores of single videos; all or none of them have regression."""
+        parts = list(videos.values())
+        classes = len(labels)
+        with_regression = sum(p.regression is not None for p in parts)
+        if with_regression not in (0, len(parts)):
+            raise ValueError("regression is there for some videos only")
+
+        def stack(arrays: Iterable[ArrayLike], *shape: int, dtype: Any = np.float32) -> NDArray[Any]:
+            return np.concatenate([np.zeros((0, *shape), dtype), *(np.asarray(a, dtype) for a in arrays)])
+
+        return cls(
+            tuple(videos),
+            offsets_of([len(p.intervals) for p in parts]),
+            tuple(labels),
+            np.array([p.duration for p in parts], dtype=np.float64),
+            stack((p.intervals for p in parts), 2, dtype=np.float64),
+            stack((p.activity for p in parts), classes + 1),
+            stack((p.completeness for p in parts), classes),
+            stack((p.regression for p in parts if p.regression is not None), classes, 2) if with_regression else None,
+        )
+
+    def __getitem__(self, video: str) -> VideoScores:
+        rows = self.rows(video)
+        regression = None if self.regression is None else self.regression[rows]
+        duration = float(self.durations[self.index[video]])
+        return VideoScores(self.intervals[rows], self.activity[rows], self.completeness[rows], regression, duration)
+
+    def only(self, ids: Iterable[str]) -> ProposalScores:
+        """The scores of the given videos, in their order; ids that are not here are ignored."""
+        positions = np.array([self.index[i] for i in ids if i in self.index], dtype=np.int64)
+        rows, offsets = take_videos(self, positions)
+        return ProposalScores(
+            tuple(self.ids[p] for p in positions),
+            offsets,
+            self.labels,
+            self.durations[positions],
+            self.intervals[rows],
+            self.activity[rows],
+            self.completeness[rows],
+            None if self.regression is None else self.regression[rows],
+        )
+
+    def save(self, path: Path) -> None:
+        """Write one .npz of plain arrays (no pickled objects); :meth:`load` reads it back bit for bit."""
+        arrays: dict[str, NDArray[Any]] = {
+            "format": np.array(FORMAT),
+            "ids": np.array(self.ids, dtype=np.str_),
+            "offsets": self.offsets,
+            "labels": np.array(self.labels, dtype=np.str_),
+            "durations": self.durations,
+            "intervals": self.intervals,
+            "activity": self.activity,
+            "completeness": self.completeness,
+        }
+        if self.regression is not None:
+            arrays["regression"] = self.regression
+        with replacing(path) as part, part.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> ProposalScores:
+        """Read what :meth:`save` wrote. Raises UserError where ``path`` is not such a file."""
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except OSError as error:
+            raise UserError(f"cannot read the scores {path}: {error.strerror or error}") from None
+        except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+            raise UserError(
+                f"{path} holds no scores (.npz); a score pickle of the original code needs --allow-pickle"
+            ) from None
+        if int(arrays.get("format", 0)) != FORMAT:
+            raise UserError(
+                f"{path} holds no scores of format {FORMAT}; it has {', '.join(sorted(arrays)) or 'nothing'}"
+            )
+        try:
+            return cls(
+                tuple(arrays["ids"].tolist()),
+                arrays["offsets"],
+                tuple(arrays["labels"].tolist()),
+                arrays["durations"],
+                arrays["intervals"],
+                arrays["activity"],
+                arrays["completeness"],
+                arrays.get("regression"),
+            )
+        except (KeyError, ValueError, UserError) as error:
+            raise UserError(f"{path} is damaged: {error}") from None
+
+
+def fuse(scores: Sequence[ProposalScores], weights: Sequence[float] = ()) -> ProposalScores:
+    """The weighted average of the raw scores of several runs (streams, seeds) on the same proposals.
+
+    ``weights`` are one a run, not negative, and normalised to sum 1; without them every run counts the same. This is
+    the original's fusion. Raises UserError where runs differ in videos, proposals, labels or in having regression.
+    """
+    if not scores:
+        raise UserError("there are no scores to fuse")
+    parts = normalised_weights(weights, len(scores))
+    first = scores[0]
+    for number, other in enumerate(scores[1:], start=2):
+        _check_same(first, other, number)
+
+    def average(name: str) -> Float32:
+        # Accumulated in float32 in the order given, as the original does: reference decisions hang on the last bit.
+        total: Float32 = getattr(first, name) * parts[0]
+        for other, weight in zip(scores[1:], parts[1:], strict=True):
+            total += getattr(other, name) * weight
+        return total
+
+    return ProposalScores(
+        first.ids,
+        first.offsets,
+        first.labels,
+        first.durations,
+        first.intervals,
+        average("activity"),
+        average("completeness"),
+        None if first.regression is None else average("regression"),
+    )
+
+
+def normalised_weights(weights: Sequence[float], count: int) -> list[np.float32]:
+    """``weights`` divided by their sum, or ``1 / count`` each where none are given, float32."""
+    if not weights:
+        return [np.float32(1 / count)] * count
+    if len(weights) != count:
+        raise UserError(f"{len(weights)} weights for {count} runs: give one weight a run")
+    if not all(np.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
+        raise UserError(f"weights must be finite, not negative and not all zero, not {' '.join(map(str, weights))}")
+    return [np.float32(weight / sum(weights)) for weight in weights]
+
+
+def _check_same(first: ProposalScores, other: ProposalScores, number: int) -> None:
+    """Raises UserError unless both score the same proposals; runs on other proposals cannot be averaged."""
+    if first.labels != other.labels:
+        raise UserError(f"run {number} has other classes than run 1: {other.labels[:5]} against {first.labels[:5]}")
+    if first.ids != other.ids:
+        odd = sorted(set(first.ids) ^ set(other.ids)) or ["in another order"]
+        raise UserError(f"run {number} has scored other videos than run 1: {', '.join(odd[:3])} ({len(odd)} differ)")
+    if (first.regression is None) != (other.regression is None):
+        raise UserError(f"only one of run 1 and run {number} has regression scores")
+    for video in first.ids:
+        a, b = first.intervals[first.rows(video)], other.intervals[other.rows(video)]
+        if a.shape != b.shape or not np.allclose(a, b, rtol=0, atol=1e-6):
+            raise UserError(
+                f"run {number} has scored other proposals of video {video!r} than run 1 "
+                f"({len(b)} against {len(a)}): score all runs on one proposal file"
+            )
+
+
+class _ArraysOnly(pickle.Unpickler):
+    """Reads plain values and NumPy arrays, and refuses to import anything else that a pickle may name."""
+
+    _NAMES = frozenset({"_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer"})
+
+    def find_class(self, module: str, name: str) -> Any:
+        package = module.split(".")[0]
+        if (package == "numpy" and name in self._NAMES) or (module, name) == ("_codecs", "encode"):
+            return super().find_class(_NUMPY_CORE if module == "numpy.core.multiarray" else module, name)
+        raise pickle.UnpicklingError(f"it wants to import {module}.{name}")
+
+
+def read_original(path: Path, dataset: Dataset, *, allow_pickle: bool = False) -> ProposalScores:
+    """Read a score file of the original code (``ssn_test.py``): a pickle of ``{video: (rel_props, act, comp, reg)}``.
+
+    Proposals are fractions there; durations and labels come from ``dataset``, whose ids are compared with the file
+    names in the pickle (``frames/v_ID`` and ``ID.mp4`` mean ``ID``). The format can run programs when read, so this is
+    refused unless ``allow_pickle``; and even then only plain values and NumPy arrays are let in.
+
+    Raises UserError without ``allow_pickle``, on videos that ``dataset`` does not have, and on arrays of other shapes.
+    """
+    if not allow_pickle:
+        raise UserError(f"{path}: pickles can run programs when read; give --allow-pickle if you trust its author")
+    try:
+        with path.open("rb") as file:
+            content = _ArraysOnly(file, encoding="latin1").load()
+    except OSError as error:
+        raise UserError(f"cannot read the scores {path}: {error.strerror}") from None
+    except Exception as error:  # a broken pickle raises nearly anything
+        raise UserError(f"{path} is no score pickle: {error}") from None
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path} is no score pickle: expected a dict of videos, found {type(content).__name__}")
+    classes = len(dataset.labels)
+    videos = {}
+    for name, entry in content.items():
+        video = _find(str(name), dataset, path)
+        try:
+            relative, activity, completeness, *rest = entry
+            regression = rest[0] if rest else None
+            intervals = np.asarray(relative, np.float64).reshape(-1, 2) * dataset.videos[video].duration
+            videos[video] = VideoScores(
+                intervals,
+                np.asarray(activity, np.float32).reshape(len(intervals), classes + 1),
+                np.asarray(completeness, np.float32).reshape(len(intervals), classes),
+                None if regression is None else np.asarray(regression, np.float32).reshape(len(intervals), classes, 2),
+                dataset.videos[video].duration,
+            )
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{path}: scores of video {name!r} do not fit {classes} classes: {error}") from None
+    return ProposalScores.of(dataset.labels, videos)
+
+
+def _find(name: str, dataset: Dataset, path: Path) -> str:
+    base = PurePosixPath(name).name
+    stem = PurePosixPath(base).stem
+    for candidate in (name, base, stem, base.removeprefix("v_"), stem.removeprefix("v_")):
+        if candidate in dataset.videos:
+            return candidate
+    raise UserError(f"{path}: video {name!r} is not in data set {dataset.name!r}")
