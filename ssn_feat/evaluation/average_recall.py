@@ -1,0 +1,170 @@
+"""How much of the truth proposals find: recall at tIoU, average recall at a number of proposals (AR@AN), its AUC.
+
+Videos without any instance do not count. A proposal finds an instance if their tIoU is at least the threshold; one
+proposal may find several instances, and class plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssn_feat.annotations.dataset import Dataset, Video
+from ssn_feat.errors import UserError
+from ssn_feat.intervals import tiou
+from ssn_feat.proposals import Proposals
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.int64]
+
+Budget = Literal["average", "fixed"]
+Counted = Literal["evaluated", "all"]
+
+TIOU_GRIDS: dict[str, tuple[float, ...]] = {
+    "activitynet": tuple(np.linspace(0.5, 0.95, 10).tolist()),
+    "thumos14": tuple(np.linspace(0.5, 1.0, 11).tolist()),
+}
+"""The thresholds over which recall is averaged: 0.5:0.05:0.95, and 0.5:0.05:1.0 as is usual for THUMOS14 proposals."""
+
+# Points of the curve of average recall against the number of proposals, as in the ActivityNet toolkit.
+_POINTS = 100
+
+
+@dataclass(frozen=True)
+class RecallCurve:
+    """Recall against the average number of proposals per video (AN).
+
+    thresholds: tIoU ``(K,)``. numbers: AN at each of the 100 points, ``(100,)``. recall: ``(K, 100)``.
+    instances, videos: how much truth there is; lacking: videos among them without any proposal.
+    """
+
+    thresholds: Floats
+    numbers: Floats
+    recall: Floats
+    instances: int
+    videos: int
+    lacking: int
+
+    @property
+    def average(self) -> Floats:
+        """AR: mean recall over the thresholds at each point, ``(100,)``."""
+        mean: Floats = self.recall.mean(axis=0)
+        return mean
+
+    @property
+    def auc(self) -> float:
+        """Area under AR against AN as a percentage of the last AN, as the toolkit gives it.
+
+        The area starts at the first point, so a perfect method has 99 rather than 100 at 100 proposals.
+        """
+        average = self.average
+        area = float((np.diff(self.numbers) * (average[1:] + average[:-1]) / 2).sum())
+        return 100.0 * area / float(self.numbers[-1])
+
+    def at(self, number: float) -> float:
+        """AR@``number``. Raises UserError where that is no point of the curve."""
+        point = np.flatnonzero(np.isclose(self.numbers, number))
+        if not len(point):
+            step = self.numbers[-1] / _POINTS
+            raise UserError(
+                f"AR@{number:g} is no point of the curve, which has every {step:g} up to {self.numbers[-1]:g}"
+            )
+        return float(self.average[point[0]])
+
+
+def recall_curve(
+    proposals: Proposals,
+    dataset: Dataset,
+    maximum: float | None = 100,
+    thresholds: ArrayLike = TIOU_GRIDS["activitynet"],
+    budget: Budget = "average",
+    counted: Counted = "evaluated",
+) -> RecallCurve:
+    """AR@AN at 100 points up to AN = ``maximum`` (None: as many as there are on average), and with it the AUC.
+
+    ``budget``: which of a video's proposals, best first, count at a point. ``average``, as in the ActivityNet toolkit:
+    the same share of every video's, such that they are AN on average; videos with many proposals keep many. ``fixed``:
+    the best AN of every video. ``counted``: which proposals make up that average: those of the videos with truth, or
+    all there are, as in the toolkit (they differ where there are proposals for videos without truth).
+
+    Raises UserError where there is no truth, or no proposal in a video that has some.
+    """
+    videos = _with_truth(dataset)
+    available = np.array([len(proposals.intervals.get(video.id, ())) for video in videos])
+    total = len(proposals) if counted == "all" else int(available.sum())
+    if not available.any():
+        raise UserError(f"there is no proposal in any of the {len(videos)} videos of {dataset.name!r} that have truth")
+    if maximum is None:
+        maximum = total / len(videos)
+    if not maximum > 0:
+        raise UserError(f"the number of proposals per video must be above 0, not {maximum}")
+    counts = _shares(available, maximum, total) if budget == "average" else _equal(available, maximum)
+    best = np.concatenate(list(_running_best(proposals, videos, counts)))
+    tious = np.asarray(thresholds, dtype=np.float64)
+    recall = np.stack([(best >= threshold).mean(axis=0) for threshold in tious])
+    numbers = np.arange(1, _POINTS + 1) / _POINTS * maximum
+    return RecallCurve(tious, numbers, recall, len(best), len(videos), int((available == 0).sum()))
+
+
+def recall_at_tiou(proposals: Proposals, dataset: Dataset, thresholds: ArrayLike, number: int | None = None) -> Floats:
+    """Recall at each tIoU threshold, ``(K,)``, with the best ``number`` proposals of every video (None: all).
+
+    Raises UserError where there is no truth.
+    """
+    best = np.concatenate([overlaps for _, overlaps in best_overlaps(proposals, dataset, number)])
+    return np.array([(best >= threshold).mean() for threshold in np.asarray(thresholds, dtype=np.float64)])
+
+
+def best_overlaps(proposals: Proposals, dataset: Dataset, number: int | None = None) -> Iterator[tuple[Video, Floats]]:
+    """Each video with truth, and the highest tIoU that any of its best ``number`` proposals has with each instance.
+
+    Raises UserError where there is no truth.
+    """
+    videos = _with_truth(dataset)
+    counts = np.array([[len(proposals.intervals.get(video.id, ()))] for video in videos])
+    counts = counts if number is None else np.minimum(counts, number)
+    for video, best in zip(videos, _running_best(proposals, videos, counts), strict=True):
+        yield video, best[:, 0]
+
+
+def _with_truth(dataset: Dataset) -> list[Video]:
+    videos = [video for video in dataset.videos.values() if video.instances]
+    if not videos:
+        raise UserError(f"none of the {len(dataset.videos)} videos of data set {dataset.name!r} has an instance")
+    return videos
+
+
+def _shares(available: Indices, maximum: float, total: int) -> Indices:
+    """How many proposals of each video count at each point, int64 ``(V, 100)``: the toolkit's arithmetic.
+
+    First every list is cut to the share that leaves ``maximum`` on average, then to hundredths of what is left.
+    """
+    kept = np.minimum((available * (maximum * len(available) / total)).astype(np.int64), available)
+    if not kept.any():
+        raise UserError(f"at {maximum:g} proposals per video on average, every video's share is less than one")
+    share = np.arange(1, _POINTS + 1) / _POINTS * (maximum * len(available) / kept.sum())
+    return np.minimum((kept[:, None] * share).astype(np.int64), kept[:, None])
+
+
+def _equal(available: Indices, maximum: float) -> Indices:
+    numbers = np.floor(np.arange(1, _POINTS + 1) / _POINTS * maximum + 1e-9).astype(np.int64)
+    return np.minimum(numbers, available[:, None])
+
+
+def _running_best(proposals: Proposals, videos: list[Video], counts: Indices) -> Iterator[Floats]:
+    """For each video, the highest tIoU of its first ``counts[v]`` (P,) proposals with each instance: ``(M, P)``."""
+    for video, count in zip(videos, counts, strict=True):
+        truth = video.intervals()
+        if not count.any():
+            yield np.zeros((len(truth), len(count)))
+            continue
+        best = np.argsort(-proposals.scores[video.id], kind="stable")[: count.max()]
+        overlaps = np.maximum.accumulate(tiou(truth, proposals.intervals[video.id][best]), axis=1)
+        yield np.where(count > 0, overlaps[:, np.maximum(count, 1) - 1], 0.0)
+
+
+__all__ = ["TIOU_GRIDS", "Budget", "RecallCurve", "best_overlaps", "recall_at_tiou", "recall_curve"]

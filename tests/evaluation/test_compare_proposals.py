@@ -1,0 +1,170 @@
+"""bench/proposals.py: what it prints and writes, which formats it reads, and which faults it names."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
+from ssn_feat.cli import parse
+from ssn_feat.errors import UserError
+from ssn_feat.evaluation.average_recall import recall_at_tiou
+from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals, load_proposals
+from ssn_feat.proposals import Proposals, list_blocks, write_ssn_list
+from ssn_feat.proposals.foreign import read_frame_list, read_proposal_json
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Truth of eight videos and proposals that are the truth, shifted a little, with the actionness of the truth."""
+    random = np.random.default_rng(0)
+    edges = np.arange(0, 60.5, 0.5)
+    spans = np.stack([edges[:-1], edges[1:]], axis=1)
+    videos, intervals, actionness = [], {}, {}
+    for number in range(8):
+        starts = np.sort(random.choice(10, 3, replace=False)) * 6.0
+        truth = np.stack([starts, starts + random.uniform(2, 5, 3)], axis=1)
+        instances = tuple(Instance("run", s, e) for s, e in truth.tolist())
+        videos.append(Video(f"v{number}", 60.0, "test", instances))
+        intervals[f"v{number}"] = np.clip(truth + random.normal(0, 0.2, truth.shape), 0, 60)
+        centres = spans.mean(axis=1)[:, None]
+        inside = ((centres > truth[:, 0]) & (centres < truth[:, 1])).any(axis=1)
+        actionness[f"v{number}"] = np.where(inside, 0.9, 0.1).astype(np.float32)
+    write_activitynet(Dataset.of("toy", videos), tmp_path / "truth.json")
+    scores = {id: np.zeros(len(rows)) for id, rows in intervals.items()}
+    made = Proposals(intervals, scores, "tag", {}, actionness, dict.fromkeys(intervals, spans), "contrast")
+    made.save(tmp_path / "tag.npz")
+    return tmp_path
+
+
+@pytest.fixture
+def options(folder: Path) -> CompareOptions:
+    methods = ("sliding", "sliding-ranked", "random", "oracle")
+    return CompareOptions((folder / "tag.npz",), str(folder / "truth.json"), "test", methods, out=folder / "out")
+
+
+def test_methods_come_out_in_their_order(options: CompareOptions, capsys) -> None:
+    results = {result.name: result for result in compare_proposals(options)}
+    assert list(results) == ["tag", "sliding", "sliding-ranked", "random", "oracle"]
+    at = {name: result.curve.at(50) for name, result in results.items()}
+    assert at["oracle"] == 1.0
+    assert at["oracle"] > at["tag"] > at["sliding-ranked"] > at["sliding"] > at["random"]
+    assert results["oracle"].recall.tolist() == [1.0] * 5
+    assert [r.score for r in results.values()] == ["contrast", "random", "contrast", "random", "order"]
+    assert results["tag"].per_video == 3.0
+    printed = capsys.readouterr().out
+    assert "8 of 8 videos have truth, 24 instances" in printed
+    for heading in ("AR@50", "AR@100", "AUC", "R@0.5", "a video", "sliding: random"):
+        assert heading in printed
+
+
+def test_what_is_written_is_what_was_measured(options: CompareOptions) -> None:
+    results = compare_proposals(options)
+    with (options.out / "proposals.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    records = json.loads((options.out / "proposals.json").read_text())
+    for result, row, record in zip(results, rows, records, strict=True):
+        assert row["method"] == record["method"] == result.name
+        assert float(row["AR@50"]) == pytest.approx(100 * result.curve.at(50))
+        assert record["percent"]["AUC"] == pytest.approx(result.curve.auc)
+        assert record["percent"]["R@0.7"] == pytest.approx(100 * result.recall[2])
+        assert len(record["curve"]["average_recall"]) == 100
+    assert (options.out / "proposals.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (options.out / "proposals.svg").read_text()
+
+
+def test_the_seed_decides(options: CompareOptions) -> None:
+    brief = replace(options, methods=("sliding", "random"), out=None)
+    first, same, other = (compare_proposals(replace(brief, seed=seed)) for seed in (1, 1, 2))
+    assert [r.curve.auc for r in first] == [r.curve.auc for r in same]
+    assert [r.curve.auc for r in first] != [r.curve.auc for r in other]
+
+
+def test_every_format_holds_the_same(folder: Path) -> None:
+    dataset = load(folder / "truth.json")
+    made = Proposals.load(folder / "tag.npz")
+    write_ssn_list(list_blocks(made, dataset), folder / "list.txt", normalised=True)
+    results = {
+        id: [{"score": s, "segment": row} for s, row in zip(made.scores[id], rows.tolist(), strict=True)]
+        for id, rows in made.intervals.items()
+    }
+    (folder / "p.json").write_text(json.dumps({"version": "x", "results": results}))
+    lines = [f"{id} {s * 100:.0f} {e * 100:.0f} 0.5\n" for id, rows in made.intervals.items() for s, e in rows]
+    (folder / "frames.txt").write_text("".join(lines))
+    (folder / "fps.json").write_text(json.dumps(dict.fromkeys(made.ids, 100.0)))
+    expected = recall_at_tiou(made, dataset, [0.5, 0.6])
+    for name, fps in (("list.txt", None), ("p.json", None), ("frames.txt", folder / "fps.json")):
+        read = load_proposals(folder / name, dataset, fps)
+        for id in made.ids:
+            np.testing.assert_allclose(read.intervals[id], made.intervals[id], atol=6e-3)
+        np.testing.assert_allclose(recall_at_tiou(read, dataset, [0.5, 0.6]), expected)
+
+
+def test_the_command_line(folder: Path) -> None:
+    arguments = [str(folder / "tag.npz"), "--annotations", "truth.json", "--methods", "oracle", "--overlap", "0.5"]
+    options = parse(CompareOptions, arguments)
+    assert options.files == (folder / "tag.npz",)
+    assert (options.methods, options.sliding.overlap) == (("oracle",), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"files": (), "methods": ()}, "nothing to compare"),
+        ({"numbers": (200,)}, "1 to --maximum 100, not"),
+        ({"maximum": 1000, "numbers": (55,)}, "a point every 10"),
+        ({"tious": (0.0,)}, "tIoU thresholds"),
+        ({"recall_number": 0}, "recall_number"),
+        ({"subset": "training"}, "no subset 'training'"),
+        ({"files": (Path("absent.npz"),)}, "absent.npz"),
+        ({"files": (Path("p.csv"),)}, "cannot tell the format of p.csv"),
+        ({"files": (), "methods": ("sliding-ranked",)}, "a file of proposals that holds actionness"),
+    ],
+)
+def test_bad_requests_are_named(options: CompareOptions, changes: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        compare_proposals(replace(options, **changes))
+
+
+def test_empty_and_unrelated_proposals_are_named(options: CompareOptions, folder: Path) -> None:
+    for intervals, message in (({"v0": []}, r"x\.npz holds no proposal"), ({"w": [(0, 1)]}, "x: there is no proposal")):
+        Proposals(intervals, {id: np.zeros(len(rows)) for id, rows in intervals.items()}, "x").save(folder / "x.npz")
+        with pytest.raises(UserError, match=message):
+            compare_proposals(replace(options, files=(folder / "x.npz",)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "no 'results'"),
+        ('{"results": {"a": {}}}', r"results\['a'\]: expected a list"),
+        ('{"results": {"a": [{"score": 1}]}}', r"results\['a'\]\[0\]: expected"),
+        ('{"results": {"a": [{"score": 1, "segment": [2, 1]}]}}', "proposals of 'a': row 0"),
+        ('{"results": {"a": [{"score": NaN, "segment": [1, 2]}]}}', "not a number"),
+    ],
+)
+def test_malformed_json_is_named(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "p.json").write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        read_proposal_json(tmp_path / "p.json")
+    assert str(tmp_path / "p.json") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a 1", "line 2: expected"),
+        ("a 1 nan", "line 2: expected"),
+        ("b 1 2", "line 2: the frames per second of video 'b'"),
+    ],
+)
+def test_malformed_frames_are_named(tmp_path: Path, line: str, message: str) -> None:
+    (tmp_path / "p.txt").write_text(f"a 1 2\n{line}\n")
+    with pytest.raises(UserError, match=message):
+        read_frame_list(tmp_path / "p.txt", {"a": 25.0})
