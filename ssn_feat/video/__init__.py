@@ -1,25 +1,34 @@
 """Pixels: decoding, optical flow, the snippet grid, crops. Needs OpenCV, imported on first use."""
 
-from ssn_feat.video.decode import Decoded, Frames, Probe, VideoReader, frames, probe
-from ssn_feat.video.flow import dequantise_flow, flow, quantise_flow, to_gray
+from ssn_feat.video.decode import Decoded, Probe, VideoReader, probe
+from ssn_feat.video.flow import FlowMethod, dequantise_flow, flow, flow_function, quantise_flow, to_gray
+from ssn_feat.video.folders import FolderReader
 from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
 from ssn_feat.video.opencv import decoder_versions, import_cv2
-from ssn_feat.video.snippets import SnippetBatch, SnippetOptions, Snippets, snippets
+from ssn_feat.video.snippets import STREAMS, SnippetBatch, SnippetOptions, Snippets, Stream, snippets
+from ssn_feat.video.sources import Frames, FrameSource, frames, open_source
 
 __all__ = [
+    "STREAMS",
     "Decoded",
+    "FlowMethod",
+    "FolderReader",
+    "FrameSource",
     "Frames",
     "Probe",
     "SnippetBatch",
     "SnippetGrid",
     "SnippetOptions",
     "Snippets",
+    "Stream",
     "VideoReader",
     "decoder_versions",
     "dequantise_flow",
     "flow",
+    "flow_function",
     "frames",
     "import_cv2",
+    "open_source",
     "probe",
     "quantise_flow",
     "snippet_grid",

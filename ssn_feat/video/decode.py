@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssn_feat.errors import UserError
+from ssn_feat.video.damage import find_damage, is_suspect
 from ssn_feat.video.opencv import import_cv2
 
 # AVI keeps no presentation times: its frames start late by the decoder's reordering delay, and the last ones have no
@@ -58,8 +59,15 @@ class Decoded:
     """Mean frames per second by presentation times."""
     times_repaired: int
     """Frames that had no usable time and were put one nominal interval after the frame before."""
+    damage: str
+    """Why the video is incomplete, in a few words; empty where nothing is known to be missing."""
     warnings: tuple[str, ...]
     """What a user should know, one line each."""
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether a part of the video is missing or damaged: what was decoded must not pass for the whole."""
+        return bool(self.damage)
 
 
 class VideoReader:
@@ -79,8 +87,8 @@ class VideoReader:
         self._interval = 1.0 / (self.probe.fps or _DEFAULT_FPS)
         self._offset = 0.0
         self._shape: tuple[int, int] | None = None
-        self._unreadable = 0
         self._ended = False
+        self._summary: Decoded | None = None
         self.frames = 0
         self.time = 0.0
         self._first_time = 0.0
@@ -121,13 +129,24 @@ class VideoReader:
         return np.asarray(image)
 
     def decoded(self) -> Decoded:
-        """The summary of a finished pass. Raises UserError if not a single frame could be decoded."""
+        """The summary of a finished pass. A file that ended before its container says is read again to say why.
+
+        Raises UserError if not a single frame could be decoded.
+        """
         assert self._ended, "the summary is known after the last frame"
+        if self._summary is None:
+            self._summary = self._sum_up()
+        return self._summary
+
+    def _sum_up(self) -> Decoded:
         if self.frames == 0:
             raise UserError(f"{self.path} holds not one frame that can be decoded: fetch or encode it again")
         interval = self._interval
         if self.frames > 1:
             interval = (self.time - self._first_time) / (self.frames - 1)
+        duration, declared, damage = self.time + interval, self.probe.duration, ""
+        if is_suspect(duration, declared, interval):
+            damage = find_damage(self.path, duration, declared)
         height, width = self._shape or (self.probe.height, self.probe.width)
         return Decoded(
             frames=self.frames,
@@ -135,9 +154,10 @@ class VideoReader:
             width=width,
             height=height,
             last_time=self.time,
-            duration=self.time + interval,
+            duration=duration,
             fps=1.0 / interval,
             times_repaired=self.times_repaired,
+            damage=damage,
             warnings=tuple(self._warnings()),
         )
 
@@ -157,36 +177,6 @@ class VideoReader:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
-
-
-class Frames(Iterator[tuple[float, np.ndarray]]):
-    """What :func:`frames` returns: an iterator of (time, image); ``decoded`` after the last."""
-
-    def __init__(self, path: Path | str) -> None:
-        self._reader = VideoReader(path)
-        self.probe = self._reader.probe
-
-    def __next__(self) -> tuple[float, np.ndarray]:
-        if not self._reader.advance():
-            if self._reader.frames == 0:
-                self._reader.decoded()
-            self._reader.close()
-            raise StopIteration
-        return self._reader.time, self._reader.image()
-
-    @property
-    def decoded(self) -> Decoded:
-        """The summary of the pass. Only after the last frame."""
-        return self._reader.decoded()
-
-
-def frames(path: Path | str) -> Frames:
-    """All frames of a video in order: an iterator of (seconds, BGR uint8 (H, W, 3)), upright, one at a time in memory.
-
-    Times are presentation times, strictly increasing, 0 for the first frame. After the last frame the iterator's
-    ``decoded`` says how many there were and what was odd. Raises UserError on a missing, empty or unreadable file.
-    """
-    return Frames(path)
 
 
 def probe(path: Path | str) -> Probe:

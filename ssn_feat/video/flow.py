@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,48 +12,87 @@ import torch
 from ssn_feat.errors import UserError
 from ssn_feat.video.opencv import import_cv2
 
-FlowMethod = Literal["dis", "farneback"]
+FlowMethod = Literal["dis", "farneback", "tvl1", "tvl1_fixed", "raft"]
+FlowFunction = Callable[[np.ndarray, np.ndarray], torch.Tensor]
+
+# Dense inverse search matches patches of 8 pixels on a pyramid; it fails on images that are hardly larger.
+_DIS_SMALLEST = 16
 
 
 def to_gray(image: np.ndarray) -> np.ndarray:
     """Gray uint8 (H, W) of a BGR uint8 (H, W, 3) image (0.299 R + 0.587 G + 0.114 B)."""
-    gray: np.ndarray = import_cv2().cvtColor(image, import_cv2().COLOR_BGR2GRAY)
+    cv2 = import_cv2()
+    gray: np.ndarray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     return gray
 
 
-def flow(prev: np.ndarray, next: np.ndarray, method: FlowMethod = "dis") -> torch.Tensor:
+def flow(
+    prev: np.ndarray,
+    next: np.ndarray,
+    method: FlowMethod = "dis",
+    device: torch.device | str = "cpu",
+    weights: Path | str | None = None,
+) -> torch.Tensor:
     """Optical flow from each ``prev`` image to its ``next``: float32 (N, 2, H, W) pixels, component 0 to the right.
 
-    ``prev`` and ``next`` are gray uint8 (N, H, W). Methods: ``dis`` (dense inverse search, Kroeger et al. 2016, at
-    OpenCV's medium preset; right beyond 8 pixels a frame) and ``farneback`` (OpenCV's sample parameters). A pair's
-    flow does not depend on the other pairs. Raises UserError on an unknown method or images of unequal shape or type.
+    ``prev`` and ``next`` are gray uint8 (N, H, W). A pair's flow does not depend on the other pairs. Methods:
+
+    - ``dis``: dense inverse search (Kroeger et al. 2016), OpenCV's medium preset. CPU; right beyond 8 pixels a frame.
+    - ``farneback``: OpenCV's, with the parameters of its sample. CPU; shrinks motion by about a third.
+    - ``tvl1``: what two-stream networks were trained on, see :mod:`ssn_feat.video.tvl1`. The choice on a CPU.
+    - ``tvl1_fixed``: the same with a fixed number of iterations, a whole batch at once. The choice on a GPU.
+    - ``raft``: torchvision's RAFT; ``weights`` is the file of a state dict of ``raft_large`` or ``raft_small``.
+
+    The last three run on ``device``, where the result lies; the first two on the CPU whatever it is. Raises UserError
+    on an unknown method, images of unequal shape, of another type or too small, and on missing or unfit weights.
     """
+    return flow_function(method, device, weights)(prev, next)
+
+
+def flow_function(
+    method: FlowMethod, device: torch.device | str = "cpu", weights: Path | str | None = None
+) -> FlowFunction:
+    """:func:`flow` with all but the images settled; loads ``weights`` once. Raises UserError like it."""
+    device = torch.device(device)
+    if (weights is not None) != (method == "raft"):
+        raise UserError(
+            "raft flow needs weights: a file with the state dict of torchvision's raft_large or raft_small"
+            if method == "raft"
+            else f"{method} flow has no weights; {weights} is for raft"
+        )
+    if method in ("dis", "farneback"):
+        solve = _dis if method == "dis" else _farneback
+        return lambda prev, next: torch.from_numpy(solve(*_checked(prev, next)))
+    if method in ("tvl1", "tvl1_fixed"):
+        from ssn_feat.video.tvl1 import tvl1
+
+        return lambda prev, next: tvl1(*_on(device, *_checked(prev, next)), fixed=method == "tvl1_fixed")
+    if method == "raft" and weights is not None:
+        from ssn_feat.video.raft import load_raft, raft
+
+        model = load_raft(Path(weights)).to(device)
+        return lambda prev, next: raft(model, *_on(device, *_checked(prev, next)))
+    raise UserError(f"unknown optical flow method {method!r}: dis, farneback, tvl1, tvl1_fixed or raft")
+
+
+def _checked(prev: np.ndarray, next: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if prev.shape != next.shape or prev.ndim != 3 or prev.dtype != np.uint8 or next.dtype != np.uint8:
         raise UserError(
             f"optical flow needs two gray uint8 arrays (N, H, W) of one shape, not {prev.dtype} {prev.shape} "
             f"and {next.dtype} {next.shape}"
         )
-    if method == "dis":
-        fields = _dis(prev, next)
-    elif method == "farneback":
-        fields = _farneback(prev, next)
-    else:
-        raise UserError(f"unknown optical flow method {method!r}: dis or farneback")
-    return torch.from_numpy(fields)
+    return prev, next
 
 
-# Dense inverse search builds a pyramid of patches of 8 pixels; it fails on images smaller than one patch at the
-# finest level it computes.
-_DIS_SMALLEST = 16
+def _on(device: torch.device, prev: np.ndarray, next: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(prev).to(device), torch.from_numpy(next).to(device)
 
 
 def _dis(prev: np.ndarray, next: np.ndarray) -> np.ndarray:
     cv2 = import_cv2()
     if min(prev.shape[1:]) < _DIS_SMALLEST:
-        height, width = prev.shape[1:]
-        raise UserError(
-            f"images of {width}x{height} are too small for dis flow (at least {_DIS_SMALLEST} pixels a side)"
-        )
+        size = f"{prev.shape[2]}x{prev.shape[1]}"
+        raise UserError(f"images of {size} are too small for dis flow (at least {_DIS_SMALLEST} pixels a side)")
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     fields = np.empty((len(prev), 2, *prev.shape[1:]), dtype=np.float32)
     for i in range(len(prev)):

@@ -12,7 +12,8 @@ from torch.nn.functional import interpolate
 from ssn_feat.errors import UserError
 from ssn_feat.video.opencv import import_cv2
 
-Crops = Literal["center", "ten"]
+Crops = Literal["center", "three", "ten"]
+Resize = Literal["plain", "smooth"]
 
 
 @dataclass(frozen=True)
@@ -36,38 +37,52 @@ def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return int(short_side * width / height), short_side
 
 
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """``image`` uint8 (H, W[, 3]) at ``size`` (width, height), bilinear without a wider filter, as frame tools do."""
+def resize(image: np.ndarray, size: tuple[int, int], how: Resize = "plain") -> np.ndarray:
+    """``image`` uint8 (H, W[, 3]) at ``size`` (width, height), bilinear.
+
+    ``plain`` reads the four nearest pixels, as frame extractors do. ``smooth`` widens the filter when shrinking, as
+    Pillow does and with it the original's image transforms: no aliasing, but slower.
+    """
     if image.shape[1::-1] == size:
         return image
+    if how == "smooth":
+        planes = torch.from_numpy(image).view(*image.shape[:2], -1).permute(2, 0, 1)[None]
+        scaled = interpolate(planes, size=size[::-1], mode="bilinear", antialias=True, align_corners=False)
+        return scaled[0].permute(1, 2, 0).reshape(*size[::-1], *image.shape[2:]).numpy()
     cv2 = import_cv2()
     resized: np.ndarray = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     return resized
 
 
-def resize_smooth(images: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """uint8 (N, C, H, W) at ``size`` (width, height), bilinear with the filter widened when shrinking, as Pillow does.
-
-    Slower than :func:`resize`, on any device, and free of aliasing: what the original's image transforms apply.
-    """
-    if (images.shape[3], images.shape[2]) == size:
-        return images
-    return interpolate(images, size=(size[1], size[0]), mode="bilinear", antialias=True, align_corners=False)
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    """``image`` uint8 (H, W) or BGR (H, W, 3) as it comes back from a JPEG file of this ``quality``; 0 keeps it."""
+    if quality == 0:
+        return image
+    cv2 = import_cv2()
+    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded: np.ndarray = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+    return decoded
 
 
 def crop_boxes(width: int, height: int, crop: int, crops: Crops) -> list[Box]:
     """The crops of side ``crop`` of an image, in order.
 
-    ``center``: one. ``ten``: upper left, upper right, lower left, lower right, centre, each plain and then mirrored,
-    as the original's over-sampling. Its corners lie on multiples of a quarter of the slack (rounded down), so the
-    right and lower ones may miss the edge by up to 3 pixels. Raises UserError if the image is smaller than the crop.
+    ``center``: one. ``three``: at the start, the middle and the end of the longer side. ``ten``: upper left, upper
+    right, lower left, lower right, centre, each plain and then mirrored, as the original's over-sampling. Its corners
+    lie on multiples of a quarter of the slack (rounded down), so the right and lower ones may miss the edge by up to
+    3 pixels. Raises UserError if the image is smaller than the crop.
     """
     if width < crop or height < crop:
         raise UserError(
             f"a crop of {crop} pixels does not fit into images of {width}x{height}: lower crop or raise short_side"
         )
+    middle_x, middle_y = round((width - crop) / 2), round((height - crop) / 2)
     if crops == "center":
-        return [Box(round((width - crop) / 2), round((height - crop) / 2), False)]
+        return [Box(middle_x, middle_y, False)]
+    if crops == "three" and width >= height:
+        return [Box(x, middle_y, False) for x in (0, middle_x, width - crop)]
+    if crops == "three":
+        return [Box(middle_x, y, False) for y in (0, middle_y, height - crop)]
     step_x, step_y = (width - crop) // 4, (height - crop) // 4
     corners = [(0, 0), (4, 0), (0, 4), (4, 4), (2, 2)]
     return [Box(i * step_x, j * step_y, mirrored) for i, j in corners for mirrored in (False, True)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -11,12 +11,16 @@ import numpy as np
 import torch
 
 from ssn_feat.errors import UserError
-from ssn_feat.video.decode import Decoded, VideoReader
-from ssn_feat.video.flow import FlowMethod, flow, quantise_flow, to_gray
+from ssn_feat.video.decode import Decoded
+from ssn_feat.video.flow import FlowMethod, flow_function, quantise_flow, to_gray
+from ssn_feat.video.folders import FolderReader
 from ssn_feat.video.grid import SnippetGrid, snippet_grid
-from ssn_feat.video.inputs import Box, Crops, crop_boxes, crop_flow, crop_images, resize, scaled_size
+from ssn_feat.video.inputs import Box, Crops, Resize, crop_boxes, crop_flow, crop_images, jpeg, resize, scaled_size
+from ssn_feat.video.sources import FrameSource, open_source
 
-Stream = Literal["rgb", "flow"]
+Stream = Literal["rgb", "flow", "rgbdiff", "clip"]
+STREAMS: tuple[Stream, ...] = ("rgb", "flow", "rgbdiff", "clip")
+_NO_MOTION = 128
 
 
 @dataclass(frozen=True)
@@ -28,36 +32,55 @@ class SnippetOptions:
     flow_length: int = 5
     """Consecutive frame pairs of a snippet, whose flow makes one stack. It decides the grid of every stream."""
     streams: tuple[Stream, ...] = ("rgb", "flow")
-    """What is made of a snippet: rgb (one frame), flow (flow_length fields)."""
+    """What is made of a snippet: rgb (a frame), flow (flow_length fields), rgbdiff, clip (flow_length + 1 frames)."""
     rgb_frame: Literal["middle", "first"] = "middle"
     """The frame that rgb reads: the snippet's first, as the original, or number flow_length // 2, where its flow is."""
-    flow_method: FlowMethod = "dis"
-    """Optical flow algorithm, applied to resized frames."""
+    flow_method: Literal[FlowMethod, "stored"] = "dis"
+    """Optical flow algorithm, applied to resized frames; stored reads a folder's flow_x_ and flow_y_ images instead."""
+    flow_weights: str = ""
+    """File of the weights of raft flow."""
     flow_bound: float = 20.0
     """Pixels of motion at which 8-bit flow saturates. Published flow networks expect 20."""
     short_side: int = 256
-    """Pixels to which the shorter side of frames is scaled, up or down, bilinear; 0 keeps the video's own size."""
+    """Pixels to which the shorter side of frames is scaled, up or down; 0 keeps the video's own size."""
+    stretch: int = 0
+    """Width to which every frame is stretched at a height of short_side, as 340 of 256; 0 keeps the aspect ratio."""
+    resize: Resize = "plain"
+    """plain: bilinear, as frame extractors do. smooth: the filter widens when shrinking, as Pillow does; slower."""
+    jpeg_quality: int = 0
+    """Quality of the JPEG that resized frames and 8-bit flow pass through, as if kept in files; 0: none."""
     crop: int = 224
     """Side of the square crops, pixels: the input size of the network."""
     crops: Crops = "center"
-    """center: one crop. ten: four corners and the centre, each also mirrored (ten times the cost)."""
+    """center: one. three: along the longer side. ten: four corners and the centre, each also mirrored."""
 
     def __post_init__(self) -> None:
         for name in ("stride", "flow_length", "crop"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.streams or len(set(self.streams)) != len(self.streams) or set(self.streams) - {"rgb", "flow"}:
-            raise UserError(f"streams must be rgb, flow or both, each once, not {' '.join(self.streams) or 'nothing'}")
+        if not self.streams or len(set(self.streams)) != len(self.streams) or set(self.streams) - set(STREAMS):
+            named = " ".join(self.streams) or "nothing"
+            raise UserError(f"streams must be some of {', '.join(STREAMS)}, each once, not {named}")
         if not self.flow_bound > 0:
             raise UserError(f"flow_bound must be positive, not {self.flow_bound}")
+        if not 0 <= self.jpeg_quality <= 100:
+            raise UserError(f"jpeg_quality must be 1 to 100, or 0 for none, not {self.jpeg_quality}")
         if self.short_side < 0 or 0 < self.short_side < self.crop:
-            raise UserError(
-                f"short_side must be 0 (keep the size) or at least the crop {self.crop}, not {self.short_side}"
-            )
+            raise UserError(f"short_side must be 0 (no scaling) or at least {self.crop} (crop), not {self.short_side}")
+        if self.stretch and (self.stretch < self.crop or not self.short_side):
+            raise UserError(f"stretch needs a short_side and must be at least {self.crop} (crop), not {self.stretch}")
 
     def channels(self, stream: Stream) -> int:
-        """Channels of a stream's input: 3 for rgb, 2 * flow_length for flow."""
-        return 3 if stream == "rgb" else 2 * self.flow_length
+        """Channels of a stream's input: 3 for every frame it reads, 2 for every flow field."""
+        return 2 * self.flow_length if stream == "flow" else 3 * len(self.frame_offsets(stream))
+
+    def frame_offsets(self, stream: Stream) -> tuple[int, ...]:
+        """The frames whose pixels a stream reads, counted from the first of the snippet; none for flow."""
+        if stream == "flow":
+            return ()
+        if stream == "rgb":
+            return (self.flow_length // 2 if self.rgb_frame == "middle" else 0,)
+        return tuple(range(self.flow_length + 1))
 
 
 @dataclass(frozen=True)
@@ -67,7 +90,10 @@ class SnippetBatch:
     row: int
     """Grid row of the first snippet of the batch."""
     streams: dict[str, torch.Tensor]
-    """uint8 (B, C, crop, crop) per stream, or (B, 10, C, crop, crop) with ten crops. rgb: BGR. flow: x0 y0 x1 y1 ..."""
+    """uint8 (B, C, crop, crop) per stream, (B, crops, C, crop, crop) with three or ten crops.
+
+    rgb: B G R. flow: x0 y0 x1 y1 ... rgbdiff and clip: B G R of each frame in turn (differences are the network's).
+    """
 
     def __len__(self) -> int:
         return len(next(iter(self.streams.values())))
@@ -76,14 +102,14 @@ class SnippetBatch:
 class Snippets(Iterator[SnippetBatch]):
     """What :func:`snippets` returns: an iterator of batches; ``grid`` and ``decoded`` after the last."""
 
-    def __init__(self, path: Path | str, options: SnippetOptions, batch_size: int) -> None:
+    def __init__(self, source: FrameSource, options: SnippetOptions, batch_size: int, device: torch.device) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
-        self._reader = VideoReader(path)
-        self.probe = self._reader.probe
+        self._source = source
+        self.probe = source.probe
         self._options = options
         self._times: list[float] = []
-        self._batches = self._generate(batch_size)
+        self._batches = self._generate(batch_size, _Window(source, options, device))
 
     def __next__(self) -> SnippetBatch:
         return next(self._batches)
@@ -91,7 +117,7 @@ class Snippets(Iterator[SnippetBatch]):
     @property
     def decoded(self) -> Decoded:
         """What decoding found. Only after the last batch."""
-        return self._reader.decoded()
+        return self._source.decoded()
 
     @property
     def grid(self) -> SnippetGrid:
@@ -102,79 +128,114 @@ class Snippets(Iterator[SnippetBatch]):
     def close(self) -> None:
         """Stop early and free the decoder."""
         self._batches.close()
-        self._reader.close()
+        self._source.close()
 
-    def _generate(self, batch_size: int) -> Generator[SnippetBatch]:
-        options, reader, window = self._options, self._reader, _Window(self._options)
-        row, ready = 0, 0
-        with reader:
-            while reader.advance():
+    def _generate(self, batch_size: int, window: _Window) -> Generator[SnippetBatch]:
+        options, row, ready = self._options, 0, 0
+        try:
+            while self._source.advance():
                 index = len(self._times)
-                self._times.append(reader.time)
-                if window.wants(index):
-                    window.add(index, reader.image())
+                self._times.append(self._source.time)
+                window.add(index)
                 # A snippet is sure of being on the grid once the last of its frames is there.
                 if index >= options.flow_length and (index - options.flow_length) % options.stride == 0:
                     ready += 1
                 if ready == batch_size:
                     yield SnippetBatch(row, window.take(row, ready))
                     row, ready = row + ready, 0
-            reader.decoded()
-            if row + ready == 0:
-                window.pad(len(self._times))
-                ready = 1
-            if ready:
-                yield SnippetBatch(row, window.take(row, ready))
+        finally:
+            self._source.close()
+        if not self._times:
+            self._source.decoded()
+        if row + ready == 0:
+            window.pad(len(self._times))
+            ready = 1
+        if ready:
+            yield SnippetBatch(row, window.take(row, ready))
 
 
 class _Window:
     """The frames and flow fields between the first pending snippet and the frame decoded last."""
 
-    def __init__(self, options: SnippetOptions) -> None:
-        self._options = options
+    def __init__(self, source: FrameSource, options: SnippetOptions, device: torch.device) -> None:
+        self._source, self._options = source, options
+        self._offsets = {offset for stream in options.streams for offset in options.frame_offsets(stream)}
         self._boxes: list[Box] = []
         self._size: tuple[int, int] | None = None
-        self._rgb_offset = options.flow_length // 2 if options.rgb_frame == "middle" else 0
-        self._rgb: dict[int, torch.Tensor] = {}
+        self._pixels: dict[int, torch.Tensor] = {}
         self._gray: dict[int, np.ndarray] = {}
         self._fields: dict[int, torch.Tensor] = {}
+        self._stored: FolderReader | None = None
+        if "flow" not in options.streams:
+            return
+        if options.flow_method != "stored":
+            self._flow = flow_function(options.flow_method, device, options.flow_weights or None)
+        elif isinstance(source, FolderReader):
+            self._stored = source
+        else:
+            raise UserError(f"{source.path} is a video file and holds no stored flow: choose another flow_method")
 
-    def wants(self, index: int) -> bool:
-        """Whether a stream may need this frame's image (frame 0 always: a short video repeats it)."""
-        return index <= self._options.flow_length or self._in_rgb(index) or self._in_flow(index)
+    def add(self, index: int) -> None:
+        """Keep what the streams need of the source's current frame, which is number ``index``."""
+        # The first frames are all kept: a video too short for one snippet repeats its last frame.
+        early = index <= self._options.flow_length
+        pixels = any(index >= offset and (index - offset) % self._options.stride == 0 for offset in self._offsets)
+        pixels, gray = bool(self._offsets) and (early or pixels), False
+        if "flow" in self._options.streams:
+            # Frame i belongs to the pairs (i - 1, i) and (i, i + 1); pair k is needed if it lies in a snippet.
+            starts, ends = self._in_snippet(index), self._in_snippet(index - 1)
+            gray = self._stored is None and (early or starts or ends)
+            if self._stored is not None and (early or starts):
+                self._keep_stored(index, self._stored)
+        if pixels or gray:
+            self._keep(index, self._source.image(), pixels, gray)
 
-    def _in_rgb(self, index: int) -> bool:
-        start = index - self._rgb_offset
-        return "rgb" in self._options.streams and start >= 0 and start % self._options.stride == 0
+    def _in_snippet(self, pair: int) -> bool:
+        return pair % self._options.stride < self._options.flow_length
 
-    def _in_flow(self, index: int) -> bool:
-        # Frame i belongs to the pairs (i-1, i) and (i, i+1); pair k is needed if k lies in some snippet.
-        position, length = index % self._options.stride, self._options.flow_length
-        return "flow" in self._options.streams and (position < length or (index - 1) % self._options.stride < length)
+    def _keep(self, index: int, image: np.ndarray, pixels: bool, gray: bool) -> None:
+        options = self._options
+        image = jpeg(self._resized(image), options.jpeg_quality)
+        if gray:
+            self._gray[index] = to_gray(image)
+        if pixels:
+            planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+            self._pixels[index] = crop_images(planes[None], self._boxes, options.crop)[0]
 
-    def add(self, index: int, image: np.ndarray) -> None:
-        """Keep what the streams need of a decoded frame, BGR uint8 (H, W, 3)."""
+    def _keep_stored(self, index: int, folder: FolderReader) -> None:
+        field = folder.stored_flow()
+        if field is not None:
+            self._fields[index] = self._cropped_field(field)
+
+    def _cropped_field(self, field: np.ndarray) -> torch.Tensor:
+        planes = torch.from_numpy(np.stack([self._resized(plane) for plane in field]))
+        return crop_flow(planes[None], self._boxes, self._options.crop)[0]
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
         options = self._options
         if self._size is None:
-            self._size = scaled_size(image.shape[1], image.shape[0], options.short_side)
+            height, width = image.shape[:2]
+            stretched = (options.stretch, options.short_side) if options.stretch else None
+            self._size = stretched or scaled_size(width, height, options.short_side)
             self._boxes = crop_boxes(*self._size, options.crop, options.crops)
-        image = resize(image, self._size)
-        short = index <= options.flow_length
-        if "flow" in options.streams and (short or self._in_flow(index)):
-            self._gray[index] = to_gray(image)
-        if "rgb" in options.streams and (short or self._in_rgb(index)):
-            pixels = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-            self._rgb[index] = crop_images(pixels[None], self._boxes, options.crop)[0]
+        return resize(image, self._size, options.resize)
 
     def pad(self, frames: int) -> None:
         """Make one snippet of a video of fewer frames than it takes: the last frame and the last pair are repeated."""
-        for index in range(frames, self._options.flow_length + 1):
-            if self._rgb:
-                self._rgb[index] = self._rgb[frames - 1]
+        length, last_pair = self._options.flow_length, max(frames - 2, 0)
+        for index in range(frames, length + 1):
+            if self._offsets:
+                self._pixels[index] = self._pixels[frames - 1]
+            if self._gray:
+                self._gray[index] = self._gray[frames - 1]
         if self._gray:
-            self._compute_flow(range(max(frames - 1, 1)), last=frames - 1)
-            for pair in range(max(frames - 1, 1), self._options.flow_length):
-                self._fields[pair] = self._fields[max(frames - 2, 0)]
+            self._compute_flow(range(last_pair + 1))
+        if self._stored is not None and last_pair not in self._fields:
+            still = np.full(self._source.image().shape[:2], _NO_MOTION, dtype=np.uint8)
+            self._fields[last_pair] = self._cropped_field(np.stack([still, still]))
+        if "flow" in self._options.streams:
+            for pair in range(last_pair + 1, length):
+                self._fields[pair] = self._fields[last_pair]
 
     def take(self, row: int, count: int) -> dict[str, torch.Tensor]:
         """Inputs of the snippets ``row`` .. ``row + count - 1``; forgets what no later snippet needs."""
@@ -182,46 +243,58 @@ class _Window:
         starts = [(row + i) * options.stride for i in range(count)]
         inputs: dict[str, torch.Tensor] = {}
         for stream in options.streams:
-            if stream == "rgb":
-                stacked = torch.stack([self._rgb[start + self._rgb_offset] for start in starts])
+            if stream == "flow":
+                pairs = sorted({start + k for start in starts for k in range(options.flow_length)})
+                self._compute_flow([pair for pair in pairs if pair not in self._fields])
+                stacked = _stack(self._fields, starts, range(options.flow_length))
             else:
-                stacked = self._flow_stacks(starts)
-            inputs[stream] = stacked if options.crops == "ten" else stacked[:, 0]
+                stacked = _stack(self._pixels, starts, options.frame_offsets(stream))
+            inputs[stream] = stacked[:, 0] if options.crops == "center" else stacked
         self._forget((row + count) * options.stride)
         return inputs
 
-    def _flow_stacks(self, starts: list[int]) -> torch.Tensor:
-        length = self._options.flow_length
-        needed = sorted({start + k for start in starts for k in range(length)})
-        self._compute_flow([pair for pair in needed if pair not in self._fields], last=max(self._gray))
-        return torch.stack([torch.cat([self._fields[start + k] for k in range(length)], dim=1) for start in starts])
-
-    def _compute_flow(self, pairs: list[int] | range, last: int) -> None:
+    def _compute_flow(self, pairs: list[int] | range) -> None:
         if not pairs:
             return
         options = self._options
-        prev = np.stack([self._gray[pair] for pair in pairs])
-        next = np.stack([self._gray[min(pair + 1, last)] for pair in pairs])
-        quantised = quantise_flow(flow(prev, next, options.flow_method), options.flow_bound)
-        cropped = crop_flow(quantised, self._boxes, options.crop)
-        for pair, field in zip(pairs, cropped, strict=True):
+        fields = self._flow(
+            np.stack([self._gray[pair] for pair in pairs]), np.stack([self._gray[pair + 1] for pair in pairs])
+        )
+        quantised = quantise_flow(fields, options.flow_bound)
+        if options.jpeg_quality:
+            planes = [jpeg(plane, options.jpeg_quality) for plane in quantised.cpu().flatten(0, 1).numpy()]
+            quantised = torch.from_numpy(np.stack(planes)).view(quantised.shape).to(quantised.device)
+        for pair, field in zip(pairs, crop_flow(quantised, self._boxes, options.crop), strict=True):
             self._fields[pair] = field
 
     def _forget(self, start: int) -> None:
-        for kept in (self._rgb, self._gray, self._fields):
+        for kept in (self._pixels, self._gray, self._fields):
             for index in [index for index in kept if index < start]:
                 del kept[index]
 
 
-def snippets(path: Path | str, options: SnippetOptions, batch_size: int = 16) -> Snippets:
+def _stack(parts: dict[int, torch.Tensor], starts: list[int], offsets: Iterable[int]) -> torch.Tensor:
+    """(B, crops, C * len(offsets), crop, crop) of what is kept per frame or pair, each (crops, C, crop, crop)."""
+    offsets = list(offsets)
+    return torch.stack([torch.cat([parts[start + offset] for offset in offsets], dim=1) for start in starts])
+
+
+def snippets(
+    path: Path | str,
+    options: SnippetOptions,
+    batch_size: int = 16,
+    device: torch.device | str = "cpu",
+    fps: float | None = None,
+) -> Snippets:
     """The snippets of a video, in order, as batches of network inputs; the last batch may be smaller.
 
-    The video is decoded once; the flow of a frame pair is computed once however snippets overlap; memory is bounded by
-    ``batch_size * stride`` frames whatever the length of the video. Rows do not depend on ``batch_size``. There is
-    always at least one row: a video of fewer than ``flow_length + 1`` frames has one, made by repeating its last frame
-    and its last flow field (no motion if it has a single frame).
+    ``path`` is a video file, or a folder of images whose frame rate is ``fps``. The video is decoded once; the flow of
+    a frame pair is computed once however snippets overlap; memory is bounded by ``batch_size * stride`` frames whatever
+    the length of the video. Rows do not depend on ``batch_size``. There is always at least one row: a video of fewer
+    than ``flow_length + 1`` frames has one, made by repeating its last frame and its last flow field (no motion if it
+    has a single frame). Flow of the methods that can is computed on ``device`` and stays there; frames are on the CPU.
 
     After the last batch, ``.grid`` gives the spans of all rows in seconds and ``.decoded`` what decoding found. Raises
-    UserError on files that cannot be read (see :func:`ssn_feat.video.frames`) and on frames smaller than the crop.
+    UserError on what cannot be read (see :func:`ssn_feat.video.frames`) and on frames smaller than the crop.
     """
-    return Snippets(path, options, batch_size)
+    return Snippets(open_source(path, fps), options, batch_size, torch.device(device))

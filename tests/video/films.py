@@ -48,17 +48,30 @@ def write_at(path: Path, images: list[np.ndarray], milliseconds: list[int]) -> P
     return path
 
 
-def write_audio(path: Path) -> Path:
-    """A file with a second of sound and no picture. Skips without PyAV."""
+def write_audio(path: Path, seconds: int = 1) -> Path:
+    """A file with sound and no picture. Skips without PyAV."""
+    return write_with_audio(path, [], seconds)
+
+
+def write_with_audio(path: Path, images: list[np.ndarray], seconds: int) -> Path:
+    """A file with 25 images a second (if any) and ``seconds`` of silence. Skips without PyAV."""
     av = pytest.importorskip("av")
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("aac", rate=16000)
-        stream.layout = "mono"
-        for start in range(0, 16000, 1024):
+        sound = container.add_stream("aac", rate=16000)
+        sound.layout = "mono"
+        if images:
+            picture = container.add_stream("mpeg4", rate=25)
+            picture.height, picture.width = images[0].shape[:2]
+            picture.pix_fmt = "yuv420p"
+        for image in images:
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        if images:
+            container.mux(picture.encode(None))
+        for start in range(0, 16000 * seconds, 1024):
             frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
             frame.sample_rate, frame.pts = 16000, start
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+            container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
     return path
 
 
@@ -67,5 +80,20 @@ def rotate_tag(path: Path) -> Path:
     data = bytearray(path.read_bytes())
     matrix = data.index(b"tkhd") + 4 + 40
     data[matrix : matrix + 36] = struct.pack(">9i", 0, 1 << 16, 0, -(1 << 16), 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    return path
+
+
+def skip_start(path: Path, seconds: float) -> Path:
+    """Sets the edit list of an .mp4 file so that it plays from ``seconds`` on, as a cut without re-encoding does."""
+    data = bytearray(path.read_bytes())
+    header = data.index(b"mvhd") + 4
+    movie_scale, movie_length = struct.unpack(">2I", data[header + 12 : header + 20])
+    media = data.index(b"mdhd") + 4
+    (media_scale,) = struct.unpack(">I", data[media + 12 : media + 16])
+    entry = data.index(b"elst") + 12
+    data[entry : entry + 8] = struct.pack(
+        ">2i", movie_length - round(seconds * movie_scale), round(seconds * media_scale)
+    )
     path.write_bytes(data)
     return path

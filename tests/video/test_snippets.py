@@ -111,11 +111,11 @@ def test_each_pair_is_computed_once(film, monkeypatch):
     module = sys.modules["ssn_feat.video.snippets"]
     pairs = []
 
-    def counting(prev, next, method):
+    def counting(prev, next):
         pairs.extend((a.tobytes(), b.tobytes()) for a, b in zip(prev, next, strict=True))
-        return flow(prev, next, method)
+        return flow(prev, next)
 
-    monkeypatch.setattr(module, "flow", counting)
+    monkeypatch.setattr(module, "flow_function", lambda *settings: counting)
     collect(film, SnippetOptions(stride=2, **SMALL), batch_size=3)
     assert len(pairs) == len(set(pairs)) == 51  # starts 0, 2, ... 46: pairs 0 .. 50
     pairs.clear()
@@ -131,7 +131,7 @@ def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
     take = window.take
 
     def watched(self, row, count):
-        most.append((len(self._rgb), len(self._gray), len(self._fields)))
+        most.append((len(self._pixels), len(self._gray), len(self._fields)))
         return take(self, row, count)
 
     monkeypatch.setattr(window, "take", watched)

@@ -1,0 +1,60 @@
+"""RAFT optical flow (Teed and Deng 2020) by torchvision, with weights from a file."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from torch.nn.functional import pad
+
+from ssn_feat.errors import UserError
+
+_STEP, _SMALLEST = 8, 128  # RAFT works at an eighth of the size and needs 16 pixels a side there
+
+
+def load_raft(path: Path) -> torch.nn.Module:
+    """torchvision's ``raft_large`` or ``raft_small``, whichever the state dict in ``path`` fits; in evaluation mode.
+
+    Raises UserError where torchvision is missing, the file cannot be read, or it fits neither network.
+    """
+    try:
+        from torchvision.models import optical_flow
+    except (ImportError, RuntimeError) as error:
+        raise UserError(f"raft flow needs torchvision, which cannot be loaded ({error})") from None
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise UserError(f"cannot read the RAFT weights {path}: {' '.join(str(error).split())[:200]}") from None
+    first = state.get("feature_encoder.convnormrelu.0.weight") if isinstance(state, dict) else None
+    if first is None:
+        raise UserError(f"{path} is no state dict of torchvision's RAFT (no feature_encoder.convnormrelu.0.weight)")
+    model = (optical_flow.raft_small if len(first) == 32 else optical_flow.raft_large)(weights=None)
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit torchvision's RAFT: {' '.join(str(error).split())[:300]}") from None
+    evaluating: torch.nn.Module = model.eval()
+    return evaluating
+
+
+def raft(model: torch.nn.Module, prev: torch.Tensor, next: torch.Tensor, batch_size: int = 8) -> torch.Tensor:
+    """Flow from ``prev`` to ``next``, gray uint8 (N, H, W) on the model's device -> float32 (N, 2, H, W) pixels.
+
+    The gray image stands in all three colour channels; borders are repeated up to a multiple of 8 pixels.
+    """
+    height, width = prev.shape[1:]
+    if min(height, width) < _SMALLEST:
+        raise UserError(f"images of {width}x{height} are too small for raft flow (at least {_SMALLEST} pixels a side)")
+    margin = (0, -width % _STEP, 0, -height % _STEP)
+
+    def prepared(images: torch.Tensor) -> torch.Tensor:
+        scaled = images[:, None].to(torch.float32) / 127.5 - 1
+        return pad(scaled, margin, mode="replicate").expand(-1, 3, -1, -1).contiguous()
+
+    with torch.no_grad():
+        fields = [
+            model(prepared(prev[i : i + batch_size]), prepared(next[i : i + batch_size]))[-1][..., :height, :width]
+            for i in range(0, len(prev), batch_size)
+        ]
+    return torch.cat(fields)
