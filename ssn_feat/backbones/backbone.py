@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ssn_feat.backbones.architecture import Normalisation
-from ssn_feat.backbones.folding import fold_batch_norm
+from ssn_feat.backbones.folding import channels_last, fold_batch_norm
 from ssn_feat.backbones.weights import save_state
 from ssn_feat.errors import UserError
 
@@ -87,7 +87,7 @@ class Backbone:
         pixels = pixels.to(self.device, non_blocking=True)
         if self.stream == "rgb" and self.normalisation.order == "rgb":
             pixels = pixels.flip(1)
-        layout = torch.channels_last if pixels.ndim == 4 else torch.contiguous_format
+        layout = torch.channels_last if self.clip_length is None else torch.channels_last_3d
         image = pixels.to(torch.float32, memory_format=layout)
         shape = [-1] + [1] * (pixels.ndim - 2)
         mean = torch.tensor(self.normalisation.mean, device=image.device).reshape(shape)
@@ -130,9 +130,7 @@ class Backbone:
         if check:
             generator = torch.Generator().manual_seed(0)
             example = torch.randn((2, *self.input_shape), generator=generator).to(self.device)
-        module = fold_batch_norm(self.module, example).requires_grad_(False)
-        if self.clip_length is None:
-            module = module.to(memory_format=torch.channels_last)
+        module = channels_last(fold_batch_norm(self.module, example).requires_grad_(False))
         return Backbone(
             self.name,
             self.stream,

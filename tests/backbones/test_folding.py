@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from ssn_feat.backbones import fold_batch_norm
+from ssn_feat.backbones.folding import channels_last, fold_batch_norm
 
 
 def norms(module: nn.Module) -> int:
@@ -44,6 +44,7 @@ def test_folded_equals_plain(dims: int, groups: int, bias: bool, affine: bool, s
         nn.ReLU(),
     ).eval()
     image = torch.randn(2, 4, *[7] * dims)
+    channels_last(module)
     before = {name: value.clone() for name, value in module.state_dict().items()}
     folded = fold_batch_norm(module)
     assert norms(folded) == 0
@@ -103,3 +104,9 @@ def test_what_cannot_be_folded_stays_as_it_is(kind: type[nn.Module]) -> None:
     assert norms(folded) == 1
     with torch.no_grad():
         torch.testing.assert_close(folded(image), module(image))
+
+
+def test_kernels_of_both_kinds_are_laid_out_for_channels_last() -> None:
+    module = channels_last(nn.ModuleList([nn.Conv2d(4, 6, 3), nn.Conv3d(4, 6, 3), nn.Linear(3, 3)]))
+    assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert module[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
