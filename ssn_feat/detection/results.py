@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -54,7 +54,7 @@ class Detections(Ragged):
         starts, ends = self.intervals[:, 0], self.intervals[:, 1]
         infinite = ~np.isfinite(np.column_stack([self.scores, self.intervals]))
         self._refuse(infinite[:, 0], lambda row: f"has the score {self.scores[row]}; scores must be finite")
-        self._refuse(infinite[:, 1:].any(axis=1), lambda row: f"has the segment {self._segment(row)}")
+        self._refuse(infinite[:, 1] | infinite[:, 2], lambda row: f"has the segment {self._segment(row)}")
         self._refuse(np.less(ends, starts), lambda row: f"ends before it starts: segment {self._segment(row)}")
         wrong = (self.classes < 0) | (self.classes >= len(self.labels))
         self._refuse(wrong, lambda row: f"has class {self.classes[row]}, but there are {len(self.labels)} labels")
@@ -105,36 +105,36 @@ class Detections(Ragged):
         rank = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.counts)
         return self._take(order[rank < count], self.ids, offsets_of(np.minimum(self.counts, count)))
 
+    def relabelled(self, labels: Sequence[str]) -> Detections:
+        """The same detections with class indices into ``labels``.
+
+        Raises UserError where a class that was detected is not among them.
+        """
+        wrong = sorted({self.labels[c] for c in np.unique(self.classes)} - set(labels))
+        if wrong:
+            raise UserError(f"unknown class {_some(wrong)}; known are {_some(labels, 8)}")
+        index = {label: position for position, label in enumerate(labels)}
+        mapping = np.array([index.get(label, -1) for label in self.labels], dtype=np.int64)
+        return replace(self, labels=tuple(labels), classes=mapping[self.classes])
+
     def matched(self, dataset: Dataset, unknown: Literal["error", "drop"] = "error") -> Detections:
         """These detections with the class indices of ``dataset`` and of its videos only.
 
         Every video of the data set is there, without rows where nothing was detected. Raises UserError on a label
         that the data set does not have, and on videos that it does not have unless ``unknown`` is ``drop``.
         """
-        wrong = sorted({self.labels[c] for c in np.unique(self.classes)} - set(dataset.labels))
-        if wrong:
-            raise UserError(
-                f"unknown class {_some(wrong)}; the classes of data set {dataset.name!r} are {_some(dataset.labels, 8)}"
-            )
+        same = self.relabelled(dataset.labels)
         strangers = [i for i in self.ids if i not in dataset.videos]
         if strangers and unknown == "error":
             raise UserError(
                 f"{len(strangers)} of {len(self.ids)} videos are not in data set {dataset.name!r}: {_some(strangers)}"
             )
-        mapping = np.array([dataset.label_index.get(label, -1) for label in self.labels], dtype=np.int64)
         positions = np.array([self.index.get(i, -1) for i in dataset.videos], dtype=np.int64)
         found = positions >= 0
         rows, _ = take_videos(self, positions[found])
         counts = np.zeros(len(positions), dtype=np.int64)
         counts[found] = self.counts[positions[found]]
-        return Detections(
-            tuple(dataset.videos),
-            offsets_of(counts),
-            dataset.labels,
-            self.intervals[rows],
-            mapping[self.classes[rows]],
-            self.scores[rows],
-        )
+        return same._take(rows, tuple(dataset.videos), offsets_of(counts))
 
     def write(self, path: Path, external: str = "") -> None:
         """Write ActivityNet result JSON: ``version``, ``results`` (label names, seconds) and ``external_data``.

@@ -239,11 +239,12 @@ def _check_same(first: ProposalScores, other: ProposalScores, number: int) -> No
 class _ArraysOnly(pickle.Unpickler):
     """Reads plain values and NumPy arrays, and refuses to import anything else that a pickle may name."""
 
-    _NAMES = frozenset({"_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer"})
+    _OF_NUMPY = frozenset({"_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer"})
+    # How pickles of the protocols of Python 2 spell bytes.
+    _OTHERS = frozenset({("_codecs", "encode"), ("__builtin__", "bytes"), ("builtins", "bytes")})
 
     def find_class(self, module: str, name: str) -> Any:
-        package = module.split(".")[0]
-        if (package == "numpy" and name in self._NAMES) or (module, name) == ("_codecs", "encode"):
+        if (module.split(".")[0] == "numpy" and name in self._OF_NUMPY) or (module, name) in self._OTHERS:
             return super().find_class(_NUMPY_CORE if module == "numpy.core.multiarray" else module, name)
         raise pickle.UnpicklingError(f"it wants to import {module}.{name}")
 

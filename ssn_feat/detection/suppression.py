@@ -65,7 +65,7 @@ def vote_grouped(
     for members in _buckets(groups):
         inside = members >= 0
         starts, ends = intervals[members, 0], intervals[members, 1]
-        weights = np.where(inside, scores[members], 0.0)
+        weights = np.where(inside, scores[members].astype(np.float64), 0.0)
         for column in range(members.shape[1]):
             active = inside[:, column] & wanted[members[:, column]]
             if not active.any():

@@ -1,0 +1,90 @@
+"""Raw scores of proposals from features: each run's head folded onto snippets, one pass over a video's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from ssn_feat.detection.ragged import Float
+from ssn_feat.detection.scores import ProposalScores, VideoScores
+from ssn_feat.errors import UserError
+from ssn_feat.heads.dense import fold, score_dense
+from ssn_feat.heads.ssn import SSNHead
+from ssn_feat.store import FeatureStore
+from ssn_feat.training.checkpoints import Run
+from ssn_feat.training.stages import inside, row_ranges, stages
+
+
+class Scorer:
+    """Scores the proposals of one video after the other with the head of one run.
+
+    With ``released`` scores are those of the original code (see :func:`ssn_feat.heads.dense.fold`).
+    Raises UserError for a run that is not one of an SSN head.
+    """
+
+    def __init__(self, run: Run, released: bool = False) -> None:
+        if not isinstance(run.head, SSNHead) or run.reg_stats is None:
+            raise UserError(f"detection needs runs of the ssn head (train/fit.py --head ssn), this is {run.kind}")
+        self.run = run
+        self._folded = fold(run.head, released)
+        self._mean, self._deviation = run.reg_stats
+
+    def __call__(
+        self, features: Mapping[str, NDArray[Any]], spans: Float, duration: float, intervals: ArrayLike
+    ) -> VideoScores:
+        """Scores of ``intervals`` ``(N, 2)``, seconds, of a video of ``duration`` seconds.
+
+        ``features``: stream name to rows ``(T, D)``; ``spans``: ``(T, 2)``, seconds that each row stands for.
+        Regression is de-normalised by the statistics of the run's training targets.
+        Raises UserError where features do not fit the run or a proposal has no length inside the video.
+        """
+        proposals = np.asarray(intervals, dtype=np.float64).reshape(-1, 2)
+        placed = stages(proposals, duration, self.run.config.augmentation)
+        rows = torch.from_numpy(row_ranges(spans, placed))
+        with torch.inference_mode():
+            parts = score_dense(self._folded, self.run.prepare(features), rows, torch.from_numpy(placed.scaling))
+        activity, completeness, regression = (part.numpy() for part in parts)
+        scaled = (regression * self._deviation + self._mean).astype(np.float32)
+        return VideoScores(proposals, activity, completeness, scaled, duration)
+
+
+def usable(intervals: Float, duration: float) -> Float:
+    """Proposals as they are scored: cut to the video, those without length inside it left out.
+
+    A video without any gets one proposal, the whole of it, as in the original.
+    """
+    kept = np.clip(intervals[inside(intervals, duration)], 0.0, duration)
+    return kept if len(kept) else np.array([[0.0, duration]])
+
+
+def score_store(
+    store: FeatureStore,
+    intervals: Mapping[str, Float],
+    runs: Sequence[Run],
+    released: bool = False,
+    advance: Callable[[], None] = lambda: None,
+) -> list[ProposalScores]:
+    """Scores of the proposals ``intervals`` ``(N, 2)``, seconds, of each video, by each run on its own.
+
+    Every video is read once, with the streams that the runs need; ``advance`` is called after each. Raises UserError
+    where a run was trained on other features than the store's or on other classes than the first run, or a video is
+    not in the store.
+    """
+    scorers = [Scorer(run, released) for run in runs]
+    for run in runs:
+        run.require_store(store.fingerprint, f"the store {store.path}")
+        if run.labels != runs[0].labels:
+            raise UserError(f"runs were trained on different classes: {runs[0].labels[:5]} and {run.labels[:5]}")
+    streams = sorted({stream for run in runs for stream in run.streams})
+    found: list[dict[str, VideoScores]] = [{} for _ in runs]
+    for video, proposals in intervals.items():
+        stored = store.read(video, streams)
+        own = usable(proposals, stored.duration)
+        for scores, scorer in zip(found, scorers, strict=True):
+            scores[video] = scorer(stored.features, stored.spans, stored.duration, own)
+        advance()
+    return [ProposalScores.of(runs[0].labels, scores) for scores in found]
