@@ -1,31 +1,61 @@
-"""Why a video ended early: PyAV reads a file again, strictly, whose decoding stopped before its container says."""
+"""Why a video ended early: PyAV reads a file again, strictly, of which less was decoded than its container says."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 # Containers round durations and count frames that are never shown; less than this is no loss.
 _TOLERANCE_SECONDS = 0.25
 _TOLERANCE_FRAMES = 3
+_TOLERANCE_SHARE = 0.02
 
 
-def is_suspect(decoded_seconds: float, declared_seconds: float, interval: float) -> bool:
-    """Whether so much of the declared duration is missing that the file must be looked at. All in seconds."""
-    return declared_seconds - decoded_seconds > max(_TOLERANCE_SECONDS, _TOLERANCE_FRAMES * interval)
+@dataclass(frozen=True)
+class Extent:
+    """How much of a video there is."""
+
+    frames: int
+    """Number of frames; 0 where unknown."""
+    seconds: float
+    """End of the last frame; 0 where unknown."""
+
+    def falls_short_of(self, declared: Extent) -> bool:
+        """Whether noticeably fewer frames than the container declares were decoded."""
+        return declared.frames - self.frames > max(_TOLERANCE_FRAMES, _TOLERANCE_SHARE * declared.frames)
+
+    def ends_before(self, declared: Extent) -> bool:
+        """Whether decoding ended noticeably before the container says."""
+        interval = self.seconds / max(self.frames, 1)
+        return declared.seconds - self.seconds > max(_TOLERANCE_SECONDS, _TOLERANCE_FRAMES * interval)
 
 
-def find_damage(path: Path, decoded_seconds: float, declared_seconds: float) -> str:
-    """What is wrong with a suspect file, in a few words; empty where only its container's count is off.
+def find_damage(path: Path, decoded: Extent, declared: Extent) -> str:
+    """What is wrong with a file, in a few words; empty where nothing is, or only its container's numbers are off.
 
-    A file is damaged if packets cannot be read or decoded, if frames are marked as damaged by the decoder, if all of
-    its streams end before the container does or it holds fewer packets than it declares frames (it was cut off).
-    Without PyAV a suspect is taken to be damaged.
+    A file of which as much was decoded as it declares is not looked at again. One that is: it is damaged if packets
+    cannot be read or decoded, if the decoder marks frames as damaged, if all streams end before the container does, or
+    if it holds fewer packets than it declares frames. Without PyAV a file that ends early is taken to be damaged.
     """
-    short = f"decoding ends at {decoded_seconds:.2f} s of {declared_seconds:.2f} s"
+    short = decoded.ends_before(declared)
+    if not short and not decoded.falls_short_of(declared):
+        return ""
+    loss = (
+        f"decoded {decoded.frames} of {declared.frames or 'an unknown number of'} frames, "
+        f"to {decoded.seconds:.2f} s of {declared.seconds:.2f} s"
+    )
+    findings = _examine(path)
+    if findings is None:
+        return f"{loss}; cause unknown (pip install av to have it examined)" if short else ""
+    return f"{loss}: {', '.join(findings)}" if findings else ""
+
+
+def _examine(path: Path) -> list[str] | None:
+    """What a strict reading finds wrong; None without PyAV."""
     try:
         import av
     except ImportError:
-        return f"{short}, cause unknown (pip install av to have it examined)"
+        return None
     unreadable = broken = packets = expected = 0
     end = start = length = 0.0
     try:
@@ -54,4 +84,4 @@ def find_damage(path: Path, decoded_seconds: float, declared_seconds: float) -> 
         findings.append(f"{broken} damaged frame{'s' * (broken > 1)}")
     if length - (end - start) > _TOLERANCE_SECONDS or expected - packets > _TOLERANCE_FRAMES:
         findings.append(f"the file is cut off at {end - start:.2f} s")
-    return f"{short}: {', '.join(findings)}" if findings else ""
+    return findings

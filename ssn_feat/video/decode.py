@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssn_feat.errors import UserError
-from ssn_feat.video.damage import find_damage, is_suspect
+from ssn_feat.video.damage import Extent, find_damage
 from ssn_feat.video.opencv import import_cv2
 
 # AVI keeps no presentation times: its frames start late by the decoder's reordering delay, and the last ones have no
@@ -129,7 +129,7 @@ class VideoReader:
         return np.asarray(image)
 
     def decoded(self) -> Decoded:
-        """The summary of a finished pass. A file that ended before its container says is read again to say why.
+        """The summary of a finished pass. A file that ended before its container says is read again, to say why.
 
         Raises UserError if not a single frame could be decoded.
         """
@@ -144,9 +144,8 @@ class VideoReader:
         interval = self._interval
         if self.frames > 1:
             interval = (self.time - self._first_time) / (self.frames - 1)
-        duration, declared, damage = self.time + interval, self.probe.duration, ""
-        if is_suspect(duration, declared, interval):
-            damage = find_damage(self.path, duration, declared)
+        duration = self.time + interval
+        declared = Extent(self.probe.declared_frames, self.probe.duration)
         height, width = self._shape or (self.probe.height, self.probe.width)
         return Decoded(
             frames=self.frames,
@@ -157,7 +156,7 @@ class VideoReader:
             duration=duration,
             fps=1.0 / interval,
             times_repaired=self.times_repaired,
-            damage=damage,
+            damage=find_damage(self.path, Extent(self.frames, duration), declared),
             warnings=tuple(self._warnings()),
         )
 

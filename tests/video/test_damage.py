@@ -1,5 +1,6 @@
 import sys
 
+import numpy as np
 import pytest
 from films import pictures, skip_start, write, write_at, write_with_audio
 
@@ -36,7 +37,7 @@ def test_a_cut_matroska_file(tmp_path):
     pytest.importorskip("av")
     found = decoded(cut(write_at(tmp_path / "a.mkv", pictures(60), [40 * i for i in range(60)]), 0.6))
     assert found.incomplete
-    assert "of 2.4" in found.damage
+    assert "s of 2.4" in found.damage
 
 
 def test_damage_in_the_middle(tmp_path):
@@ -50,6 +51,18 @@ def test_damage_in_the_middle(tmp_path):
     found = decoded(path)
     # Whether the decoder conceals the damage or stops is its own; what is not delivered must not go unnoticed.
     assert found.frames > 55 or found.incomplete
+
+
+def test_frames_lost_in_the_middle(shared, tmp_path):
+    pytest.importorskip("av")
+    data = bytearray((shared / "data" / "videos" / "v_ApplyEyeMakeup_g01_c01.avi").read_bytes())
+    for at in np.random.default_rng(0).integers(len(data) // 10, len(data) * 9 // 10, 200):
+        data[at] ^= 0xFF
+    path = tmp_path / "flipped.avi"
+    path.write_bytes(data)
+    found = decoded(path)
+    assert found.frames < 164
+    assert found.incomplete
 
 
 def test_sound_that_is_longer_than_the_picture_is_no_damage(tmp_path):

@@ -6,7 +6,7 @@ from films import pictures, write, write_at
 from ssn_feat.errors import UserError
 from ssn_feat.video import SnippetOptions, flow, frames, quantise_flow, snippets, to_gray
 from ssn_feat.video import snippets as produce
-from ssn_feat.video.inputs import crop_boxes, crop_flow, crop_images, resize, scaled_size
+from ssn_feat.video.inputs import crop_boxes, crop_flow, crop_images, jpeg, resize, scaled_size
 
 SMALL = {"short_side": 40, "crop": 32}
 
@@ -29,30 +29,38 @@ def plainly(path, options):
     """The same rows the slow way: every frame and every pair in memory, one snippet after the other."""
     images = [image for _, image in frames(path)]
     size = scaled_size(images[0].shape[1], images[0].shape[0], options.short_side)
-    images = [resize(image, size) for image in images]
+    size = (options.stretch, options.short_side) if options.stretch else size
+    images = [jpeg(resize(image, size, options.resize), options.jpeg_quality) for image in images]
+    planes = [torch.from_numpy(image.transpose(2, 0, 1).copy()) for image in images]
     boxes = crop_boxes(*size, options.crop, options.crops)
+    last = len(images) - 1
     rows = {stream: [] for stream in options.streams}
     for first in range(0, max(len(images) - options.flow_length, 1), options.stride):
-        middle = min(first + (options.flow_length // 2 if options.rgb_frame == "middle" else 0), len(images) - 1)
-        if "rgb" in rows:
-            pixels = torch.from_numpy(images[middle].transpose(2, 0, 1).copy())[None]
-            rows["rgb"].append(crop_images(pixels, boxes, options.crop))
+        middle = options.flow_length // 2 if options.rgb_frame == "middle" else 0
+        read = {"rgb": [middle], "rgbdiff": range(options.flow_length + 1), "clip": range(options.flow_length + 1)}
+        for stream in set(rows) & set(read):
+            pixels = torch.cat([planes[min(first + offset, last)] for offset in read[stream]])
+            rows[stream].append(crop_images(pixels[None], boxes, options.crop))
         if "flow" in rows:
             stack = []
             for k in range(first, first + options.flow_length):
-                k = max(min(k, len(images) - 2), 0)
-                pair = [to_gray(images[i])[None] for i in (k, min(k + 1, len(images) - 1))]
-                stack.append(quantise_flow(flow(*pair, options.flow_method), options.flow_bound)[0])
-            rows["flow"].append(crop_flow(torch.cat(stack)[None], boxes, options.crop))
+                k = max(min(k, last - 1), 0)
+                pair = [to_gray(images[i])[None] for i in (k, min(k + 1, last))]
+                field = quantise_flow(flow(*pair, options.flow_method), options.flow_bound)[0]
+                stack += [torch.from_numpy(jpeg(plane.numpy(), options.jpeg_quality)) for plane in field]
+            rows["flow"].append(crop_flow(torch.stack(stack)[None], boxes, options.crop))
     found = {stream: torch.cat(parts) for stream, parts in rows.items()}
-    return {stream: part if options.crops == "ten" else part[:, 0] for stream, part in found.items()}
+    return {stream: part[:, 0] if options.crops == "center" else part for stream, part in found.items()}
 
 
 @pytest.mark.parametrize(
     "changes",
     [{}, {"stride": 1}, {"stride": 3, "flow_length": 7}, {"stride": 16}, {"streams": ("rgb",), "rgb_frame": "first"},
      {"streams": ("flow",), "flow_method": "farneback"}, {"crops": "ten", "stride": 9}, {"short_side": 0},
-     {"short_side": 70, "crop": 64, "stride": 20}],
+     {"short_side": 70, "crop": 64, "stride": 20}, {"crops": "three", "stride": 16}, {"resize": "smooth", "stride": 16},
+     {"jpeg_quality": 75, "stride": 16}, {"stretch": 60, "stride": 16}, {"streams": ("rgbdiff",), "stride": 4},
+     {"streams": ("clip", "rgb"), "flow_length": 15, "stride": 8},
+     {"streams": ("flow",), "flow_method": "tvl1", "stride": 50}],
 )  # fmt: skip
 def test_streaming_equals_the_plain_way(film, changes):
     options = SnippetOptions(**(SMALL | changes))
@@ -79,7 +87,8 @@ def test_any_batch_size_gives_the_same_rows(film, batch_size):
 @pytest.mark.parametrize("count", range(1, 9))
 def test_short_videos_have_at_least_one_row(tmp_path, count):
     path = write(tmp_path / "short.avi", pictures(count, shift=1))
-    for options in (SnippetOptions(stride=2, **SMALL), SnippetOptions(stride=2, streams=("rgb",), **SMALL)):
+    for streams in (("rgb", "flow"), ("rgb",), ("rgbdiff", "flow")):
+        options = SnippetOptions(stride=2, streams=streams, **SMALL)
         found, run = collect(path, options)
         expected = plainly(path, options)
         assert len(run.grid.first) == max(1, (count - 5 + 1) // 2)
@@ -147,7 +156,8 @@ def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
     ("changes", "words"),
     [({"stride": 0}, "stride"), ({"streams": ()}, "streams"), ({"streams": ("rgb", "rgb")}, "streams"),
      ({"streams": ("depth",)}, "depth"), ({"flow_bound": 0}, "flow_bound"), ({"short_side": 100}, "short_side"),
-     ({"crop": 0}, "crop"), ({"flow_length": 0}, "flow_length")],
+     ({"crop": 0}, "crop"), ({"flow_length": 0}, "flow_length"), ({"jpeg_quality": 101}, "jpeg_quality"),
+     ({"stretch": 100}, "stretch"), ({"stretch": 340, "short_side": 0}, "stretch")],
 )  # fmt: skip
 def test_bad_options(changes, words):
     with pytest.raises(UserError, match=words):
