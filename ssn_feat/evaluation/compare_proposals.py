@@ -118,7 +118,8 @@ def compare_proposals(options: CompareOptions) -> list[MethodResult]:
     for result in results:
         if result.curve.lacking:
             print(f"{result.name}: no proposal in {result.curve.lacking} videos with truth; they count as missed")
-    Console().print(_table(results, options))
+    # Numbers must not be cut off where the terminal is narrow or there is none.
+    Console(width=max(Console().width, 24 + 8 * len(_columns(options)))).print(_table(results, options))
     if options.out is not None:
         _write(results, options, options.out)
     return results

@@ -20,6 +20,9 @@ from ssn_feat.proposals.actionness import ScoreName, action_probability, score_b
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
+# Standard deviation of the original's Gaussian in snippets, five or six a second in its experiments.
+_ORIGINAL_SMOOTHING = 3.0
+
 
 @dataclass(frozen=True)
 class TagOptions:
@@ -29,8 +32,8 @@ class TagOptions:
     """Actionness (a probability) above which a snippet counts as action, strictly; each gives its own basins."""
     tolerances: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
     """Largest share of snippets below the threshold in a group of basins, in (0, 1]."""
-    smoothing: float = 3.0
-    """Standard deviation of the Gaussian that smooths actionness before the thresholds, in snippets; 0 for none."""
+    smoothing: float = 0.4
+    """Standard deviation of the Gaussian that smooths actionness before the thresholds, in seconds; 0 for none."""
     tag_nms: float = 0.9
     """tIoU above which the lower-scored of two groups is dropped."""
     minimum_length: float = 0.0
@@ -39,8 +42,9 @@ class TagOptions:
     """What groups are ranked by: mean actionness inside less that of the flanks (contrast), mean actionness inside
     (mean), or the sum of the action logits inside (sum, the original's)."""
     original_grouping: bool = False
-    """Groups as the original code makes them: they end one snippet too late (perhaps after the video), their scores
-    count up to two snippets more than they span, and they are ranked by the sum of logits."""
+    """Groups as the original code makes them: actionness is smoothed over 3 snippets whatever their length, groups end
+    one snippet too late (perhaps after the video), their scores count up to two snippets more than they span, and they
+    are ranked by the sum of logits."""
 
     def __post_init__(self) -> None:
         if not self.thresholds or not all(0.0 <= t < 1.0 for t in self.thresholds):
@@ -48,7 +52,7 @@ class TagOptions:
         if not self.tolerances or not all(0.0 < t <= 1.0 for t in self.tolerances):
             raise UserError(f"TAG tolerances must be shares in (0, 1], at least one, not {self.tolerances}")
         if not self.smoothing >= 0.0:
-            raise UserError(f"smoothing of actionness must be at least 0 snippets, not {self.smoothing}")
+            raise UserError(f"smoothing of actionness must be at least 0 seconds, not {self.smoothing}")
         if not 0.0 <= self.tag_nms <= 1.0:
             raise UserError(f"the tIoU of TAG's suppression must be in [0, 1], not {self.tag_nms}")
         if not self.minimum_length >= 0.0:
@@ -65,13 +69,15 @@ def tag(logits: ArrayLike, spans: ArrayLike, options: TagOptions | None = None) 
     """
     options = options or TagOptions()
     seconds = as_intervals(spans, "spans of snippets")
-    if len(seconds) != len(np.asarray(logits)):
-        raise UserError(f"{len(np.asarray(logits))} snippets of actionness need as many spans, not {len(seconds)}")
+    if len(seconds) != len(np.asarray(logits)) or not len(seconds):
+        many = len(np.asarray(logits))
+        raise UserError(f"{many} snippets of actionness need as many spans, at least one, not {len(seconds)}")
     if options.original_grouping:
         boxes, scores = original_groups(logits, options)
         intervals = boxes / len(seconds) * seconds[-1, 1]
     else:
-        groups = np.concatenate(group_basins(_smooth(logits, options), options.thresholds, options.tolerances)[:2])
+        smooth = _smooth(logits, options.smoothing / max(float(np.diff(seconds).mean()), 1e-9))
+        groups = np.concatenate(group_basins(smooth, options.thresholds, options.tolerances)[:2])
         groups = _distinct(groups, len(seconds))
         intervals = np.stack([seconds[groups[:, 0], 0], seconds[groups[:, 1] - 1, 1]], axis=1)
         scores = score_by_actionness(intervals, logits, seconds, options.tag_score)
@@ -88,7 +94,8 @@ def original_groups(logits: ArrayLike, options: TagOptions) -> tuple[Indices, Fl
     takes that sample in; that of a group whose backward search met no stop goes from sample 0 to yet one more. Only
     the best of equal boxes counts, as in the original, where suppression drops the others.
     """
-    forward, backward, unstopped = group_basins(_smooth(logits, options), options.thresholds, options.tolerances)
+    smooth = _smooth(logits, _ORIGINAL_SMOOTHING)
+    forward, backward, unstopped = group_basins(smooth, options.thresholds, options.tolerances)
     boxes = np.concatenate([forward, backward]) + np.array([0, 1])
     unstopped = np.concatenate([np.zeros(len(forward), dtype=bool), unstopped])
     total = np.concatenate([[0.0], np.cumsum(np.asarray(logits, dtype=np.float32)[:, 1], dtype=np.float64)])
@@ -102,11 +109,9 @@ def original_groups(logits: ArrayLike, options: TagOptions) -> tuple[Indices, Fl
     return boxes[kept], scores[kept]
 
 
-def _smooth(logits: ArrayLike, options: TagOptions) -> NDArray[np.float32]:
+def _smooth(logits: ArrayLike, snippets: float) -> NDArray[np.float32]:
     probability = action_probability(logits)
-    smooth: NDArray[np.float32] = (
-        gaussian_filter1d(probability, options.smoothing) if options.smoothing else probability
-    )
+    smooth: NDArray[np.float32] = gaussian_filter1d(probability, snippets) if snippets else probability
     return smooth
 
 
