@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.text import Text
 
 from ssn_feat.annotations import Dataset, load
+from ssn_feat.detection.model import save_model
 from ssn_feat.detection.postprocess import PRESETS as POSTPROCESS_PRESETS
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.results import Detections
@@ -46,6 +47,8 @@ class DetectOptions:
     """Weight of each run in the fusion; none means equal."""
     out: Path = Path("detections.json")
     """Detections to write, as ActivityNet result JSON."""
+    save_model: Path | None = None
+    """Also put together a folder with which train/detect.py VIDEO --model DIR finds actions in any video file."""
     annotations: str | None = None
     """Annotations (a path or DIALECT:PATH), for --subset and for score files of the original."""
     subset: str | None = None
@@ -69,6 +72,8 @@ class DetectOptions:
     def require_input(self) -> None:
         """Raises UserError unless there is either all that scoring needs, or scores."""
         given = [name for name in ("store", "proposals", "checkpoint") if getattr(self, name)]
+        if self.scores and self.save_model:
+            raise UserError("--save-model needs --store, --proposals and --checkpoint: scores alone make no model")
         if self.scores and given:
             raise UserError(f"--scores stand in place of --{given[0]}: give one or the other")
         if not self.scores and len(given) < 3:
@@ -123,6 +128,9 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     runs = [load_run(folder) for folder in options.checkpoint]
     with nullcontext(None) if options.quiet else progress_bar("scoring", len(proposals.ids)) as advance:
         scores = score_store(store, proposals.intervals, runs, options.released, advance or (lambda: None))
+    if options.save_model is not None:
+        fusion = (options.weights, options.released, options.postprocess)
+        save_model(options.save_model, store, proposals, options.checkpoint, *fusion)
     for part, path in zip(scores, score_files(options.out, options.checkpoint), strict=True):
         part.save(path)
     return scores

@@ -1,0 +1,253 @@
+"""A model folder: all that turns one video into detections, in a folder that can be moved.
+
+::
+
+    MODEL/model.yaml       how proposals are grouped, runs are fused and scores become detections
+    MODEL/actionness-1/    run folders of the actionness heads, and
+    MODEL/ssn-1/           of the SSN heads; their checkpoints hold the recipe of the features
+    MODEL/weights/         weights of the backbones, where they are files
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.annotations import Video
+from ssn_feat.backbones import Backbone
+from ssn_feat.cli import from_dict, load_yaml, save_yaml
+from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
+from ssn_feat.detection.ragged import Float
+from ssn_feat.detection.results import Detections
+from ssn_feat.detection.scores import ProposalScores, fuse
+from ssn_feat.detection.scoring import Scorer, usable
+from ssn_feat.errors import UserError
+from ssn_feat.extraction import ExtractOptions, backbones_of, extract_video, snippet_options_of
+from ssn_feat.proposals import Proposals, TagOptions, action_probability, fuse_actionness, tag
+from ssn_feat.proposals.actionness import FusionName
+from ssn_feat.report.timeline import Timeline
+from ssn_feat.store import FeatureStore
+from ssn_feat.training.checkpoints import actionness_scores, load_run
+
+SETTINGS = "model.yaml"
+# What of a run folder a model needs, and what says where it comes from.
+_OF_A_RUN = ("checkpoint.pt", "config.yaml", "environment.json", "summary.json")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """What ``model.yaml`` holds. Folders and files are names inside the model folder."""
+
+    actionness: tuple[str, ...]
+    """Folders of the actionness runs."""
+    ssn: tuple[str, ...]
+    """Folders of the SSN runs."""
+    actionness_weights: tuple[float, ...] = ()
+    """Weight of each actionness run; none means equal."""
+    actionness_fusion: FusionName = "mean"
+    """How actionness runs are fused."""
+    ssn_weights: tuple[float, ...] = ()
+    """Weight of each SSN run; none means equal."""
+    released: bool = False
+    """Whether heads are folded as in the original code."""
+    backbones: dict[str, str] = field(default_factory=dict)
+    """File of weights of each stream's backbone, or a word that the backbone knows; without one, its own default."""
+    flow_network: str = ""
+    """File of weights of the network that computes optical flow, if it is one."""
+    tag: TagOptions = field(default_factory=TagOptions)
+    """How actionness is grouped."""
+    postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
+    """How raw scores become detections."""
+
+
+def save_model(
+    folder: Path,
+    store: FeatureStore,
+    proposals: Proposals,
+    runs: Sequence[Path],
+    weights: Sequence[float] = (),
+    released: bool = False,
+    options: PostprocessOptions | None = None,
+) -> None:
+    """Put together all that detections on ``store`` were made with; ``folder`` is replaced if it is a model.
+
+    ``proposals`` say which actionness runs and options made them, the store which weights its backbones had.
+    Raises UserError where proposals were not made by TAG, a file is no longer there or has changed, or ``folder`` holds
+    something else.
+    """
+    if folder.exists() and not (folder / SETTINGS).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists and is no model folder: name another one")
+    if options is not None and options.classifier is not None:
+        raise UserError("a model folder cannot hold an outside classifier: save it without --classifier")
+    made = _made_by(proposals)
+    chosen, flow_network = _weights_of(store)
+    backbones_of(store.recipe, chosen, flow_weights=flow_network)  # refuses weights that have changed since
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True)
+        settings = ModelSettings(
+            actionness=_copy_runs(made["runs"], part, "actionness"),
+            ssn=_copy_runs(runs, part, "ssn"),
+            actionness_weights=tuple(made["weights"]),
+            actionness_fusion=made["fusion"],
+            ssn_weights=tuple(weights),
+            released=released,
+            backbones={s: _copy_weights(w, part, s) for s, w in chosen.items() if w is not None},
+            flow_network=_copy_weights(flow_network, part, "flow-network") if flow_network else "",
+            tag=made["tag"],
+            postprocess=options or PostprocessOptions(),
+        )
+        save_yaml(settings, part / SETTINGS)
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(part, folder)
+    except OSError as error:
+        raise UserError(f"cannot write the model {folder}: {error}") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _made_by(proposals: Proposals) -> dict[str, Any]:
+    """Runs, weights, fusion and options of TAG out of what a file of proposals says of itself."""
+    known = proposals.parameters
+    if proposals.method != "tag" or "runs" not in known:
+        raise UserError(
+            f"a model proposes by TAG, but these proposals are of method {proposals.method!r}: "
+            "make them by train/propose.py --actionness RUN"
+        )
+    fields = TagOptions.__dataclass_fields__
+    options = from_dict(TagOptions, {k: v for k, v in known.items() if k in fields}, "proposals")
+    return {
+        "runs": [Path(run) for run in known["runs"]],
+        **{k: known[k] for k in ("weights", "fusion")},
+        "tag": options,
+    }
+
+
+def _weights_of(store: FeatureStore) -> tuple[dict[str, str | None], str]:
+    """Per stream the weights with which the store's features were extracted, and those of the flow network."""
+    made = store.runs()
+    if not made:
+        return dict.fromkeys(store.streams), ""
+    options = from_dict(ExtractOptions, made[0]["options"], f"the store {store.path}")
+    return {stream: options.weights_of(stream) for stream in store.streams}, options.snippets.flow_weights
+
+
+def _copy_runs(runs: Sequence[Path], folder: Path, kind: str) -> tuple[str, ...]:
+    names = []
+    for number, run in enumerate(runs, start=1):
+        load_run(run)  # one that cannot be read is refused now, not when it is used
+        target = folder / f"{kind}-{number}"
+        target.mkdir()
+        for name in _OF_A_RUN:
+            if (run / name).exists():
+                shutil.copyfile(run / name, target / name)
+        names.append(target.name)
+    return tuple(names)
+
+
+def _copy_weights(weights: str, folder: Path, name: str) -> str:
+    """The name of the copy, or ``weights`` itself where it is no file."""
+    if not Path(weights).is_file():
+        return weights
+    target = folder / "weights" / f"{name}{Path(weights).suffix}"
+    target.parent.mkdir(exist_ok=True)
+    shutil.copyfile(weights, target)
+    return str(target.relative_to(folder))
+
+
+@dataclass(frozen=True)
+class DetectedVideo:
+    """What a model found in one video, with what led to it."""
+
+    video: Video
+    """Id (the file's name without its ending) and duration; without truth."""
+    detections: Detections
+    """Of this one video."""
+    intervals: Float
+    """Proposals, best first, float64 ``(N, 2)``, seconds."""
+    actionness: NDArray[np.float32]
+    """Probability of action in each snippet, ``(T,)``."""
+    spans: Float
+    """Start and end of each snippet, ``(T, 2)``, seconds."""
+
+    @property
+    def timeline(self) -> Timeline:
+        """As it can be drawn."""
+        return Timeline(self.video, self.actionness, self.spans, self.intervals, self.detections[self.video.id])
+
+
+class Model:
+    """A model folder in memory. Raises UserError where one of its parts is missing or does not fit the others."""
+
+    def __init__(self, folder: Path, device: str = "cpu") -> None:
+        if not (folder / SETTINGS).is_file():
+            raise UserError(
+                f"{folder} is no model folder: it has no {SETTINGS} (train/detect.py --save-model makes one)"
+            )
+        self.settings = load_yaml(ModelSettings, folder / SETTINGS)
+        self._actionness = [load_run(folder / name) for name in self.settings.actionness]
+        runs = [load_run(folder / name) for name in self.settings.ssn]
+        if not runs or not self._actionness:
+            raise UserError(f"{folder / SETTINGS} names no run of an SSN head or none of an actionness head")
+        for run in (*self._actionness, *runs[1:]):
+            run.require_store(runs[0].fingerprint, f"the first run of {folder}")
+        self._scorers = [Scorer(run, self.settings.released) for run in runs]
+        self.labels = runs[0].labels
+        self._recipe = runs[0].recipe
+        chosen = {stream: _inside(folder, name) for stream, name in self.settings.backbones.items()}
+        flow_network = _inside(folder, self.settings.flow_network) if self.settings.flow_network else ""
+        self._snippets = snippet_options_of(self._recipe, flow_network)
+        self._backbones: Mapping[str, Backbone] = backbones_of(self._recipe, chosen, device, flow_network)
+
+    @property
+    def stride(self) -> int:
+        """Frames from one snippet to the next."""
+        return self._snippets.stride
+
+    def detect(self, path: Path, on_rows: Callable[[int], None] | None = None) -> DetectedVideo:
+        """Find actions in a video file; ``on_rows`` is called with the number of snippets after each batch.
+
+        Features are rounded as a store does, so that the result is that of the same video extracted to a store.
+        Raises UserError where the video cannot be read.
+        """
+        kept = bool(self._recipe.get("keep_crops"))
+        extracted = extract_video(path, self._backbones, self._snippets, keep_crops=kept, on_rows=on_rows)
+        features = {stream: _rounded(rows, path) for stream, rows in extracted.features.items()}
+        duration, spans = float(extracted.info["duration"]), extracted.spans
+        logits, spans = self._fused_actionness(features, spans)
+        intervals, _ = tag(logits, spans, self.settings.tag)
+        proposals = usable(intervals, duration)
+        video = Video(path.stem, duration, "", fps=extracted.info["fps"])
+        scores = [
+            ProposalScores.of(self.labels, {video.id: scorer(features, extracted.spans, duration, proposals)})
+            for scorer in self._scorers
+        ]
+        detections = postprocess(fuse(scores, self.settings.ssn_weights), self.settings.postprocess)
+        return DetectedVideo(video, detections, proposals, action_probability(logits), spans)
+
+    def _fused_actionness(
+        self, features: Mapping[str, NDArray[np.float16]], spans: Float
+    ) -> tuple[NDArray[np.float32], Float]:
+        sources = [(actionness_scores(run, features), spans) for run in self._actionness]
+        return fuse_actionness(sources, self.settings.actionness_weights, self.settings.actionness_fusion)
+
+
+def _inside(folder: Path, name: str) -> str:
+    """The file called ``name`` in the model folder, or the word that it is where there is none."""
+    return str(folder / name) if (folder / name).is_file() else name
+
+
+def _rounded(rows: NDArray[np.float32], path: Path) -> NDArray[np.float16]:
+    with np.errstate(over="ignore"):
+        rounded = rows.astype(np.float16)
+    if not np.isfinite(rounded).all():
+        raise UserError(f"{path}: the backbone gives features that are not finite in float16")
+    return rounded

@@ -1,0 +1,183 @@
+"""A model folder: what it finds in a video file is what the chain finds in the same video in a store."""
+
+from __future__ import annotations
+
+import runpy
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+
+sys.path.append(str(ROOT / "tests" / "extraction"))
+
+from extraction.small import options as extract_options
+from extraction.small import pictures
+from extraction.small import write as write_video
+from training.synthetic_store import quick
+
+from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
+from ssn_feat.detection.detect import DetectOptions, detect
+from ssn_feat.detection.model import Model, save_model
+from ssn_feat.detection.one_video import DetectVideoOptions, detect_video
+from ssn_feat.detection.postprocess import PRESETS
+from ssn_feat.detection.results import Detections
+from ssn_feat.errors import UserError
+from ssn_feat.extraction import extract
+from ssn_feat.proposals import Proposals, TagOptions, sliding_windows
+from ssn_feat.store import FeatureStore
+from ssn_feat.training.fit import fit
+from ssn_feat.training.options import ActionnessOptions, FitOptions
+from ssn_feat.training.pools import PoolOptions
+from ssn_feat.training.propose import ProposeOptions, propose
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
+    """Videos of noise with a dark second in each, extracted, learned and proposed; options to detect with."""
+    folder = tmp_path_factory.mktemp("chain")
+    (folder / "videos").mkdir()
+    made = []
+    for number in range(4):
+        images = pictures(75, seed=number)
+        for at in range(25, 50):
+            images[at] = images[at] // 4
+        write_video(folder / "videos" / f"v{number}.avi", images)
+        made.append(Video(f"v{number}", 3.0, "training", (Instance("dark", 1.0, 2.0), Instance("late", 2.2, 2.9))))
+    write_activitynet(Dataset.of("noise", made), folder / "truth.json")
+    extract(extract_options(folder / "videos", folder / "s.zarr", streams=("rgb", "flow"), short_side=40, crop=32))
+    given = {
+        "store": folder / "s.zarr",
+        "annotations": str(folder / "truth.json"),
+        "streams": ("rgb",),
+        "device": "cpu",
+        "quiet": True,
+        "optimisation": quick(epochs=2, batch_videos=4),
+        "actionness": ActionnessOptions(action_rows=2, background_rows=2),
+        "pools": PoolOptions(background_coverage=0.0),
+    }
+    fit(FitOptions(**given, head="actionness", out=folder / "actionness"))
+    tagged = ProposeOptions(
+        folder / "s.zarr",
+        folder / "tag.npz",
+        actionness=(folder / "actionness",),
+        tag=TagOptions(smoothing=1.0, tag_score="mean"),
+        quiet=True,
+    )
+    propose(tagged)
+    windows = np.asarray(sliding_windows(3.0))
+    several = {video.id: np.concatenate([windows, [[1.0, 2.0], [1.1, 1.4]]]) for video in made}
+    Proposals(several, {v: np.zeros(len(i)) for v, i in several.items()}, "sliding").save(folder / "windows.npz")
+    for stream in ("rgb", "flow"):
+        ssn = FitOptions(**given | {"streams": (stream,)}, proposals=folder / "windows.npz", out=folder / stream)
+        fit(ssn)
+    return DetectOptions(
+        store=folder / "s.zarr",
+        proposals=folder / "tag.npz",
+        checkpoint=(folder / "rgb", folder / "flow"),
+        weights=(1.0, 2.0),
+        out=folder / "detections.json",
+        save_model=folder / "model",
+        quiet=True,
+        postprocess=replace(PRESETS["thumos14"], nms_threshold=0.5),
+    )
+
+
+@pytest.fixture(scope="module")
+def stored(chain: DetectOptions) -> Detections:
+    return detect(chain)
+
+
+def test_a_file_gives_what_the_store_gave(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
+    assert chain.store is not None
+    moved = shutil.copytree(chain.store.parent / "model", tmp_path / "elsewhere")
+    video = chain.store.parent / "videos" / "v2.avi"
+    found = detect_video(
+        DetectVideoOptions(video, moved, out=tmp_path / "d.json", picture=tmp_path / "p.svg", device="cpu", quiet=True)
+    )
+    own, expected = Detections.read(tmp_path / "d.json", stored.labels)["v2"], stored["v2"]
+    assert len(own.scores) > 0
+    np.testing.assert_array_equal(own.classes, expected.classes)
+    np.testing.assert_allclose(own.scores, expected.scores, rtol=1e-5)
+    np.testing.assert_allclose(own.intervals, expected.intervals, atol=1e-5)
+    assert found.video.duration == pytest.approx(3.0)
+    assert len(found.actionness) == len(found.spans)
+    assert (tmp_path / "p.svg").stat().st_size > 1000
+
+
+def test_the_script_prints_what_it_found(
+    chain: DetectOptions,
+    stored: Detections,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture,
+) -> None:
+    assert chain.store is not None
+    folder = chain.store.parent
+    monkeypatch.chdir(tmp_path)
+    arguments = [str(folder / "videos" / "v1.avi"), "--model", str(folder / "model"), "--shown", "2"]
+    monkeypatch.setattr(sys, "argv", ["train/detect.py", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        runpy.run_path(str(ROOT / "train" / "detect.py"), run_name="__main__")
+    assert stopped.value.code == 0
+    said = capfd.readouterr().out.splitlines()
+    assert said[0].split() == ["class", "start", "end", "score"]
+    assert said[1].split()[0] in stored.labels
+    assert said[3].startswith(f"{len(stored['v1'].scores)} detections from")
+    assert {path.name for path in tmp_path.iterdir()} == {"v1.detections.json", "v1.detections.png"}
+
+
+def test_a_model_is_replaced_and_nothing_else_is(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
+    assert chain.store is not None
+    model = shutil.copytree(chain.store.parent / "model", tmp_path / "model")
+    store, proposals = FeatureStore.open(chain.store), Proposals.load(chain.store.parent / "tag.npz")
+    save_model(model, store, proposals, chain.checkpoint[:1])
+    assert sorted(path.name for path in model.iterdir()) == ["actionness-1", "model.yaml", "ssn-1"]
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").touch()
+    with pytest.raises(UserError, match="precious exists and is no model folder"):
+        save_model(tmp_path / "precious", store, proposals, chain.checkpoint)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "precious"]
+
+
+def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
+    assert chain.store is not None
+    store, folder = FeatureStore.open(chain.store), chain.store.parent
+    windows, tagged = Proposals.load(folder / "windows.npz"), Proposals.load(folder / "tag.npz")
+    with pytest.raises(UserError, match="of method 'sliding'"):
+        save_model(tmp_path / "m", store, windows, chain.checkpoint)
+    with pytest.raises(UserError, match="no run at"):
+        save_model(tmp_path / "m", store, tagged, [tmp_path / "gone"])
+    classified = replace(PRESETS["thumos14"], classifier=tmp_path / "c.json")
+    with pytest.raises(UserError, match="outside classifier"):
+        save_model(tmp_path / "m", store, tagged, chain.checkpoint, options=classified)
+    imported = FeatureStore.create(tmp_path / "i.zarr", {"from": "elsewhere"}, "toy")
+    with pytest.raises(UserError, match="not extracted from videos by this program"):
+        save_model(tmp_path / "m", imported, tagged, chain.checkpoint)
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_folder_that_is_no_model_is_named(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
+    assert chain.store is not None
+    with pytest.raises(UserError, match=r"is no model folder: it has no model\.yaml"):
+        Model(tmp_path)
+    model = shutil.copytree(chain.store.parent / "model", tmp_path / "model")
+    shutil.rmtree(model / "ssn-2")
+    with pytest.raises(UserError, match="ssn-2"):
+        Model(model)
+    (model / "model.yaml").write_text("actionness: []\nssn: []\n")
+    with pytest.raises(UserError, match="names no run"):
+        Model(model)
+
+
+def test_a_video_that_is_missing_or_broken_is_named(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
+    assert chain.store is not None
+    model = chain.store.parent / "model"
+    with pytest.raises(UserError, match=r"no video .*nothing\.mp4"):
+        detect_video(DetectVideoOptions(tmp_path / "nothing.mp4", model, quiet=True))
+    (tmp_path / "broken.mp4").write_bytes(b"not a video at all" * 100)
+    with pytest.raises(UserError, match=r"broken\.mp4"):
+        detect_video(DetectVideoOptions(tmp_path / "broken.mp4", model, quiet=True))
