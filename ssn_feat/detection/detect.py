@@ -89,6 +89,7 @@ PRESETS = {name: DetectOptions(postprocess=chosen) for name, chosen in POSTPROCE
 
 def detect(options: DetectOptions) -> Detections:
     """Find actions in videos: score proposals, fuse, filter, suppress, refine; write detections and raw scores.
+    For one video file: VIDEO --model DIR.
 
     Raises UserError for whatever is missing or does not fit together, and where there is not a single proposal.
     """
@@ -106,6 +107,8 @@ def detect(options: DetectOptions) -> Detections:
     detections.write(options.out, external=f"video-level class scores {classifier.name}" if classifier else "")
     if not options.quiet:
         summarise(detections)
+        if options.save_model is not None:
+            print(f"{options.save_model}: the model, for python train/detect.py VIDEO --model {options.save_model}")
         print(
             f"{options.out}: {len(detections.scores)} detections in {len(detections)} videos from "
             f"{len(fused.intervals)} proposals; scores {scored - started:.1f} s, "

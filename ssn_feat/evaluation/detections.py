@@ -219,6 +219,8 @@ def evaluate(options: EvaluateOptions) -> list[Evaluation]:
 
     Raises UserError where a file is missing, is no detection result, or names unknown classes or videos.
     """
+    if not options.files:
+        raise UserError("name at least one file of detections (train/detect.py makes them)")
     truth = read_truth(options)
     started = time.perf_counter()
     read = [_read(path, truth, options) for path in options.files]

@@ -173,6 +173,8 @@ def test_options_survive_yaml(options: EvaluateOptions, tmp_path: Path) -> None:
 
 
 def test_nothing_to_evaluate_is_said(options: EvaluateOptions, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="at least one file"):
+        evaluate(replace(options, files=()))
     write_activitynet(DATASET.only(["empty", "learned"]), tmp_path / "truth.json")
     with pytest.raises(UserError, match="none of the 1 videos to evaluate has an instance"):
         evaluate(options)
