@@ -29,7 +29,7 @@ INK, FAINT, GRID = "#2b2f36", "#8a9099", "#e6e8eb"
 FIT = LinearSegmentedColormap.from_list("fit", ["#c9cdd3", "#a9cfc9", "#4fae9f", "#0b7a6b"])
 
 WIDTH, LEFT, RIGHT = 12.0, 1.55, 0.25
-TITLE, GAP, AXIS, KEY = 0.34, 0.09, 0.42, 0.3
+TITLE, GAP, AXIS, KEY = 0.34, 0.09, 0.42, 0.22
 TRUTH, ACTIONNESS, PROPOSALS, LANE = 0.3, 0.62, 0.8, 0.27
 SUFFIXES = (".png", ".svg", ".pdf")
 
@@ -172,7 +172,9 @@ def _draw_video(
 
 def _title(figure: Figure, timeline: Timeline, y: float) -> None:
     video = timeline.video
-    facts = [f"{video.duration:.1f} s", f"{len(video.instances)} instance{'s' * (len(video.instances) != 1)}"]
+    facts = [f"{video.duration:.1f} s"]
+    if video.subset:  # a video of a data set: that it has no instance is known
+        facts.append(f"{len(video.instances)} instance{'s' * (len(video.instances) != 1)}")
     if timeline.proposals is not None:
         facts.append(f"{len(timeline.proposals)} proposals")
     if timeline.detections is not None:
