@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -100,8 +100,3 @@ def replacing(path: Path) -> Iterator[Path]:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
     finally:
         part.unlink(missing_ok=True)
-
-
-def row_arrays(ragged: Ragged) -> list[str]:
-    """Names of the fields of ``ragged`` beside its ids and offsets."""
-    return [f.name for f in fields(ragged) if f.name not in ("ids", "offsets")]
