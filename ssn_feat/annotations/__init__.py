@@ -2,6 +2,20 @@
 
 from ssn_feat.annotations.activitynet import read_activitynet, write_activitynet
 from ssn_feat.annotations.dataset import Dataset, Instance, Video
+from ssn_feat.annotations.multithumos import read_multithumos
 from ssn_feat.annotations.sources import load
+from ssn_feat.annotations.tables import read_csv, write_csv
+from ssn_feat.annotations.thumos14 import read_thumos14
 
-__all__ = ["Dataset", "Instance", "Video", "load", "read_activitynet", "write_activitynet"]
+__all__ = [
+    "Dataset",
+    "Instance",
+    "Video",
+    "load",
+    "read_activitynet",
+    "read_csv",
+    "read_multithumos",
+    "read_thumos14",
+    "write_activitynet",
+    "write_csv",
+]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ssn_feat.annotations.dataset import Dataset, Video
-from ssn_feat.annotations.records import NO_SUBSET, InstanceRecord, Records, VideoRecord, number, read_text
+from ssn_feat.annotations.records import NO_SUBSET, InstanceRecord, Records, VideoRecord, number, read_text, write_text
 from ssn_feat.errors import UserError
 
 
@@ -185,7 +185,4 @@ def write_activitynet(dataset: Dataset, path: Path | str) -> None:
     text = (
         f'{{"version": {json.dumps(dataset.name)},\n"taxonomy": [\n{taxonomy}\n],\n"database": {{\n{database}\n}}}}\n'
     )
-    try:
-        Path(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write the annotations {path}: {error.strerror}") from None
+    write_text(Path(path), text)

@@ -132,13 +132,30 @@ def faults(records: Records) -> list[Problem]:
 
 
 def read_text(path: Path) -> str:
-    """The text of an annotation file, UTF-8 with or without a byte-order mark. Raises UserError naming the file."""
+    """The text of an annotation file, UTF-8 with or without a byte-order mark, line ends as they are.
+
+    Raises UserError naming the file.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            return file.read()
     except OSError as error:
         raise UserError(f"cannot read the annotations {path}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write an annotation file as UTF-8, line ends as they are. Raises UserError naming the file."""
+    try:
+        with path.open("w", encoding="utf-8", newline="") as file:
+            file.write(text)
+    except OSError as error:
+        raise UserError(f"cannot write the annotations {path}: {error.strerror}") from None
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"cannot write the annotations {path}: {error.object[error.start : error.end]!r} is no text"
+        ) from None
 
 
 def number(value: Any) -> float | None:
@@ -152,4 +169,14 @@ def number(value: Any) -> float | None:
     return result if math.isfinite(result) else None
 
 
-__all__ = ["NO_SUBSET", "InstanceRecord", "Problem", "Records", "VideoRecord", "faults", "number", "read_text"]
+__all__ = [
+    "NO_SUBSET",
+    "InstanceRecord",
+    "Problem",
+    "Records",
+    "VideoRecord",
+    "faults",
+    "number",
+    "read_text",
+    "write_text",
+]

@@ -23,7 +23,7 @@ _MARGIN = 18  # how near to an edge of that square the centre of an object comes
 _SPRITE = 28  # radius at which a sprite is drawn
 _HERTZ = {"pulsing": (1.4, 2.0), "shaking": (0.8, 1.3)}
 _FADE = 4  # frames in which an object appears, and in which it goes
-_NOISE = 1.5  # standard deviation of the grey noise of every frame
+_NOISE = 1.0  # standard deviation of the grey noise of every frame
 
 Array = NDArray[np.float32]
 Plane = NDArray[np.float64]

@@ -1,0 +1,168 @@
+"""Evaluation protocols by name: which videos and instances count, and how much of them a store can reach.
+
+Published numbers for THUMOS14 were measured on 210, 211, 212 or 213 videos, which moves mAP by more than a point, and
+everyone has another part of ActivityNet. So each protocol lists what it leaves out, and its line is to be printed
+beside every number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ssn_feat.annotations.dataset import Dataset, Video, subset_name
+from ssn_feat.errors import UserError
+
+_FROM_HALF = tuple(round(0.05 * n, 2) for n in range(10, 20))
+_TENTHS = tuple(round(0.1 * n, 1) for n in range(1, 10))
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """Which truth counts. :meth:`apply` selects it; :meth:`line` says it."""
+
+    name: str
+    """what to call it beside a number"""
+    subset: str
+    """the subset that is evaluated"""
+    thresholds: tuple[float, ...] = _FROM_HALF
+    """tIoU thresholds at which detections are customarily measured"""
+    without_videos: frozenset[str] = frozenset()
+    """videos that are left out"""
+    without_instances: frozenset[tuple[str, str]] = frozenset()
+    """(video, label) whose instances are left out"""
+    reachable_only: bool = False
+    """leave out instances that start after the end of their video"""
+    all_videos: bool = False
+    """count videos without any truth too: whatever is detected in them is wrong"""
+    published: tuple[int, int] | None = None
+    """number of videos with truth and of instances in the complete data set"""
+
+    def apply(self, dataset: Dataset) -> Dataset:
+        """What counts of ``dataset``, in its order, with all its labels. Raises UserError where nothing does."""
+        kept = [self._of(video) for video in dataset.subset(self.subset).videos.values()]
+        videos = {v.id: v for v in kept if v.id not in self.without_videos and (self.all_videos or v.instances)}
+        if not videos:
+            raise UserError(f"protocol {self.name} leaves no video with truth of data set {dataset.name!r}")
+        return Dataset(dataset.name, videos, dataset.labels)
+
+    def _of(self, video: Video) -> Video:
+        instances = tuple(
+            i
+            for i in video.instances
+            if (video.id, i.label) not in self.without_instances
+            and not (self.reachable_only and i.start > video.duration)
+        )
+        return video if len(instances) == len(video.instances) else replace(video, instances=instances)
+
+    def line(self, dataset: Dataset) -> str:
+        """One line to print beside a number measured on ``dataset``: what counts of it, and what was left out."""
+        counted = self.apply(dataset)
+        videos, instances = _size(counted)
+        parts = [f"{self.name}: {videos} videos with truth, {instances} instances, subset {self.subset}"]
+        if self.all_videos:
+            parts.append(f"{len(counted.videos) - videos} videos without truth count too")
+        if self.published is not None and (videos, instances) != self.published:
+            parts.append(f"NOT the whole data set, which has {self.published[0]} and {self.published[1]}")
+        if self.without_videos:
+            parts.append(f"without {', '.join(sorted(self.without_videos))}")
+        if self.without_instances:
+            pairs = ", ".join(f"{label} of {video}" for video, label in sorted(self.without_instances))
+            parts.append(f"without {pairs}")
+        if self.reachable_only:
+            parts.append("without instances that start after the end of their video")
+        return "; ".join(parts)
+
+
+def _size(dataset: Dataset) -> tuple[int, int]:
+    """Videos with truth, and instances."""
+    counts = [len(v.instances) for v in dataset.videos.values()]
+    return sum(n > 0 for n in counts), sum(counts)
+
+
+# The avoid lists that come with SSN: annotations that are not to be trusted.
+_SSN_TEST_AVOIDS = frozenset(
+    (f"video_test_{number:07d}", label)
+    for label, numbers in {
+        "CleanAndJerk": (1164, 1468),
+        "CricketBowling": (622, 798, 1194, 1358),
+        "CricketShot": (392, 549, 569, 786, 1313, 1496),
+        "HammerThrow": (270,),
+        "HighJump": (367,),
+    }.items()
+    for number in numbers
+)
+
+_PROTOCOLS = (
+    Protocol("thumos14", "testing", _TENTHS, published=(212, 3358)),
+    # 0000270 has 22 of its 29 instances after its end; 0001292 has only ambiguous ones.
+    Protocol(
+        "thumos14-211",
+        "testing",
+        _TENTHS,
+        without_videos=frozenset({"video_test_0000270", "video_test_0001292"}),
+        published=(211, 3329),
+    ),
+    Protocol(
+        "thumos14-ssn-210",
+        "testing",
+        _TENTHS,
+        without_instances=_SSN_TEST_AVOIDS,
+        reachable_only=True,
+        published=(210, 3234),
+    ),
+    Protocol("activitynet1.2", "validation", published=(2383, 3582)),
+    Protocol("activitynet1.3", "validation", published=(4926, 7654)),
+)
+_ALL = "/all"
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of a name: ``thumos14`` (212 videos), ``thumos14-211`` (as OpenTAD), ``thumos14-ssn-210`` (as SSN),
+    ``activitynet1.2``, ``activitynet1.3`` (both on their validation subset).
+
+    Only videos with truth count; with ``/all`` after the name, those without count too. The name of a subset alone
+    (``testing``, ``validation/all``) is a protocol that leaves nothing else out.
+
+    Raises UserError for other names.
+    """
+    base = name.removesuffix(_ALL)
+    by_name = {p.name: p for p in _PROTOCOLS}
+    by_name |= {subset: Protocol(subset, subset) for subset in ("training", "validation", "testing")}
+    found = by_name.get(base) or by_name.get(subset_name(base))
+    if found is None:
+        raise UserError(f"there is no protocol {name!r}: choose one of {', '.join(by_name)}, or add {_ALL} to one")
+    return found if base == name else replace(found, name=f"{found.name}{_ALL}", all_videos=True)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a data set's truth lies in videos that are there."""
+
+    videos: int
+    """videos of the data set"""
+    instances: int
+    """instances in all of them"""
+    missing: tuple[str, ...]
+    """ids of the videos that are not there, in the data set's order"""
+    unreachable: int
+    """instances in those: no detector can find them"""
+
+    def __str__(self) -> str:
+        there = self.videos - len(self.missing)
+        text = f"{there} of {self.videos} videos are there"
+        if self.unreachable:
+            text += f"; {self.unreachable} of {self.instances} instances cannot be found because their video is missing"
+        return text
+
+
+def coverage(dataset: Dataset, present: Iterable[str]) -> Coverage:
+    """How much of ``dataset`` lies in the videos whose ids are ``present`` (say, those of a feature store)."""
+    there = set(present)
+    missing = tuple(i for i in dataset.videos if i not in there)
+    return Coverage(
+        videos=len(dataset.videos),
+        instances=_size(dataset)[1],
+        missing=missing,
+        unreachable=sum(len(dataset.videos[i].instances) for i in missing),
+    )
