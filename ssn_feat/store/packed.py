@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.store.arrays import TIME, Damage, create_array, sha256, write_array
+from ssn_feat.store.arrays import TIME, Damage, check_hash, check_shape, create_array, write_array
 from ssn_feat.store.feature_store import FORMAT, FORMAT_VERSION, Failure, FeatureStore
 from ssn_feat.store.files import Staging, rename_new, sync_tree, write_group, writing
 
@@ -85,11 +85,12 @@ class PackedStore(FeatureStore):
         return array
 
     def _array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
-        start = self._index[video_id][0]
-        array = self._rows(name, start, start + described["shape"][0])
+        start, rows = self._index[video_id][0], self.rows(video_id)
+        array = self._rows(name, start, start + rows)
         # Rows of a shard that is not there read as NaN, which no store holds.
-        if list(array.shape) != list(described["shape"]) or np.isnan(array).any():
-            raise Damage(f"array {name!r} lacks rows {start} to {start + described['shape'][0]}")
+        if np.isnan(array).any():
+            raise Damage(f"array {name!r} lacks rows {start} to {start + rows}")
+        check_shape(name, array, described)
         return array
 
     def _video_ids(self) -> Iterable[str]:
@@ -103,7 +104,8 @@ class PackedStore(FeatureStore):
             raise self._unknown(video_id)
         return self._index[video_id][1]
 
-    def _damaged(self, video_id: str, what: str) -> UserError:
+    def damaged(self, video_id: str, what: str) -> UserError:
+        """What to raise of a damaged video: names it, the damage and the command that mends it."""
         return UserError(f"video {video_id!r} of the packed store {self.path}: {what}; {self._mend}")
 
     def failures(self) -> dict[str, Failure]:
@@ -193,11 +195,10 @@ def _copy(store: FeatureStore, attributes: Mapping[str, Any], writers: Mapping[s
     video = store.read(attributes["id"])
     arrays: dict[str, NDArray[Any]] = {TIME: video.spans, **video.features}
     for name, array in arrays.items():
-        if sha256(array) != attributes["arrays"][name]["sha256"]:
-            raise UserError(
-                f"video {video.id!r} of the store {store.path}: array {name!r} has another sha256 than when it was "
-                f"written; python extract/verify.py {store.path} --repair extracts what is damaged again"
-            )
+        try:
+            check_hash(name, array, attributes["arrays"][name])
+        except Damage as damage:
+            raise store.damaged(video.id, str(damage)) from None
         writers[name].add(array)
 
 

@@ -181,7 +181,7 @@ def test_information_that_json_cannot_hold_is_refused(store: FeatureStore) -> No
 def test_missing_chunk_is_an_error(store: FeatureStore, array: str) -> None:
     store.write("a", *made())
     chunk(store, "a", array).unlink()
-    with pytest.raises(UserError, match=rf"video 'a' of the store .*array '{array}': 1 of 1 chunks missing.*verify.py"):
+    with pytest.raises(UserError, match=rf"video 'a' of the store .*array '{array}' lacks its chunk.*verify.py"):
         store.read("a")
 
 
@@ -237,6 +237,26 @@ def test_missing_chunk_reads_as_nan_in_other_libraries(store: FeatureStore) -> N
     store.write("a", *made())
     chunk(store, "a", "rgb").unlink()
     assert np.isnan(zarr.open_array(store.path / "videos" / "a" / "rgb", mode="r")[...]).all()
+
+
+def test_arrays_with_other_codecs_read_through_zarr(store: FeatureStore) -> None:
+    features, spans = made()
+    store.write("a", features, spans)
+    values = store.read("a").features["rgb"]
+    folder = store.path / "videos" / "a"
+    again = zarr.create_array(folder, name="rgb", data=values, chunks=(2, 5), overwrite=True)
+    np.testing.assert_array_equal(store.read("a").features["rgb"], values)
+    (folder / "rgb" / "c" / "1" / "0").unlink()
+    with pytest.raises(UserError, match=r"array 'rgb' lacks 1 of 4 chunks"):
+        store.read("a")
+    again[...] = values + 1
+    assert store.check("a") == ["array 'rgb' is damaged (its sha256 is not the one recorded)"]
+
+
+def test_features_may_be_changed_in_memory(store: FeatureStore) -> None:
+    store.write("a", *made())
+    store.read("a").features["rgb"][:] = 0
+    assert store.read("a").features["rgb"].any()
 
 
 def test_array_of_zeros_is_not_missing(store: FeatureStore) -> None:

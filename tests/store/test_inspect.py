@@ -68,8 +68,8 @@ def test_verify_names_what_is_damaged(store: FeatureStore) -> None:
     assert sorted(damage) == ["v0", "v1"]
     assert "array 'rgb' is damaged" in damage["v0"][0]
     assert damage["v1"] == (
-        "array 'rgb' has another sha256 than when it was written",
-        "zarr.json lacks 'dtype' of array 'time'",
+        "array 'rgb' is damaged (its sha256 is not the one recorded)",
+        "zarr.json lacks the dtype of array 'time'",
     )
     attributes.write_text("{}")
     assert "zarr.json is damaged" in verify(store).damage["v1"][0]
