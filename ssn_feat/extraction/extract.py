@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sized
+from collections.abc import Collection, Sized
 from dataclasses import dataclass, replace
 
+import joblib
 import torch
 
 from ssn_feat.extraction.options import ExtractOptions
-from ssn_feat.extraction.plan import Plan, describe, make_plan
+from ssn_feat.extraction.plan import Plan, describe, make_plan, run_record
 from ssn_feat.extraction.progress import Progress
 from ssn_feat.extraction.sources import coverage
 from ssn_feat.extraction.workers import outcomes
+from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore
 
 
@@ -29,7 +31,9 @@ class ExtractReport:
     """Why, by id, for each video that could not be extracted."""
     warnings: dict[str, tuple[str, ...]]
     """What was odd, by id, about videos that were extracted."""
-    seconds: float
+    elsewhere: tuple[str, ...] = ()
+    """Ids of videos that other runs were at work on."""
+    seconds: float = 0.0
     """Time of extraction, without start-up."""
 
     @property
@@ -40,24 +44,28 @@ class ExtractReport:
         return 1 if self.extracted or self.done_before else 2
 
 
-def extract(options: ExtractOptions) -> ExtractReport:
+def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractReport:
     """Extract features of videos into a store: every stream in one pass, each video committed by itself.
+
+    ``again``: ids of the only videos to extract, in place of what is committed of them.
 
     Prints what it will do, shows progress, prints what failed. Raises UserError where nothing can be done at all:
     no videos, weights that do not fit, a store of another recipe or one that cannot be written.
     """
-    options = replace(options, device=_device(options.device))
+    options = _resolved(options)
     found = coverage(options.videos, options.annotations, options.subsets, options.prefix, options.name)
-    plan = make_plan(options, found)
+    plan = make_plan(options, found, again)
     print(describe(plan, options), flush=True)
-    report = ExtractReport({}, len(plan.done), found.missing, {}, {}, 0.0)
+    report = ExtractReport({}, len(plan.done), found.missing, {}, {})
     if options.dry_run:
         return report
     store = FeatureStore.open_or_create(options.store, plan.recipe, found.name)
-    try:
-        report = _run(options, store, plan, report)
-    finally:
-        store.staging.close()
+    if again:
+        for video_id in plan.todo:
+            store.discard(video_id)
+    else:
+        store.record_run(run_record(plan, options, store))
+    report = _run(options, store, plan, report)
     print(summarise(report), flush=True)
     return report
 
@@ -66,17 +74,28 @@ def _run(options: ExtractOptions, store: FeatureStore, plan: Plan, report: Extra
     """Carry out a plan; the report filled in."""
     extracted: dict[str, int] = {}
     failures: dict[str, str] = {}
+    elsewhere: list[str] = []
     warnings: dict[str, tuple[str, ...]] = {}
-    with Progress(len(plan.todo), round(sum(plan.rows.values()))) as progress:
+    with progress_bar("videos", len(plan.todo)) as advance:
+        progress = Progress(advance, plan.rows)
         for outcome in outcomes(options, store, plan, progress):
-            if outcome.failure is None:
-                extracted[outcome.id] = outcome.rows
-            else:
+            if outcome.failure is not None:
                 failures[outcome.id] = outcome.failure
+            elif outcome.elsewhere:
+                elsewhere.append(outcome.id)
+            else:
+                extracted[outcome.id] = outcome.rows
             if outcome.warnings:
                 warnings[outcome.id] = outcome.warnings
-            progress.video(plan.rows[outcome.id], outcome.rows)
-        return replace(report, extracted=extracted, failures=failures, warnings=warnings, seconds=progress.seconds)
+            progress.video()
+    return replace(
+        report,
+        extracted=extracted,
+        failures=failures,
+        warnings=warnings,
+        elsewhere=tuple(elsewhere),
+        seconds=progress.seconds,
+    )
 
 
 def main(options: ExtractOptions) -> int:
@@ -84,8 +103,16 @@ def main(options: ExtractOptions) -> int:
     return extract(options).exit_code
 
 
-def _device(name: str) -> str:
-    return name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+def _resolved(options: ExtractOptions) -> ExtractOptions:
+    """Device and number of processes chosen where they are left open.
+
+    On a CPU, processes of one thread each: two gave twice the snippets a second of one with two threads, whose threads
+    wait for each other.
+    """
+    gpu = torch.cuda.is_available()
+    device = options.device if options.device != "auto" else "cuda" if gpu else "cpu"
+    jobs = options.jobs or (joblib.cpu_count() if device == "cpu" else 1)
+    return replace(options, device=device, jobs=jobs)
 
 
 def summarise(report: ExtractReport) -> str:
@@ -99,6 +126,8 @@ def summarise(report: ExtractReport) -> str:
         f"extracted {count(report.extracted)}, {snippets:,} snippets in {report.seconds:.1f} s "
         f"({snippets / max(report.seconds, 1e-9):,.1f} snippets/s); {report.done_before} were there before"
     ]
+    if report.elsewhere:
+        lines.append(f"{count(report.elsewhere)} left to other runs that are at work on this store")
     if report.warnings:
         lines.append(f"{count(report.warnings)} with something odd:")
         lines += [f"  {video_id}: {'; '.join(found)}" for video_id, found in sorted(report.warnings.items())]

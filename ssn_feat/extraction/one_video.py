@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,7 +30,8 @@ class ExtractedVideo:
     spans: NDArray[np.float64]
     """Start and end of each snippet, (T, 2), seconds."""
     info: dict[str, Any]
-    """duration (seconds), fps, frames (decoded, declared), size, source (name, bytes, sha256), warnings."""
+    """duration (seconds), fps, frames (decoded, declared), size, source (name, bytes, sha256), damage (empty for a
+    whole video), warnings."""
 
 
 def extract_video(
@@ -38,23 +41,29 @@ def extract_video(
     *,
     batch: int = 16,
     keep_crops: bool = False,
+    fps: float | None = None,
     on_rows: Callable[[int], None] | None = None,
 ) -> ExtractedVideo:
     """Decode a video once and turn its snippets into features of every stream of ``options``.
 
-    ``backbones``: one per stream. ``batch``: snippets at once; it changes speed and memory, not features. Of ten crops
-    the float32 mean is taken unless ``keep_crops``. ``on_rows`` is called with the number of rows after each batch.
+    ``path``: a video file, or a folder of images whose frame rate is ``fps``. ``backbones``: one per stream; the first
+    one's device also computes flow. ``batch``: snippets at once; it changes speed and memory, not features. Of several
+    crops the float32 mean is taken unless ``keep_crops``. ``on_rows`` is called with the number of rows after each
+    batch.
 
+    A video that is cut short or damaged gives the features of what could be decoded and says so in ``info["damage"]``.
     Raises UserError where the video cannot be read or a backbone does not fit the options.
     """
     path = Path(path)
     check_backbones(backbones, options)
-    source = snippets(path, options, batch)
+    device = next(iter(backbones.values())).device
+    source = snippets(path, options, batch, device, fps)
+    feeders = {str(stream): _Feeder(backbones[stream], keep_crops) for stream in options.streams}
     parts: dict[str, list[torch.Tensor]] = {stream: [] for stream in options.streams}
     with closing(source), closing(ahead(source)) as batches:
         for inputs in batches:
             for stream, pixels in inputs.streams.items():
-                parts[stream].append(_features(backbones[stream], pixels, keep_crops).cpu())
+                parts[stream].append(feeders[stream](pixels))
             if on_rows is not None:
                 on_rows(len(inputs))
     features = {stream: torch.cat(rows).numpy() for stream, rows in parts.items()}
@@ -82,12 +91,33 @@ def check_backbones(backbones: Mapping[str, Backbone], options: SnippetOptions) 
             )
 
 
-def _features(backbone: Backbone, pixels: torch.Tensor, keep_crops: bool) -> torch.Tensor:
-    """Features float32 (B, D) or (B, crops, D) of uint8 (B, C, H, W) or (B, crops, C, H, W)."""
-    if pixels.ndim == 4:
-        return backbone(pixels)
-    features = backbone(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
-    return features if keep_crops else features.mean(dim=1)
+class _Feeder:
+    """A backbone that is given no more inputs at once than fit into memory."""
+
+    def __init__(self, backbone: Backbone, keep_crops: bool) -> None:
+        self._backbone, self._keep_crops = backbone, keep_crops
+        self._limit: int | None = None
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features float32 (B, D) or (B, crops, D), on the CPU, of uint8 (B, C, H, W) or (B, crops, C, H, W)."""
+        if pixels.ndim == 4:
+            return self._apply(pixels)
+        features = self._apply(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+        return features if self._keep_crops else features.mean(dim=1)
+
+    def _apply(self, pixels: torch.Tensor) -> torch.Tensor:
+        while True:
+            try:
+                return torch.cat([self._backbone(part).cpu() for part in pixels.split(self._limit or len(pixels))])
+            except torch.OutOfMemoryError:
+                inputs = min(self._limit or len(pixels), len(pixels))
+                if inputs == 1:
+                    raise
+                self._limit = inputs // 2
+                torch.cuda.empty_cache()
+                print(
+                    f"note: {inputs} inputs at once do not fit into memory: {self._limit} from now on", file=sys.stderr
+                )
 
 
 def _info(path: Path, source: Snippets) -> dict[str, Any]:
@@ -97,6 +127,16 @@ def _info(path: Path, source: Snippets) -> dict[str, Any]:
         "fps": decoded.fps,
         "frames": {"decoded": decoded.frames, "declared": decoded.declared_frames},
         "size": {"width": decoded.width, "height": decoded.height},
-        "source": {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)},
+        "source": _source(path),
+        "damage": decoded.damage,
         "warnings": list(decoded.warnings),
     }
+
+
+def _source(path: Path) -> dict[str, Any]:
+    """Name, bytes and sha256 of a file; of a folder, of all the files in it in the order of their names."""
+    if path.is_file():
+        return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    digest = hashlib.sha256("".join(f"{file_sha256(file)}  {file.name}\n" for file in files).encode())
+    return {"name": path.name, "bytes": sum(file.stat().st_size for file in files), "sha256": digest.hexdigest()}

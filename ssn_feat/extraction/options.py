@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
 from ssn_feat.errors import UserError
 from ssn_feat.video import SnippetOptions
 
-# The original scales frames to a short side of 256 for crops of 224; other input sizes keep the proportion.
-_SHORT_SIDE_PER_CROP = 256 / 224
+_DEFAULTS = SnippetOptions()
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class ExtractOptions:
     """Features of a folder of videos into a feature store. Run it again to resume: what is committed is skipped."""
 
     videos: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
-    """Folder of videos (searched with its subfolders), one video file, or a .txt file that lists a path per line."""
+    """Folder of videos or of folders of images (searched with its subfolders), one video, or a .txt file that lists a
+    path per line."""
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """The feature store to write, NAME.zarr; made where there is none."""
     annotations: str | None = None
@@ -31,72 +32,80 @@ class ExtractOptions:
     """What file names have before the video's id; v_ for most copies of ActivityNet."""
     name: str = ""
     """Name of the data set, recorded in the store; default: that of the annotations, or of the folder."""
-    streams: tuple[Literal["rgb", "flow"], ...] = ("rgb", "flow")
-    """Streams to extract, in one pass over each video."""
     backbone: str = "bninception"
     """Network: bninception, inception_v3, efficientnet_lite0, torchvision:NAME or package.module:callable."""
     weights: tuple[str, ...] = ()
     """Weights per stream as rgb=FILE flow=FILE, or one value for all streams; default: the network's own.
     random:SEED is for tests."""
-    stride: int = 6
-    """Frames from one snippet to the next."""
-    rgb_frame: Literal["middle", "first"] = "middle"
-    """Frame of a snippet that rgb reads; first is the original's choice."""
-    flow_method: Literal["dis", "farneback"] = "dis"
-    """Optical flow algorithm."""
-    flow_bound: float = 20.0
-    """Pixels of motion at which 8-bit flow saturates; published flow networks expect 20."""
-    short_side: int | None = None
-    """Pixels to which the shorter side of frames is scaled; default: 256 for an input of 224, and in proportion.
-    0 keeps the video's size."""
-    crops: Literal["center", "ten"] = "center"
-    """center: one crop. ten: corners and centre, each also mirrored, features averaged; ten times the cost."""
+    snippets: SnippetOptions = field(default_factory=SnippetOptions)
+    """What is cut out of a video. A crop of 224, the default, stands for the network's own input size, another gives
+    the network inputs of that size; a short_side of 256, the default, is scaled in proportion to the crop."""
     keep_crops: bool = False
-    """Store the features of each of the ten crops, not their mean."""
+    """Store the features of each crop, not their mean."""
+    fps: float | None = None
+    """Frame rate of folders of images, which carry no times."""
+    allow_incomplete: bool = False
+    """Keep what could be decoded of a video that is cut short or damaged, instead of counting it as failed."""
     batch: int = 16
     """Snippets that go through the network at once. Does not change the features."""
-    jobs: int = 1
-    """Videos at once. 1: in this process; more: that many worker processes, which divide the cores among them."""
+    jobs: int = 0
+    """Videos at once. 1: in this process; more: in that many worker processes, which divide the cores among them;
+    0: as many as there are cores, or one on a GPU."""
+    shard: str = ""
+    """I/N: only part I (from 1) of the videos dealt out to N runs, as in an array of cluster jobs."""
     device: str = "auto"
     """Where the networks run: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
     dry_run: bool = False
     """Print what would be done, and stop."""
 
     def __post_init__(self) -> None:
-        for name in ("batch", "jobs"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.keep_crops and self.crops != "ten":
-            raise UserError("keep_crops needs crops ten: there is one crop only")
+        if self.batch < 1:
+            raise UserError(f"batch must be at least 1, not {self.batch}")
+        if self.jobs < 0:
+            raise UserError(f"jobs must be at least 1, or 0 to choose, not {self.jobs}")
+        if self.keep_crops and self.snippets.crops == "center":
+            raise UserError("keep_crops needs crops ten or three: there is one crop only")
         if self.subsets and self.annotations is None:
             raise UserError("subsets need annotations that say which video belongs to which")
-        self.weights_of("rgb")
-        self.snippets(1)  # checks what does not depend on the network
+        if self.fps is not None and not self.fps > 0:
+            raise UserError(f"fps must be positive, not {self.fps}")
+        _ = self.part
+        for stream in self.snippets.streams:
+            self.weights_of(stream)
 
-    def snippets(self, input_size: int) -> SnippetOptions:
+    @property
+    def part(self) -> tuple[int, int]:
+        """``shard`` as (index from 0, number of parts)."""
+        if not self.shard:
+            return 0, 1
+        match = re.fullmatch(r"(\d+)/(\d+)", self.shard)
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise UserError(f"shard must be I/N with I from 1 to N, as 3/8, not {self.shard!r}")
+        return int(match[1]) - 1, int(match[2])
+
+    @property
+    def input_size(self) -> int | None:
+        """Input size that the network shall have; None for its own."""
+        return None if self.snippets.crop == _DEFAULTS.crop else self.snippets.crop
+
+    def snippets_for(self, input_size: int) -> SnippetOptions:
         """How snippets are cut for a network with inputs of ``input_size`` pixels."""
-        short_side = self.short_side
-        return SnippetOptions(
-            stride=self.stride,
-            streams=self.streams,
-            rgb_frame=self.rgb_frame,
-            flow_method=self.flow_method,
-            flow_bound=self.flow_bound,
-            short_side=round(input_size * _SHORT_SIDE_PER_CROP) if short_side is None else short_side,
-            crop=input_size,
-            crops=self.crops,
-        )
+        short_side = self.snippets.short_side
+        if short_side == _DEFAULTS.short_side:
+            short_side = round(input_size * _DEFAULTS.short_side / _DEFAULTS.crop)
+        return replace(self.snippets, crop=input_size, short_side=short_side)
 
     def weights_of(self, stream: str) -> str | None:
         """The weights chosen for a stream; None for the network's own."""
+        streams: tuple[str, ...] = self.snippets.streams
         chosen: dict[str, str] = {}
         for entry in self.weights:
             name, equals, value = entry.partition("=")
-            targets = (name,) if equals and name in ("rgb", "flow") else self.streams
-            for target in targets:
+            named = bool(equals) and name in ("rgb", "flow", "rgbdiff", "clip")
+            for target in (name,) if named else streams:
                 if target in chosen:
                     raise UserError(f"weights name the stream {target} twice: {' '.join(self.weights)}")
-                if target not in self.streams:
-                    raise UserError(f"weights {entry!r} are for a stream that is not among {' '.join(self.streams)}")
-                chosen[target] = value if targets == (name,) else entry
+                if target not in streams:
+                    raise UserError(f"weights {entry!r} are for a stream that is not among {' '.join(streams)}")
+                chosen[target] = value if named else entry
         return chosen.get(stream)

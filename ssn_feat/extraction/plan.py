@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ssn_feat.backbones import Backbone
+from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.extraction.sources import Coverage
 from ssn_feat.store import FeatureStore
-from ssn_feat.video import probe, snippet_starts
+from ssn_feat.video import SnippetOptions, open_source, snippet_starts
 
 # Probing takes milliseconds a video: of more videos than this only so many, evenly spread, are looked at beforehand.
 _PROBED = 200
 _BYTES_A_VIDEO = 6 * 4096  # small files of metadata, each of which takes a block of the file system
 _LISTED = 20
+_CROPS = {"center": 1, "three": 3, "ten": 10}
 
 
 @dataclass(frozen=True)
@@ -41,40 +44,50 @@ class Plan:
     @property
     def bytes(self) -> int:
         """Predicted size of what will be written."""
-        crops = 10 if self.recipe["keep_crops"] else 1
+        crops = _CROPS[self.recipe["snippets"]["crops"]] if self.recipe["keep_crops"] else 1
         width = sum(stream["feature_dim"] for stream in self.recipe["streams"].values()) * 2 * crops + 16
         return round(sum(self.rows.values()) * width) + len(self.todo) * _BYTES_A_VIDEO
 
 
-def make_plan(options: ExtractOptions, found: Coverage) -> Plan:
-    """What is to be done, after loading the networks.
+def make_plan(options: ExtractOptions, found: Coverage, again: Collection[str] = ()) -> Plan:
+    """What is to be done, after loading the networks; ``again`` as in :func:`ssn_feat.extraction.extract`.
 
     Raises UserError where weights do not fit and where the store is there and holds features of another recipe.
     """
+    found = _part(found, options)
+    if again:
+        found = replace(found, videos={i: path for i, path in found.videos.items() if i in again})
     backbones = load_backbones(options)
     sizes = {backbone.input_size for backbone in backbones.values()}
-    snippet_options = options.snippets(max(sizes))
-    recipe = recipe_of(backbones, snippet_options, options.keep_crops)
+    snippet_options = options.snippets_for(max(sizes))
+    recipe = recipe_of(backbones, snippet_options, options.keep_crops, options.fps)
     done: frozenset[str] = frozenset()
     failed_before = 0
     if options.store.exists():
         store = FeatureStore.open(options.store)
         store.require_recipe(recipe)
-        done = frozenset(store.ids) & found.videos.keys()
+        done = frozenset(store.ids) & found.videos.keys() - set(again)
         failed_before = len(store.failures().keys() & found.videos.keys())
     todo = {video_id: path for video_id, path in found.videos.items() if video_id not in done}
-    rows = _predicted_rows(todo, options.stride, snippet_options.flow_length)
+    rows = _predicted_rows(todo, snippet_options, options.fps)
     return Plan(found, backbones, recipe, done, todo, rows, failed_before)
 
 
-def _predicted_rows(videos: Mapping[str, Path], stride: int, length: int) -> dict[str, float]:
+def _part(found: Coverage, options: ExtractOptions) -> Coverage:
+    """The videos of this run's shard. They are dealt out by the order of ids: whatever is done, parts never overlap."""
+    index, parts = options.part
+    return replace(found, videos=dict(list(found.videos.items())[index::parts]))
+
+
+def _predicted_rows(videos: Mapping[str, Path], options: SnippetOptions, fps: float | None) -> dict[str, float]:
     known: dict[str, float] = {}
     for video_id in list(videos)[:: max(1, len(videos) // _PROBED)]:
         try:
-            frames = probe(videos[video_id]).declared_frames
+            with closing(open_source(videos[video_id], fps)) as source:
+                frames = source.probe.declared_frames
         except UserError:  # it will be reported when its turn comes
             continue
-        known[video_id] = float(len(snippet_starts(frames, stride, length)))
+        known[video_id] = float(len(snippet_starts(frames, options.stride, options.flow_length)))
     mean = sum(known.values()) / len(known) if known else 0.0
     return {video_id: known.get(video_id, mean) for video_id in videos}
 
@@ -95,8 +108,8 @@ def describe(plan: Plan, options: ExtractOptions) -> str:
     flow = f", flow by {snippet_options['flow_method']}" if "flow_method" in snippet_options else ""
     dims = ", ".join(f"{name} ({stream['feature_dim']})" for name, stream in plan.recipe["streams"].items())
     lines.append(
-        f"features {dims} of {options.backbone}, a snippet every {options.stride} frames{flow}, "
-        f"{options.crops} crop{'s' if options.crops == 'ten' else ''}"
+        f"features {dims} of {options.backbone}, a snippet every {snippet_options['stride']} frames{flow}, "
+        f"{snippet_options['crops']} crop of {snippet_options['crop']} pixels"
     )
     lines.append(f"size     about {round(sum(plan.rows.values())):,} snippets, {plan.bytes / 1e6:,.1f} MB")
     lines.append(f"with     {options.jobs} process{'es' if options.jobs > 1 else ''} on {options.device}")
@@ -105,3 +118,28 @@ def describe(plan: Plan, options: ExtractOptions) -> str:
 
 def _listing(ids: tuple[str, ...]) -> str:
     return ", ".join(ids[:_LISTED]) + (f", ... ({len(ids)})" if len(ids) > _LISTED else "")
+
+
+def run_record(plan: Plan, options: ExtractOptions, store: FeatureStore) -> dict[str, Any]:
+    """What the store keeps of a run: which videos it means to do and how, so that one can be extracted again alike.
+
+    Left out is what changes neither which videos nor which features: two such runs share a record.
+    """
+    chosen = replace(
+        options,
+        videos=options.videos.absolute(),
+        weights=tuple(_absolute(entry) for entry in options.weights),
+        store=Path(),
+        batch=16,
+        jobs=0,
+        device="auto",
+    )
+    before = {video_id: rows for run in store.runs() for video_id, rows in run["videos"].items()}
+    videos = {video_id: plan.rows.get(video_id, before.get(video_id, 0.0)) for video_id in plan.coverage.videos}
+    return {"videos": videos, "missing": list(plan.coverage.missing), "options": to_dict(chosen)}
+
+
+def _absolute(weights: str) -> str:
+    """``rgb=FILE`` or ``FILE`` with the whole path of the file, where it is one."""
+    name, equals, value = weights.rpartition("=")
+    return f"{name}{equals}{Path(value).absolute()}" if Path(value).is_file() else weights

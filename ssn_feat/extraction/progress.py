@@ -1,81 +1,56 @@
-"""Progress of a long run: a bar on a terminal, a line now and then in a log."""
+"""What a long extraction tells while it runs: a bar on a terminal, a line now and then in a log."""
 
 from __future__ import annotations
 
+import sys
 import time
-from types import TracebackType
+from collections.abc import Callable, Mapping
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as RichProgress
-
-_SECONDS_BETWEEN_LINES = 30.0
+_SECONDS_BETWEEN_LINES = 60.0
 
 
 class Progress:
-    """Counts videos and snippets; ``predicted`` is the number of snippets that all videos are thought to have.
+    """Counts videos and snippets and moves a bar on, by fractions of a video where its batches are counted.
 
-    A context manager; writes to standard error.
+    ``advance`` is what :func:`ssn_feat.progress.progress_bar` yields; ``predicted`` says how many snippets each video
+    is thought to have.
     """
 
-    def __init__(self, videos: int, predicted: int) -> None:
-        self.videos, self.predicted = videos, predicted
-        self.done = self.snippets = 0
-        self._console = Console(stderr=True)
-        self._bar: RichProgress | None = None
+    def __init__(self, advance: Callable[..., None], predicted: Mapping[str, float]) -> None:
+        self._advance, self._predicted = advance, predicted
+        self.videos = self.snippets = 0
+        self._part = 0.0
         self._start = self._line = time.monotonic()
-
-    def __enter__(self) -> Progress:
-        self._start = self._line = time.monotonic()
-        if self._console.is_terminal:
-            self._bar = RichProgress(
-                TextColumn("videos"),
-                MofNCompleteColumn(),
-                BarColumn(),
-                TextColumn("{task.fields[rate]}"),
-                TimeElapsedColumn(),
-                console=self._console,
-            )
-            self._bar.add_task("videos", total=self.videos, rate="")
-            self._bar.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     @property
     def seconds(self) -> float:
         """Since the start."""
         return time.monotonic() - self._start
 
-    def rate(self) -> str:
-        """Snippets per second so far and the time left, in words."""
-        speed = self.snippets / max(self.seconds, 1e-9)
-        words = f"{speed:,.1f} snippets/s"
-        left = max(self.predicted - self.snippets, 0)
-        return f"{words}, {_duration(left / speed)} left" if speed > 0 and self.done < self.videos else words
+    @property
+    def rate(self) -> float:
+        """Snippets per second so far."""
+        return self.snippets / max(self.seconds, 1e-9)
 
-    def rows(self, count: int) -> None:
-        """``count`` snippets are done."""
+    def rows(self, video_id: str, count: int) -> None:
+        """``count`` snippets of a video are done."""
+        step = min(count / max(self._predicted[video_id], 1.0), 1.0 - self._part)  # predictions may fall short
+        self._part += step
         self.snippets += count
-        self._show()
+        self._show(step)
 
-    def video(self, predicted: float, rows: int) -> None:
-        """One video is over: it had ``rows`` snippets where ``predicted`` were expected."""
-        self.done += 1
-        self.predicted += round(rows - predicted)
-        self._show()
+    def video(self) -> None:
+        """A video is over, the one whose rows were counted last."""
+        step, self._part = 1.0 - self._part, 0.0
+        self.videos += 1
+        self._show(step)
 
-    def _show(self) -> None:
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=self.done, rate=self.rate())
-        elif time.monotonic() - self._line > _SECONDS_BETWEEN_LINES:
-            self._line = time.monotonic()
-            self._console.print(f"{self.done} of {self.videos} videos, {self.rate()}", highlight=False)
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    def _show(self, step: float) -> None:
+        self._advance(step, f"{self.rate:,.1f} snippets/s")
+        now = time.monotonic()
+        if not sys.stderr.isatty() and now - self._line > _SECONDS_BETWEEN_LINES:
+            self._line = now
+            text = (
+                f"{self.videos} of {len(self._predicted)} videos, {self.snippets:,} snippets, {self.rate:,.1f} a second"
+            )
+            print(text, file=sys.stderr, flush=True)

@@ -3,55 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from ssn_feat.backbones import Backbone, load_backbone
+from ssn_feat.backbones.weights import file_sha256
+from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.one_video import check_backbones
 from ssn_feat.extraction.options import ExtractOptions
-from ssn_feat.store import differences
+from ssn_feat.store.recipe import Recipe, differences, plain_recipe
 from ssn_feat.video import SnippetOptions, decoder_versions
 
 # Raised whenever the same options begin to give other values.
 VERSION = 1
-_FLOW_ONLY = ("flow_method", "flow_bound")
-_RGB_ONLY = ("rgb_frame",)
 
 
-def recipe_of(backbones: Mapping[str, Backbone], options: SnippetOptions, keep_crops: bool = False) -> dict[str, Any]:
-    """All that decides the value of features, as plain values. Options of streams that are not extracted are left out.
+def recipe_of(
+    backbones: Mapping[str, Backbone], options: SnippetOptions, keep_crops: bool = False, fps: float | None = None
+) -> Recipe:
+    """All that decides the value of features, as plain values. Options that decide nothing here are left out.
 
-    Raises UserError where a backbone does not fit the options.
+    ``fps`` is that of folders of images. Raises UserError where a backbone does not fit the options.
     """
     check_backbones(backbones, options)
-    absent = (
-        "streams",
-        *(() if "flow" in options.streams else _FLOW_ONLY),
-        *(() if "rgb" in options.streams else _RGB_ONLY),
-    )
-    return {
+    recipe: Recipe = {
         "extraction": VERSION,
         "decoder": decoder_versions(),
-        "snippets": {k: v for k, v in asdict(options).items() if k not in absent},
+        "snippets": _snippets(options),
         "keep_crops": keep_crops,
         "streams": {
             stream: {"backbone": backbones[stream].recipe(), "feature_dim": backbones[stream].feature_dim}
             for stream in sorted(options.streams)
         },
     }
+    return recipe if fps is None else {**recipe, "fps_of_images": fps}
 
 
-def snippet_options_of(recipe: Mapping[str, Any]) -> SnippetOptions:
-    """The options that a recipe was made from. Raises UserError for a recipe that is not one of extraction."""
-    known = {field.name for field in fields(SnippetOptions)}
+def _snippets(options: SnippetOptions) -> dict[str, Any]:
+    """The options as plain values, without those that decide nothing; the weights of flow by their hash."""
+    values = asdict(options)
+    unused = ["streams"]
+    if "flow" not in options.streams:
+        unused += [name for name in values if name.startswith("flow_") and name != "flow_length"]
+    if "rgb" not in options.streams:
+        unused.append("rgb_frame")
+    if options.flow_weights:
+        values["flow_weights"] = file_sha256(Path(options.flow_weights))
+    return {name: value for name, value in values.items() if name not in unused}
+
+
+def snippet_options_of(recipe: Mapping[str, Any], flow_weights: str = "") -> SnippetOptions:
+    """The options that a recipe was made from; ``flow_weights`` is the file whose hash it holds, where it holds one.
+
+    Raises UserError for a recipe that is not one of extraction.
+    """
+    values = {**recipe.get("snippets", {}), "streams": list(recipe.get("streams", ()))}
+    if flow_weights:
+        values["flow_weights"] = flow_weights
     try:
-        return SnippetOptions(
-            streams=tuple(recipe["streams"]), **{k: v for k, v in recipe["snippets"].items() if k in known}
-        )
-    except (KeyError, TypeError, AttributeError) as error:
+        return from_dict(SnippetOptions, values, "recipe")
+    except UserError as error:
         raise UserError(
-            f"the features were not extracted from videos by this program (recipe lacks {error}): "
+            f"the features were not extracted from videos by this program ({error}): "
             "features of one more video cannot be made alike"
         ) from None
 
@@ -62,30 +77,29 @@ def load_backbones(options: ExtractOptions) -> dict[str, Backbone]:
         str(stream): load_backbone(
             options.backbone, stream, options.weights_of(stream), options.device, input_size=options.input_size
         )
-        for stream in options.streams
+        for stream in options.snippets.streams
     }
 
 
 def backbones_of(
-    recipe: Mapping[str, Any], weights: Mapping[str, str | None] | None = None, device: str = "cpu"
+    recipe: Mapping[str, Any],
+    weights: Mapping[str, str | None] | None = None,
+    device: str = "cpu",
+    flow_weights: str = "",
 ) -> dict[str, Backbone]:
     """The backbones of a recipe, so that one more video can be extracted alike.
 
     ``weights``: per stream what :func:`ssn_feat.backbones.load_backbone` takes. A recipe holds the weights' sha256, not
     the weights. Raises UserError, naming what differs, where the result would not have the same recipe.
     """
-    options = snippet_options_of(recipe)
-    backbones = {
-        str(stream): load_backbone(
-            recipe["streams"][stream]["backbone"]["name"],
-            stream,
-            (weights or {}).get(stream),
-            device,
-            input_size=recipe["streams"][stream]["backbone"]["input_size"],
-        )
-        for stream in options.streams
-    }
-    found = differences(recipe, recipe_of(backbones, options, bool(recipe.get("keep_crops"))))
+    options = snippet_options_of(recipe, flow_weights)
+    backbones = {}
+    for stream in options.streams:
+        name = recipe["streams"][stream]["backbone"]["name"]
+        chosen = (weights or {}).get(stream)
+        backbones[str(stream)] = load_backbone(name, stream, chosen, device, input_size=options.crop)
+    alike = recipe_of(backbones, options, bool(recipe.get("keep_crops")), recipe.get("fps_of_images"))
+    found = differences(recipe, plain_recipe(alike))
     if found:
         changed = "; ".join(f"{name} was {held} and is {asked}" for name, held, asked in found)
         raise UserError(f"features of this video would not be like those that were trained on: {changed}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,19 @@ ENDINGS = (
     *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".f4v"),
 )
 
+_IMAGE = re.compile(r"img_\d+\.(jpg|jpeg|png)$", re.IGNORECASE)
+
 
 def find_videos(where: Path, prefix: str = "") -> dict[str, Path]:
     """Videos by id, sorted by id. The id is the file's name without its ending and without ``prefix``.
 
     ``where``: a folder, whose subfolders are searched too; a ``.txt`` file with one path a line, relative to that file;
-    or one video. Raises UserError where nothing is found or two files have one id.
+    or one video. A folder of images ``img_00001.jpg``, ... is a video, too, with the folder's name. Raises UserError
+    where nothing is found or two files have one id.
     """
     found: dict[str, Path] = {}
     for path in sorted(_files(where)):
-        video_id = path.stem.removeprefix(prefix)
+        video_id = (path.name if path.is_dir() else path.stem).removeprefix(prefix)
         if video_id in found:
             raise UserError(f"two videos have the id {video_id!r}: {found[video_id]} and {path}; keep one of them")
         if video_id:
@@ -37,7 +41,11 @@ def find_videos(where: Path, prefix: str = "") -> dict[str, Path]:
 
 def _files(where: Path) -> Iterable[Path]:
     if where.is_dir():
-        for folder, _, names in os.walk(where, followlinks=True):
+        for folder, folders, names in os.walk(where, followlinks=True):
+            if any(_IMAGE.match(name) for name in names):
+                folders.clear()
+                yield Path(folder)
+                continue
             for name in names:
                 if os.path.splitext(name)[1].lower() in ENDINGS and not name.startswith("."):
                     yield Path(folder, name)

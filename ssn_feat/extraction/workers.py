@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import torch
 
 from ssn_feat.backbones import Backbone
 from ssn_feat.errors import UserError
-from ssn_feat.extraction.one_video import extract_video
+from ssn_feat.extraction.one_video import ExtractedVideo, extract_video
 from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.extraction.plan import Plan
 from ssn_feat.extraction.progress import Progress
@@ -36,6 +36,8 @@ class Outcome:
     """Why it could not be extracted; None where it was."""
     warnings: tuple[str, ...] = ()
     """What was odd about it."""
+    elsewhere: bool = False
+    """Whether another run is at work on it; nothing was done then."""
 
 
 def outcomes(options: ExtractOptions, store: FeatureStore, plan: Plan, progress: Progress) -> Iterator[Outcome]:
@@ -43,12 +45,13 @@ def outcomes(options: ExtractOptions, store: FeatureStore, plan: Plan, progress:
     if options.jobs == 1 or len(plan.todo) < 2:
         with _threads(joblib.cpu_count()):
             for video_id, path in plan.todo.items():
-                yield _one(options, store, plan.backbones, video_id, path, progress.rows)
+                yield _one(options, store, plan.backbones, video_id, path, functools.partial(progress.rows, video_id))
         return
+    options = replace(options, jobs=min(options.jobs, len(plan.todo)))
     # Long videos first: the last one to finish decides when the run ends.
     todo = dict(sorted(plan.todo.items(), key=lambda item: -plan.rows[item[0]]))
     for outcome in _surviving(options, store, todo):
-        progress.rows(outcome.rows)
+        progress.rows(outcome.id, outcome.rows)
         yield outcome
 
 
@@ -102,13 +105,13 @@ def _parallel(
 def _worker(options: ExtractOptions, store: FeatureStore, video_id: str, path: Path, threads: int) -> Outcome:
     """One video in a worker process."""
     with _threads(threads):
-        backbones = _loaded(options)
+        backbones = _loaded(options, store.fingerprint)
         return _one(options, store, backbones, video_id, path, None)
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(options: ExtractOptions) -> dict[str, Backbone]:
-    """The backbones, kept for the next video of this process."""
+def _loaded(options: ExtractOptions, fingerprint: str) -> dict[str, Backbone]:
+    """The backbones, kept for the next video of this process; loaded anew when weights changed under their name."""
     return load_backbones(options)
 
 
@@ -121,22 +124,57 @@ def _one(
     on_rows: Callable[[int], None] | None,
 ) -> Outcome:
     """Extract and commit one video, or record why not. Only a store that cannot be written raises."""
-    if video_id in store:  # committed since the plan was made, by another run
-        return Outcome(video_id, rows=store.rows(video_id))
-    try:
-        snippet_options = options.snippets(max(backbone.input_size for backbone in backbones.values()))
-        store.require_recipe(recipe_of(backbones, snippet_options, options.keep_crops))
-        video = extract_video(
-            path, backbones, snippet_options, batch=options.batch, keep_crops=options.keep_crops, on_rows=on_rows
-        )
-        store.write(video_id, video.features, video.spans, video.info)
-    except StoreWriteError:
-        raise
-    except Exception as error:  # whatever one video does to decoders and networks, the others go on
-        reason = str(error) if isinstance(error, UserError) else _where(error)
-        store.record_failure(video_id, reason)
-        return Outcome(video_id, failure=reason)
-    return Outcome(video_id, rows=len(video.spans), warnings=tuple(video.info["warnings"]))
+    with store.claims.hold(video_id) as claim:
+        if claim is None:
+            return Outcome(video_id, elsewhere=True)
+        if video_id in store:  # committed since the plan was made, by another run
+            return Outcome(video_id, rows=store.rows(video_id))
+
+        def progress(rows: int) -> None:
+            claim.renew()
+            if on_rows is not None:
+                on_rows(rows)
+
+        try:
+            video = _extracted(options, store, backbones, path, progress)
+            store.write(video_id, video.features, video.spans, video.info)
+        except StoreWriteError:
+            raise
+        except Exception as error:  # whatever one video does to decoders and networks, the others go on
+            reason = str(error) if isinstance(error, UserError) else _where(error)
+            store.record_failure(video_id, reason)
+            return Outcome(video_id, failure=reason)
+    return Outcome(video_id, rows=len(video.spans), warnings=_warnings(video))
+
+
+def _extracted(
+    options: ExtractOptions,
+    store: FeatureStore,
+    backbones: Mapping[str, Backbone],
+    path: Path,
+    on_rows: Callable[[int], None],
+) -> ExtractedVideo:
+    """The features of one video. Raises UserError where it is incomplete and may not be."""
+    snippet_options = options.snippets_for(max(backbone.input_size for backbone in backbones.values()))
+    store.require_recipe(recipe_of(backbones, snippet_options, options.keep_crops, options.fps))
+    video = extract_video(
+        path,
+        backbones,
+        snippet_options,
+        batch=options.batch,
+        keep_crops=options.keep_crops,
+        fps=options.fps,
+        on_rows=on_rows,
+    )
+    damage = video.info["damage"]
+    if damage and not options.allow_incomplete:
+        raise UserError(f"incomplete: {damage}; --allow-incomplete keeps what could be decoded")
+    return video
+
+
+def _warnings(video: ExtractedVideo) -> tuple[str, ...]:
+    damage = video.info["damage"]
+    return (*([f"incomplete: {damage}"] if damage else []), *video.info["warnings"])
 
 
 def _where(error: Exception) -> str:

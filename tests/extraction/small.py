@@ -18,6 +18,7 @@ from films import pictures, write  # noqa: E402
 
 from ssn_feat.extraction import ExtractOptions  # noqa: E402
 from ssn_feat.store import FeatureStore  # noqa: E402
+from ssn_feat.video import SnippetOptions  # noqa: E402
 
 
 def videos(folder: Path, count: int = 3, frames: int = 20) -> Path:
@@ -34,10 +35,10 @@ def white(path: Path, frames: int = 20) -> Path:
 
 
 def options(folder: Path, store: Path, **changes: Any) -> ExtractOptions:
-    """Extraction by the tiny backbone."""
-    return ExtractOptions(
-        folder, store, **{"backbone": "tiny:net", "stride": 4, "batch": 2, "device": "cpu", "jobs": 1} | changes
-    )
+    """Extraction by the tiny backbone; ``changes`` may be options of extraction or of snippets."""
+    cut = {"stride": 4} | {k: changes.pop(k) for k in list(changes) if k in SnippetOptions.__dataclass_fields__}
+    chosen = {"backbone": "tiny:net", "batch": 2, "device": "cpu", "jobs": 1} | changes
+    return ExtractOptions(folder, store, snippets=SnippetOptions(**cut), **chosen)
 
 
 def arrays(path: Path) -> dict[str, bytes]:

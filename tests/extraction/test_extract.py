@@ -18,6 +18,7 @@ from ssn_feat.extraction import ExtractOptions, extract, extract_video, main
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.store import FeatureStore, StoreWriteError
 from ssn_feat.store.arrays import write_array
+from ssn_feat.video import import_cv2
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def test_store_holds_the_features_of_each_video(folder: Path, whole: Path) -> No
     chosen = options(folder, whole)
     backbones = {stream: load_backbone("tiny:net", stream) for stream in ("rgb", "flow")}
     for video_id in store.ids:
-        expected = extract_video(folder / f"{video_id}.avi", backbones, chosen.snippets(32), batch=2)
+        expected = extract_video(folder / f"{video_id}.avi", backbones, chosen.snippets_for(32), batch=2)
         stored = store.read(video_id)
         np.testing.assert_array_equal(stored.spans, expected.spans)
         assert stored.info["source"]["sha256"] == expected.info["source"]["sha256"]
@@ -58,7 +59,9 @@ def test_what_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert re.search(r"videos +2 in .*, 3 named by .*a\.json, 1 missing\n", told)
     assert re.search(r"missing +w\n +1 other videos there are left out", told)
     assert re.search(r"store .*0 done, 2 to extract", told)
-    assert re.search(r"flow \(6\), rgb \(6\) of tiny:net, a snippet every 4 frames, flow by dis, center crop", told)
+    assert re.search(
+        r"flow \(6\), rgb \(6\) of tiny:net, a snippet every 4 frames, flow by dis, center crop of 32 pixels", told
+    )
     assert re.search(r"size +about 10 snippets, 0\.\d MB", told)
     assert re.search(r"extracted 2 videos, 10 snippets in", told)
 
@@ -109,6 +112,35 @@ def test_one_bad_video_does_not_stop_the_rest(tmp_path: Path, jobs: int, capsys:
     extract(chosen)
     assert FeatureStore.open(store).failures()["junk"].tries == 2
     assert "4 to extract, of which 4 failed before" in capsys.readouterr().out
+
+
+def test_incomplete_video_is_no_success_unless_asked_for(tmp_path: Path) -> None:
+    folder = videos(tmp_path / "videos", count=2, frames=60)
+    (folder / "v1.avi").write_bytes((folder / "v1.avi").read_bytes()[:-20000])
+    report = extract(options(folder, tmp_path / "s.zarr"))
+    assert list(report.extracted) == ["v0"]
+    assert report.failures["v1"].startswith("incomplete: ")
+    assert report.failures["v1"].endswith("; --allow-incomplete keeps what could be decoded")
+    report = extract(options(folder, tmp_path / "s.zarr", allow_incomplete=True))
+    assert (list(report.extracted), report.exit_code) == (["v1"], 0)
+    assert report.warnings["v1"][0].startswith("incomplete: ")
+    assert FeatureStore.open(tmp_path / "s.zarr").read("v1").info["damage"]
+
+
+def test_folders_of_images_are_videos(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number, image in enumerate(pictures(20)):
+            import_cv2().imwrite(str(tmp_path / "images" / name / f"img_{number:05d}.jpg"), image)
+    store = tmp_path / "s.zarr"
+    report = extract(options(tmp_path / "images", store))
+    assert report.exit_code == 2
+    assert "give their frame rate (fps)" in report.failures["a"]
+    with pytest.raises(UserError, match=r"fps_of_images is \(absent\) there and 10\.0 here"):
+        extract(options(tmp_path / "images", store, fps=10.0))
+    report = extract(options(tmp_path / "images", tmp_path / "t.zarr", fps=10.0))
+    assert report.extracted == {"a": 4, "b": 4}
+    assert FeatureStore.open(tmp_path / "t.zarr").read("a").duration == pytest.approx(2.0)
 
 
 def test_unforeseen_error_names_itself(tmp_path: Path) -> None:
@@ -166,14 +198,14 @@ def test_video_committed_meanwhile_is_left_alone(folder: Path, whole: Path) -> N
 
     chosen = options(folder, whole.parent / "none.zarr")
     plan = make_plan(chosen, coverage(folder))
-    found = list(outcomes(chosen, FeatureStore.open(whole), plan, Progress(3, 0)))
+    found = list(outcomes(chosen, FeatureStore.open(whole), plan, Progress(print, plan.rows)))
     assert [(o.id, o.failure) for o in found] == [("v0", None), ("v1", None), ("v2", None)]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"jobs": 0}, "jobs must be at least 1, not 0"),
+        ({"jobs": -1}, "jobs must be at least 1, or 0 to choose, not -1"),
         ({"batch": 0}, "batch must be at least 1"),
         ({"stride": 0}, "stride must be at least 1"),
         ({"keep_crops": True}, "keep_crops needs crops ten"),
@@ -201,7 +233,7 @@ def test_command_line_errors_are_one_line_and_exit_code_2(
     cases = [
         ([tmp_path / "none", tmp_path / "s.zarr"], r"error: there is no folder or file of videos at .*none\n"),
         (
-            [folder, whole, "--short-side", "50"],
+            [folder, whole, "--crop", "32", "--short-side", "50"],
             r"error: the store .* snippets\.short_side is 37 there and 50 here.*\n",
         ),
         ([folder, tmp_path / "s.zarr", "--weights", "rgb=none"], r"error: no file of weights at none\n"),

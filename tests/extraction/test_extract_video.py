@@ -11,7 +11,7 @@ from small import pictures, videos, write
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import backbones_of, extract_video, recipe_of, snippet_options_of
-from ssn_feat.video import SnippetOptions, snippet_grid, snippets
+from ssn_feat.video import SnippetOptions, frames, import_cv2, snippet_grid, snippets
 
 OPTIONS = SnippetOptions(stride=4, short_side=40, crop=32)
 
@@ -107,6 +107,45 @@ def test_recipe_leaves_out_what_decides_nothing(backbones: dict[str, Backbone]) 
 
     assert rgb() == rgb(flow_method="farneback", flow_bound=10.0)
     assert rgb() != rgb(rgb_frame="first")
+
+
+def test_batches_halve_when_memory_runs_out(
+    video: Path, backbones: dict[str, Backbone], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = extract_video(video, backbones, OPTIONS, batch=5)
+    plain = Backbone.__call__
+
+    def small_memory(self: Backbone, pixels: torch.Tensor) -> torch.Tensor:
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return plain(self, pixels)
+
+    monkeypatch.setattr(Backbone, "__call__", small_memory)
+    found = extract_video(video, backbones, OPTIONS, batch=5)
+    for stream, rows in expected.features.items():
+        np.testing.assert_allclose(found.features[stream], rows, atol=1e-6)
+    assert "5 inputs at once do not fit into memory: 2 from now on" in capsys.readouterr().err
+
+
+def test_cut_file_says_so(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
+    whole = write(tmp_path / "whole.avi", pictures(60))
+    cut = tmp_path / "cut.avi"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert extract_video(whole, backbones, OPTIONS).info["damage"] == ""
+    assert extract_video(cut, backbones, OPTIONS).info["damage"]
+
+
+def test_folder_of_images(video: Path, tmp_path: Path, backbones: dict[str, Backbone]) -> None:
+    images = tmp_path / "v0"
+    images.mkdir()
+    for number, (_, image) in enumerate(frames(video), start=1):
+        import_cv2().imwrite(str(images / f"img_{number:05d}.png"), image)
+    of_images = extract_video(images, backbones, OPTIONS, fps=25.0)
+    of_video = extract_video(video, backbones, OPTIONS)
+    np.testing.assert_allclose(of_images.spans, of_video.spans, atol=1e-6)
+    for stream, rows in of_video.features.items():
+        np.testing.assert_array_equal(of_images.features[stream], rows)
+    assert of_images.info["source"]["bytes"] == sum(file.stat().st_size for file in images.iterdir())
 
 
 def test_threads_of_the_caller_are_left_alone(video: Path, backbones: dict[str, Backbone]) -> None:

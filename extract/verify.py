@@ -1,0 +1,8 @@
+#!/usr/bin/env python
+"""python extract/verify.py STORE [--repair]"""
+
+from ssn_feat.cli import run
+from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
+
+if __name__ == "__main__":
+    run(verify_store, VerifyOptions)

@@ -1,0 +1,159 @@
+"""Telling, verifying, repairing and packing a store that extraction made."""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import arrays, options, videos
+
+from ssn_feat import cli
+from ssn_feat.errors import UserError
+from ssn_feat.extraction import extract
+from ssn_feat.extraction.maintenance import (
+    PackOptions,
+    StatusOptions,
+    VerifyOptions,
+    pack_store,
+    print_status,
+    verify_store,
+)
+from ssn_feat.store import FeatureStore
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return videos(tmp_path / "videos")
+
+
+@pytest.fixture
+def store(folder: Path, tmp_path: Path) -> Path:
+    assert extract(options(folder, tmp_path / "s.zarr")).exit_code == 0
+    return tmp_path / "s.zarr"
+
+
+def damage(store: Path, *ids: str) -> None:
+    for video_id in ids:
+        chunk = store / "videos" / video_id / "rgb" / "c" / "0" / "0"
+        chunk.write_bytes(bytes(b ^ 1 for b in chunk.read_bytes()))
+
+
+def test_status_of_a_finished_store(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    print_status(StatusOptions(store))
+    told = capsys.readouterr().out
+    assert "(videos, growing), recipe" in told
+    assert "done     3 videos, 15 snippets, 0.0 MB" in told
+    assert "pending" not in told
+    assert "failed" not in told
+
+
+def test_status_of_a_store_that_is_not(folder: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FeatureStore.open(store).discard("v1")
+    (folder / "v1.avi").write_bytes(b"x" * 100)
+    extract(options(folder, store))
+    FeatureStore.open(store).discard("v2")
+    capsys.readouterr()
+    with FeatureStore.open(store).claims.hold("v2"):
+        found = print_status(StatusOptions(store, ids=True))
+    assert found.pending == {"v2": 6.0}
+    told = capsys.readouterr().out
+    assert "failed   1\n  v1: " in told
+    assert "(1 try)" in told
+    assert "in work  v2 (" in told
+    assert "pending  1, about 6 snippets, 0.0 MB\n  v2" in told
+
+
+def test_verify(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert verify_store(VerifyOptions(store)) == 0
+    damage(store, "v1")
+    assert verify_store(VerifyOptions(store)) == 1
+    told = capsys.readouterr().out
+    assert "3 videos verified, 0 damaged" in told
+    assert "3 videos verified, 1 damaged\n  v1: array 'rgb' is damaged" in told
+
+
+def test_repair_extracts_what_is_damaged_and_only_that(
+    store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = arrays(store)
+    untouched = (store / "videos" / "v0" / "zarr.json").stat().st_mtime_ns
+    damage(store, "v1", "v2")
+    monkeypatch.chdir(folder)  # what is on record does not depend on where a command is given
+    assert verify_store(VerifyOptions(store, repair=True)) == 0
+    assert arrays(store) == before
+    assert (store / "videos" / "v0" / "zarr.json").stat().st_mtime_ns == untouched
+
+
+def test_repair_without_the_video_keeps_what_is_there(store: Path, folder: Path) -> None:
+    damage(store, "v1", "v2")
+    (folder / "v1.avi").unlink()
+    assert verify_store(VerifyOptions(store, repair=True)) == 1
+    assert FeatureStore.open(store).ids == ("v0", "v1", "v2")
+
+
+def test_repair_of_what_no_run_made(tmp_path: Path) -> None:
+    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    store.write("v1", {"rgb": np.ones((2, 2))}, [[0, 1], [1, 2]])
+    damage(store.path, "v1")
+    with pytest.raises(UserError, match="no run on record extracts v1"):
+        verify_store(VerifyOptions(store.path, repair=True))
+
+
+def test_pack(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pack_store(PackOptions(store, tmp_path / "p.zarr"))
+    packed, source = FeatureStore.open(tmp_path / "p.zarr"), FeatureStore.open(store)
+    assert packed.ids == source.ids
+    np.testing.assert_array_equal(packed.read("v1").features["flow"], source.read("v1").features["flow"])
+    told = capsys.readouterr().out
+    assert "p.zarr: 3 videos, 15 snippets" in told
+    assert "not finished" not in told
+    source.discard("v1")
+    pack_store(PackOptions(store, tmp_path / "q.zarr"))
+    assert "s.zarr is not finished: 1 videos pending" in capsys.readouterr().out
+    with pytest.raises(UserError, match="a packed store, which cannot be written to"):
+        extract(options(tmp_path / "videos", packed.path))
+
+
+@pytest.mark.parametrize(
+    ("function", "kind", "more"),
+    [(print_status, StatusOptions, []), (verify_store, VerifyOptions, []), (pack_store, PackOptions, ["out.zarr"])],
+)
+def test_no_store_is_one_line_and_exit_code_2(
+    function: object,
+    kind: type,
+    more: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["x.py", str(tmp_path / "none.zarr"), *more])
+    with pytest.raises(SystemExit) as ended:
+        cli.run(function, kind)  # type: ignore[arg-type]
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_shards_make_the_whole(folder: Path, store: Path, tmp_path: Path) -> None:
+    parts = [extract(options(folder, tmp_path / "t.zarr", shard=f"{i}/2")).extracted for i in (1, 2)]
+    assert [sorted(part) for part in parts] == [["v0", "v2"], ["v1"]]
+    assert arrays(tmp_path / "t.zarr") == arrays(store)
+    damage(tmp_path / "t.zarr", "v1", "v2")
+    assert verify_store(VerifyOptions(tmp_path / "t.zarr", repair=True)) == 0
+    for wrong in ("3/2", "0/2", "1", "a/b"):
+        with pytest.raises(UserError, match="shard must be I/N with I from 1 to N"):
+            dataclasses.replace(options(folder, store), shard=wrong)
+
+
+def test_video_in_work_elsewhere_is_left(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    FeatureStore.open_or_create(tmp_path / "s.zarr", _recipe(folder, tmp_path))
+    with FeatureStore.open(tmp_path / "s.zarr").claims.hold("v1"):
+        report = extract(options(folder, tmp_path / "s.zarr"))
+    assert (sorted(report.extracted), report.elsewhere, report.exit_code) == (["v0", "v2"], ("v1",), 0)
+    assert "1 video left to other runs" in capsys.readouterr().out
+
+
+def _recipe(folder: Path, tmp_path: Path) -> dict[str, object]:
+    extract(options(folder / "v0.avi", tmp_path / "recipe.zarr"))
+    return FeatureStore.open(tmp_path / "recipe.zarr").recipe
