@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import inspect
 import itertools
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -218,7 +219,8 @@ def _execute(choose: Callable[[list[str]], Command]) -> NoReturn:
         del arguments[at : at + 2]
     try:
         command = choose(arguments)
-        doc = (command.function.__doc__ or "").strip()
+        # Only the first paragraph: the rest of a docstring is for those who call the function.
+        doc = inspect.cleandoc(command.function.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
         values = parse(command.options, arguments, command.presets, doc)
         if save is not None:
             save_yaml(values, save)

@@ -6,7 +6,6 @@ from typing import Any
 
 import tyro
 
-from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.training.options import ActionnessOptions, FitOptions, OptimisationOptions
 from ssn_feat.training.pools import PoolOptions
 
@@ -20,15 +19,15 @@ _ACTIVITYNET = _preset(
     optimisation=OptimisationOptions(epochs=7, lr_steps=(3, 6)),
 )
 
-# Tens of videos: few steps, so a rate that adapts, features of equal scale, and less dropout than for thousands.
+# Tens of videos: few steps, so a rate that adapts, and features of equal scale. A higher rate fits the training
+# proposals at once and halves mAP on videos that it has not seen.
 _SMALL = _preset(
     standardise=True,
     background_videos=True,
     random_windows=20,
-    ssn=SSNOptions(dropout=0.5),
     actionness=ActionnessOptions(action_rows=6, background_rows=6),
     optimisation=OptimisationOptions(
-        epochs=30, optimiser="adamw", lr=0.001, schedule="cosine", warmup_steps=50, weight_decay=0.01, bias_lr=1.0
+        epochs=30, optimiser="adamw", lr=0.0001, schedule="cosine", warmup_steps=50, weight_decay=0.01, bias_lr=1.0
     ),
 )
 

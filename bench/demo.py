@@ -1,0 +1,109 @@
+"""The whole chain on the toy data set: python bench/demo.py FOLDER.
+
+Runs the commands that a user would type for own data and prints each; nothing here does more than call them. Running it
+again goes on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ssn_feat.cli import run
+from ssn_feat.report.tables import show, table_of
+
+ROOT = Path(__file__).resolve().parent.parent
+APPEARANCE, MOTION = ("checkered", "ringed", "striped"), ("pulsing", "shaking", "spinning")
+NETWORK = "--backbone efficientnet_lite0 --input-size 112"
+DATA = "--store {0}/features.zarr --annotations {0}/toy/annotations.json"
+FIT = f"train/fit.py small {DATA} --resume"
+
+STEPS = (
+    ("untrimmed videos with known actions", "bench/toy.py {0}/toy"),
+    (
+        "a network for optical flow, from ImageNet weights and trimmed training instances",
+        f"train/fit.py --head clips --videos {{0}}/toy/videos --annotations {{0}}/toy/annotations.json --stream flow "
+        f"{NETWORK} --out {{0}}/runs/flow-network",
+    ),
+    (
+        "features of every snippet: pixels are not needed after this",
+        f"extract/run.py {{0}}/toy/videos {{0}}/features.zarr --annotations {{0}}/toy/annotations.json {NETWORK} "
+        "--weights flow={0}/runs/flow-network/backbone.pt --stride 8",
+    ),
+    ("actionness", f"{FIT} --head actionness --streams rgb flow --out {{0}}/runs/actionness"),
+    (
+        "proposals: actionness grouped (TAG)",
+        "train/propose.py --store {0}/features.zarr --actionness {0}/runs/actionness --out {0}/tag.npz",
+    ),
+    ("SSN on RGB", f"{FIT} --streams rgb --proposals {{0}}/tag.npz --out {{0}}/runs/rgb"),
+    ("SSN on flow", f"{FIT} --streams flow --proposals {{0}}/tag.npz --out {{0}}/runs/flow"),
+    *(
+        (
+            f"detections of {name}",
+            "train/detect.py --store {0}/features.zarr --annotations {0}/toy/annotations.json --subset testing "
+            f"--proposals {{0}}/tag.npz --checkpoint {runs} --out {{0}}/{name}.json --quiet",
+        )
+        for name, runs in (
+            ("rgb", "{0}/runs/rgb"),
+            ("flow", "{0}/runs/flow"),
+            ("fused", "{0}/runs/rgb {0}/runs/flow"),
+        )
+    ),
+    (
+        "how good the proposals are",
+        "bench/proposals.py {0}/tag.npz --annotations {0}/toy/annotations.json --subset testing --out {0}/proposals",
+    ),
+    (
+        "how good the detections are, and a picture of them",
+        "bench/detections.py {0}/fused.json {0}/rgb.json {0}/flow.json --annotations {0}/toy/annotations.json "
+        "--subset testing --per-class --json {0}/detections.json --proposals {0}/tag.npz --picture {0}/timelines.png "
+        "--videos toy_0024 toy_0027",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Where the demonstration works."""
+
+    folder: Annotated[Path, tyro.conf.Positional] = Path("demo")
+    """Folder for all that it makes."""
+
+
+def demo(options: DemoOptions) -> int:
+    """Run the whole chain on the toy data set, from videos to detections and a picture."""
+    began = time.perf_counter()
+    for number, (what, template) in enumerate(STEPS, start=1):
+        command = template.format(shlex.quote(str(options.folder)))
+        print(f"\n[{number}/{len(STEPS)}] {what}\n$ python {command}", flush=True)
+        done = subprocess.run([sys.executable, *shlex.split(command)], cwd=ROOT, check=False)
+        if done.returncode:
+            print(f"this step ended with exit code {done.returncode}", file=sys.stderr)
+            return done.returncode
+    summary(options.folder)
+    print(f"\n{time.perf_counter() - began:.0f} s; the picture is {options.folder / 'timelines.png'}")
+    return 0
+
+
+def summary(folder: Path) -> None:
+    """The demonstration in one table, from what the last command wrote."""
+    measured = json.loads((folder / "detections.json").read_text())
+    at = measured["tiou"].index(0.5)
+    table = table_of("mAP@0.5", "all classes", "told by appearance", "told by motion")
+    for file in measured["files"]:
+        means = [sum(file["AP"][c][at] for c in classes) / len(classes) for classes in (APPEARANCE, MOTION)]
+        table.add_row(file["name"], *(f"{value:.3f}" for value in (file["mAP"][at], *means)))
+    print()
+    show(table)
+
+
+if __name__ == "__main__":
+    run(demo, DemoOptions)
