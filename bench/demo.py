@@ -38,10 +38,17 @@ STEPS = (
         f"extract/run.py {{0}}/toy/videos {{0}}/features.zarr --annotations {{0}}/toy/annotations.json {NETWORK} "
         "--weights flow={0}/runs/flow-network/backbone.pt --stride 8",
     ),
-    ("actionness", f"{FIT} --head actionness --streams rgb flow --out {{0}}/runs/actionness"),
+    *(
+        (
+            f"actionness from {stream}",
+            f"{FIT} --head actionness --streams {stream} --out {{0}}/runs/actionness-{stream}",
+        )
+        for stream in ("rgb", "flow")
+    ),
     (
         "proposals: actionness grouped (TAG)",
-        "train/propose.py --store {0}/features.zarr --actionness {0}/runs/actionness --out {0}/tag.npz",
+        "train/propose.py --store {0}/features.zarr --actionness {0}/runs/actionness-rgb {0}/runs/actionness-flow "
+        "--out {0}/tag.npz",
     ),
     ("SSN on RGB", f"{FIT} --streams rgb --proposals {{0}}/tag.npz --out {{0}}/runs/rgb"),
     ("SSN on flow", f"{FIT} --streams flow --proposals {{0}}/tag.npz --out {{0}}/runs/flow"),

@@ -207,6 +207,21 @@ def run_one_of(field: str, commands: Mapping[str, Command], default: str) -> NoR
     _execute(choose)
 
 
+def run_verb(commands: Mapping[str, Command]) -> NoReturn:
+    """Like :func:`run` for a script whose first argument names the command: ``python bench/speed.py fit [options]``."""
+
+    def choose(arguments: list[str]) -> Command:
+        verb = arguments.pop(0) if arguments else "nothing"
+        if verb in ("-h", "--help"):
+            print(f"usage: {sys.argv[0]} {{{','.join(commands)}}} [options]; --help after one of them says more")
+            sys.exit(0)
+        if verb not in commands:
+            raise UserError(f"the first argument must be one of {', '.join(commands)}, not {verb}")
+        return commands[verb]
+
+    _execute(choose)
+
+
 def _execute(choose: Callable[[list[str]], Command]) -> NoReturn:
     arguments = sys.argv[1:]
     save = None
@@ -244,6 +259,7 @@ __all__ = [
     "read_yaml",
     "run",
     "run_one_of",
+    "run_verb",
     "save_yaml",
     "to_dict",
 ]

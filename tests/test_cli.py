@@ -129,3 +129,37 @@ def test_exit_codes_and_one_line(tmp_path: Path) -> None:
     assert call("--how", "user", "--save-config", str(saved)) == (0, "")
     assert call(str(saved))[0] == 2
     assert call("--how", "user", "--save-config")[0] == 2
+
+
+def test_a_script_of_several_commands(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from dataclasses import dataclass\n"
+        "from typing import Literal\n"
+        "from ssn_feat.cli import Command, run_one_of, run_verb\n"
+        "@dataclass(frozen=True)\n"
+        "class A:\n"
+        "    head: Literal['a', 'b'] = 'a'\n"
+        "@dataclass(frozen=True)\n"
+        "class C:\n"
+        "    size: int\n"
+        "    head: Literal['c'] = 'c'\n"
+        "commands = {n: Command(print, o) for n, o in (('a', A), ('b', A), ('c', C))}\n"
+        "run_verb(commands) if sys.argv.pop(1) == 'verb' else run_one_of('head', commands, 'a')\n"
+    )
+
+    def call(*arguments: str) -> tuple[int, str]:
+        done = subprocess.run([sys.executable, script, *arguments], capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout + done.stderr
+
+    saved = tmp_path / "c.yaml"
+    assert call("flag") == (0, "A(head='a')\n")
+    assert call("flag", "--head", "b") == (0, "A(head='b')\n")
+    assert call("flag", "--head=c", "--size", "3", "--save-config", str(saved)) == (0, "")
+    assert call("flag", str(saved), "--size", "4") == (0, "C(size=4, head='c')\n")
+    assert call("flag", "--head", "d") == (2, "error: --head must be one of a, b, c, not 'd'\n")
+    assert call("verb", "c", "--size", "5") == (0, "C(size=5, head='c')\n")
+    assert call("verb", "d")[0] == 2
+    assert call("verb")[0] == 2
+    assert call("verb", "--help")[0] == 0
