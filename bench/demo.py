@@ -22,7 +22,7 @@ from ssn_feat.report.tables import show, table_of
 
 ROOT = Path(__file__).resolve().parent.parent
 APPEARANCE, MOTION = ("checkered", "ringed", "striped"), ("pulsing", "shaking", "spinning")
-NETWORK = "--backbone efficientnet_lite0 --input-size 112"
+NETWORK = "--backbone efficientnet_lite0 --crop 112"
 DATA = "--store {0}/features.zarr --annotations {0}/toy/annotations.json"
 FIT = f"train/fit.py small {DATA} --resume"
 
@@ -31,7 +31,7 @@ STEPS = (
     (
         "a network for optical flow, from ImageNet weights and trimmed training instances",
         f"train/fit.py --head clips --videos {{0}}/toy/videos --annotations {{0}}/toy/annotations.json --stream flow "
-        f"{NETWORK} --out {{0}}/runs/flow-network",
+        f"{NETWORK} --steps 120 --batch 12 --segments 2 --out {{0}}/runs/flow-network --resume",
     ),
     (
         "features of every snippet: pixels are not needed after this",

@@ -22,9 +22,10 @@ Indices = NDArray[np.int64]
 
 # Candidate pairs that are held in memory at once (about ten arrays of 8 bytes each are made of them).
 _PAIRS_AT_ONCE = 1 << 18
-# How many of the best intervals of each group the first round of suppression looks at; doubles with every round, up
-# to a size beyond which hundreds of near copies (long groups of TAG, say) would all be compared with each other.
-_FIRST_BLOCK, _LARGEST_BLOCK = 256, 1024
+# How many of the best intervals of each group the first round of suppression looks at. It doubles with every round:
+# up to 1024, beyond which hundreds of near copies might all be compared with each other, and further while a round
+# meets few such pairs, so that the rounds stay few (long groups of TAG, where copies are many but lie apart).
+_FIRST_BLOCK, _LARGE_BLOCK, _FEW_PAIRS = 256, 1024, 16
 
 
 def as_intervals(values: ArrayLike, what: str = "intervals") -> Floats:
@@ -127,7 +128,8 @@ def _suppress(boxes: Floats, group: Indices, threshold: float) -> Indices:
         first = np.flatnonzero(np.diff(current, prepend=-1))
         rank = np.arange(alive.size) - np.repeat(first, np.diff(first, append=alive.size))
         head, alive = alive[rank < block], alive[rank >= block]
-        winners = head[_settle(space, head)]
+        stay, pairs = _settle(space, head)
+        winners = head[stay]
         kept.append(winners)
         if alive.size:
             struck = np.zeros(len(boxes), dtype=bool)
@@ -135,14 +137,19 @@ def _suppress(boxes: Floats, group: Indices, threshold: float) -> Indices:
                 for i, j in space.pairs(early, late):
                     struck[i] = struck[j] = True
             alive = alive[~struck[alive]]
-        block = min(2 * block, _LARGEST_BLOCK)
+        if block < _LARGE_BLOCK or pairs <= _FEW_PAIRS * len(head):
+            block *= 2
     return np.sort(np.concatenate(kept))
 
 
-def _settle(space: _Space, chosen: Indices) -> NDArray[np.bool_]:
-    """Which of the ``chosen`` positions, best first inside each group, greedy suppression keeps: bool ``(n,)``."""
+def _settle(space: _Space, chosen: Indices) -> tuple[NDArray[np.bool_], int]:
+    """Which of the ``chosen`` positions, best first inside each group, greedy suppression keeps, bool ``(n,)``.
+
+    And how many pairs of them exceed the threshold.
+    """
     i, j = (np.concatenate(side) for side in zip(*space.pairs(chosen, chosen), strict=True))
     high, low = np.minimum(i, j), np.maximum(i, j)
+    pairs = len(high)
     dropped = np.zeros(len(space.boxes), dtype=bool)
     threatened = np.zeros(len(space.boxes), dtype=bool)
     # An interval is certain to stay once no undecided one above it can strike it out: as many rounds as the longest
@@ -154,7 +161,7 @@ def _settle(space: _Space, chosen: Indices) -> NDArray[np.bool_]:
         dropped[low[certain]] = True
         undecided = ~(dropped[low] | dropped[high])
         high, low = high[undecided], low[undecided]
-    return ~dropped[chosen]
+    return ~dropped[chosen], pairs
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ class ExtractOptions:
     """Features of a folder of videos into a feature store. Run it again to resume: what is committed is skipped."""
 
     videos: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
-    """Folder of videos or of folders of images (searched with its subfolders), one video, or a .txt file that lists a
-    path per line."""
+    """A folder of videos (or of folders of images), subfolders included; one video; or a .txt file of a path a line."""
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """The feature store to write, NAME.zarr; made where there is none."""
     annotations: str | None = None
@@ -35,8 +34,7 @@ class ExtractOptions:
     backbone: str = "bninception"
     """Network: bninception, inception_v3, efficientnet_lite0, torchvision:NAME or package.module:callable."""
     weights: tuple[str, ...] = ()
-    """Weights per stream as rgb=FILE flow=FILE, or one value for all streams; default: the network's own.
-    random:SEED is for tests."""
+    """Per stream, as rgb=FILE flow=FILE, or one for all; default: the network's own. random:SEED is for tests."""
     snippets: SnippetOptions = field(default_factory=SnippetOptions)
     """What is cut out of a video. A crop of 224, the default, stands for the network's own input size, another gives
     the network inputs of that size; a short_side of 256, the default, is scaled in proportion to the crop."""
@@ -49,8 +47,7 @@ class ExtractOptions:
     batch: int = 16
     """Snippets that go through the network at once. Does not change the features."""
     jobs: int = 0
-    """Videos at once. 1: in this process; more: in that many worker processes, which divide the cores among them;
-    0: as many as there are cores, or one on a GPU."""
+    """Videos at once: 1 in this process, more in worker processes; 0: a process for each core, or one on a GPU."""
     shard: str = ""
     """I/N: only part I (from 1) of the videos dealt out to N runs, as in an array of cluster jobs."""
     device: str = "auto"

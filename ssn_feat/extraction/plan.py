@@ -129,6 +129,7 @@ def run_record(plan: Plan, options: ExtractOptions, store: FeatureStore) -> dict
         options,
         videos=options.videos.absolute(),
         weights=tuple(_absolute(entry) for entry in options.weights),
+        snippets=replace(options.snippets, flow_weights=_absolute(options.snippets.flow_weights)),
         store=Path(),
         batch=16,
         jobs=0,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ssn_feat.annotations import Dataset, Video, load
 from ssn_feat.backbones import Backbone, load_backbone
+from ssn_feat.cli import load_yaml
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.sources import coverage
 from ssn_feat.progress import progress_bar
@@ -210,7 +211,8 @@ def learn(
     """
     rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    module = backbone.module
+    # Channels last: a third less time a step on a CPU, and what a GPU's tensor cores want.
+    module = backbone.module.to(memory_format=torch.channels_last)
     classifier = nn.Linear(backbone.feature_dim, len(clips.names)).to(backbone.device)
     nn.init.normal_(classifier.weight, std=0.001)
     nn.init.zeros_(classifier.bias)
@@ -271,8 +273,8 @@ class FitClipsOptions:
     """Network to start from, as for extract/run.py."""
     weights: str | None = None
     """Weights to start from; default: the network's own. Those of an RGB network are inflated for flow."""
-    input_size: int | None = None
-    """Height and width of the network's input, pixels; default: its own. Extract with the same."""
+    crop: int | None = None
+    """Side of the network's input, pixels; default: its own. Extract with the same."""
     subset: str = "training"
     """Subset of the annotations to train on."""
     prefix: str = ""
@@ -287,6 +289,8 @@ class FitClipsOptions:
     """Decides what is drawn and the classifier's initial weights."""
     device: str = "auto"
     """Where to train: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    resume: bool = False
+    """Leave a finished run in OUT as it is; an interrupted one is started anew (it takes minutes)."""
     overwrite: bool = False
     """Replace a run that OUT already holds."""
     clips: ClipOptions = ClipOptions()
@@ -301,10 +305,15 @@ def fit_clips(options: FitClipsOptions) -> dict[str, Any]:
     """Learn a backbone from trimmed instances; the run folder OUT then holds its weights as backbone.pt."""
     folder = RunFolder(options.out)
     if (options.out / BACKBONE).exists() and not options.overwrite:
-        raise UserError(f"{options.out} holds a run already: add --overwrite, or another --out")
+        if not options.resume:
+            raise UserError(f"{options.out} holds a run already: add --resume or --overwrite, or another --out")
+        held = load_yaml(FitClipsOptions, options.out / "config.yaml")
+        if replace(options, out=held.out, jobs=held.jobs, resume=False) != held:
+            raise UserError(f"{options.out} holds a run with other options (see its config.yaml): choose another --out")
+        return folder.finished(quiet=False)
     device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
     backbone = load_backbone(
-        options.backbone, options.stream, options.weights, device, trainable=True, input_size=options.input_size
+        options.backbone, options.stream, options.weights, device, trainable=True, input_size=options.crop
     )
     found = coverage(options.videos, options.annotations, (options.subset,), options.prefix)
     dataset = load(options.annotations).subset(options.subset)

@@ -100,7 +100,7 @@ def options(moving: Path, out: Path, **values: object) -> FitClipsOptions:
         "stream": "flow",
         "backbone": "test_clips:tiny",
         "weights": "random:0",
-        "input_size": 28,
+        "crop": 28,
         "stride": 3,
         "jobs": 1,
         "device": "cpu",
@@ -125,6 +125,9 @@ def test_motion_is_learned_and_the_weights_are_read_back(moving: Path, tmp_path:
     assert not torch.allclose(learned(pixels), start(pixels))
     with pytest.raises(UserError, match="holds a run already"):
         fit_clips(options(moving, tmp_path / "run"))
+    assert fit_clips(options(moving, tmp_path / "run", resume=True)) == summary
+    with pytest.raises(UserError, match="other options"):
+        fit_clips(options(moving, tmp_path / "run", resume=True, stride=4))
     again = fit_clips(options(moving, tmp_path / "run", overwrite=True))
     assert again["final"] == summary["final"], "the same seed gives the same run"
 
