@@ -22,10 +22,9 @@ Indices = NDArray[np.int64]
 
 # Candidate pairs that are held in memory at once (about ten arrays of 8 bytes each are made of them).
 _PAIRS_AT_ONCE = 1 << 18
-# How many of the best intervals of each group the first round of suppression looks at. It doubles with every round:
-# up to 1024, beyond which hundreds of near copies might all be compared with each other, and further while a round
-# meets few such pairs, so that the rounds stay few (long groups of TAG, where copies are many but lie apart).
-_FIRST_BLOCK, _LARGE_BLOCK, _FEW_PAIRS = 256, 1024, 16
+# How many intervals of each group are settled at once; of many more, hundreds of near copies (long groups of TAG, say)
+# would all be compared with each other.
+_BLOCK = 512
 
 
 def as_intervals(values: ArrayLike, what: str = "intervals") -> Floats:
@@ -117,39 +116,26 @@ def nms_grouped(intervals: ArrayLike, scores: ArrayLike, groups: ArrayLike, thre
 def _suppress(boxes: Floats, group: Indices, threshold: float) -> Indices:
     """Positions kept of intervals that are sorted by group and rank, ascending.
 
-    In rounds: the best few of each group are settled among themselves, then strike out what is left. With a low
-    threshold the first rounds empty the list; with a high one almost no pair passes the threshold.
+    In rounds: of the next best of each group, those that a kept one strikes out go, the others are settled among
+    themselves. Kept intervals overlap each other little, so few of them lie near any one: rounds cost the same however
+    many there were.
     """
-    alive = np.arange(len(boxes), dtype=np.int64)
+    first = np.flatnonzero(np.diff(group, prepend=-1))
+    turn = (np.arange(len(boxes)) - np.repeat(first, np.diff(first, append=len(boxes)))) // _BLOCK
+    by_turn = np.argsort(turn, kind="stable")
     space = _Space.of(boxes, group, threshold)
-    kept, block = [], _FIRST_BLOCK
-    while alive.size:
-        current = group[alive]
-        first = np.flatnonzero(np.diff(current, prepend=-1))
-        rank = np.arange(alive.size) - np.repeat(first, np.diff(first, append=alive.size))
-        head, alive = alive[rank < block], alive[rank >= block]
-        stay, pairs = _settle(space, head)
-        winners = head[stay]
-        kept.append(winners)
-        if alive.size:
-            struck = np.zeros(len(boxes), dtype=bool)
-            for early, late in ((winners, alive), (alive, winners)):
-                for i, j in space.pairs(early, late):
-                    struck[i] = struck[j] = True
-            alive = alive[~struck[alive]]
-        if block < _LARGE_BLOCK or pairs <= _FEW_PAIRS * len(head):
-            block *= 2
-    return np.sort(np.concatenate(kept))
+    kept = np.zeros(0, dtype=np.int64)  # in the order of keys
+    for head in np.split(by_turn, np.cumsum(np.bincount(turn))[:-1]):
+        head = head[~space.struck(head, kept)]
+        won = space.by_key(head[_settle(space, head)])
+        kept = np.insert(kept, np.searchsorted(space.keys[kept], space.keys[won]), won)
+    return np.sort(kept)
 
 
-def _settle(space: _Space, chosen: Indices) -> tuple[NDArray[np.bool_], int]:
-    """Which of the ``chosen`` positions, best first inside each group, greedy suppression keeps, bool ``(n,)``.
-
-    And how many pairs of them exceed the threshold.
-    """
-    i, j = (np.concatenate(side) for side in zip(*space.pairs(chosen, chosen), strict=True))
+def _settle(space: _Space, chosen: Indices) -> NDArray[np.bool_]:
+    """Which of the ``chosen`` positions, best first inside each group, greedy suppression keeps: bool ``(n,)``."""
+    i, j = (np.concatenate(side) for side in zip(*space.pairs(chosen), strict=True))
     high, low = np.minimum(i, j), np.maximum(i, j)
-    pairs = len(high)
     dropped = np.zeros(len(space.boxes), dtype=bool)
     threatened = np.zeros(len(space.boxes), dtype=bool)
     # An interval is certain to stay once no undecided one above it can strike it out: as many rounds as the longest
@@ -161,7 +147,7 @@ def _settle(space: _Space, chosen: Indices) -> tuple[NDArray[np.bool_], int]:
         dropped[low[certain]] = True
         undecided = ~(dropped[low] | dropped[high])
         high, low = high[undecided], low[undecided]
-    return ~dropped[chosen], pairs
+    return ~dropped[chosen]
 
 
 @dataclass(frozen=True)
@@ -176,6 +162,7 @@ class _Space:
     boxes: Floats
     keys: Floats
     step: float
+    span: float
     threshold: float
 
     @classmethod
@@ -185,28 +172,54 @@ class _Space:
         # A hair wider, so that rounding does not move a pair two classes apart. Empty intervals overlap nothing.
         logarithm = np.log(length, out=np.zeros_like(length), where=length > 0)
         sort = np.floor((logarithm - logarithm.min()) / (width * (1 + 1e-9)))
-        step = 2.0 * float(boxes[:, 1].max() - origin) + 1.0
-        return cls(boxes, (boxes[:, 0] - origin) + step * (group * (sort.max() + 2) + sort), step, threshold)
+        span = float(boxes[:, 1].max() - origin)
+        step = 2.0 * span + 1.0
+        return cls(boxes, (boxes[:, 0] - origin) + step * (group * (sort.max() + 2) + sort), step, span, threshold)
 
-    def pairs(self, early: Indices, late: Indices) -> Iterator[tuple[Indices, Indices]]:
-        """Positions of one of ``early`` and one of ``late`` with tIoU above the threshold, in bounded portions.
+    def by_key(self, chosen: Indices) -> Indices:
+        """The same positions, by key ascending."""
+        return chosen[np.argsort(self.keys[chosen], kind="stable")]
 
-        The latter starts no earlier; a pair with equal starts may come up twice, no interval is paired with itself.
+    def pairs(self, chosen: Indices) -> Iterator[tuple[Indices, Indices]]:
+        """Pairs of the ``chosen`` with tIoU above the threshold, in bounded portions.
+
+        The second starts no earlier; a pair with equal starts may come up twice, no interval is paired with itself.
         """
-        late = late[np.argsort(self.keys[late], kind="stable")]
-        keys = self.keys[late]
-        key = (self.keys[early] + self.step * np.array([[-1], [0], [1]])).ravel()
-        early = np.tile(early, 3)
-        reach = (1.0 - self.threshold) * (self.boxes[early, 1] - self.boxes[early, 0])
-        slack = 1e-12 * (1.0 + keys[-1])  # rounding must lose no pair
-        low = np.searchsorted(keys, key - slack, side="left")
+        length = self.boxes[chosen, 1] - self.boxes[chosen, 0]
+        for i, j in self._near(chosen, self.by_key(chosen), np.zeros(len(chosen)), length):
+            above = (self._tiou(i, j) > self.threshold) & (i != j)
+            yield i[above], j[above]
+
+    def struck(self, chosen: Indices, others: Indices) -> NDArray[np.bool_]:
+        """Which of the ``chosen`` have a tIoU above the threshold with any of the ``others``, which are in key order."""
+        length = self.boxes[chosen, 1] - self.boxes[chosen, 0]
+        hit = np.zeros(len(self.boxes), dtype=bool)
+        if len(others):
+            # One that starts earlier is at most 1/threshold times as long.
+            earlier = np.divide(length, self.threshold) if self.threshold else np.full(len(length), np.inf)
+            for i, j in self._near(chosen, others, earlier, length):
+                hit[i[self._tiou(i, j) > self.threshold]] = True
+        return hit[chosen]
+
+    def _near(
+        self, chosen: Indices, others: Indices, before: Floats, after: Floats
+    ) -> Iterator[tuple[Indices, Indices]]:
+        """Each of ``chosen`` with those of ``others`` (in key order) that may overlap it, in bounded portions.
+
+        ``before``, ``after``: lengths ``(n,)``, of which the share 1 - threshold is how far starts may lie apart.
+        """
+        keys = self.keys[others]
+        key = (self.keys[chosen] + self.step * np.array([[-1], [0], [1]])).ravel()
+        back, reach = (np.tile(np.minimum((1.0 - self.threshold) * side, self.span), 3) for side in (before, after))
+        chosen = np.tile(chosen, 3)
+        slack = 1e-12 * (1.0 + (keys[-1] if len(keys) else 0.0))  # rounding must lose no pair
+        low = np.searchsorted(keys, key - back - slack, side="left")
         high = np.searchsorted(keys, key + reach + slack, side="right")
         for part in _portions(high - low):
             count = (high - low)[part]
-            i = np.repeat(early[part], count)
-            j = late[np.arange(len(i)) - np.repeat(np.cumsum(count) - count - low[part], count)]
-            above = (self._tiou(i, j) > self.threshold) & (i != j)
-            yield i[above], j[above]
+            i = np.repeat(chosen[part], count)
+            j = others[np.arange(len(i)) - np.repeat(np.cumsum(count) - count - low[part], count)]
+            yield i, j
 
     def _tiou(self, i: Indices, j: Indices) -> Floats:
         start, end = self.boxes[:, 0], self.boxes[:, 1]
