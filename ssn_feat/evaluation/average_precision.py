@@ -161,28 +161,67 @@ def average_precision_of(
 
     The classes of ``ambiguous`` do not matter. Raises UserError as :func:`match`.
     """
-    levels = _check_input(detections, truths, thresholds, definition)
-    best_first = detections.rows(_by_class_and_score(detections))
-    matched = _match(best_first, truths, levels, definition)
-    starts = np.searchsorted(best_first.classes, np.arange(classes + 1))
-    left_out = np.zeros(len(best_first.scores), dtype=bool)
-    if ambiguous is not None and definition == "thumos14":
-        left_out = _touching(best_first, ambiguous)
-    numbers = np.bincount(truths.classes, minlength=classes)[:classes]
-    result = np.full((classes, len(matched)), np.nan)
-    for column, hits in enumerate(matched >= 0):
+    return ranked_average_precision(rank(detections, truths, classes, thresholds, definition, ambiguous), definition)
+
+
+def ranked_average_precision(ranked: Ranked, definition: Definition = "activitynet") -> Float:
+    """:func:`average_precision_of` of what :func:`rank` made with the same ``definition``."""
+    result = np.full((len(ranked.numbers), len(ranked.matched)), np.nan)
+    for column, hits in enumerate(ranked.matched >= 0):
         positions = np.flatnonzero(hits)
         # How many detections up to each hit are neither left out nor, with it, of an earlier class.
-        counted = np.cumsum(hits | ~left_out)
-        before = np.concatenate([[0], counted])[starts]
-        bounds = np.searchsorted(positions, starts)
-        for label in np.flatnonzero(numbers):
-            rank = counted[positions[bounds[label] : bounds[label + 1]]] - before[label]
-            precision = np.arange(1, len(rank) + 1) / rank
+        counted = np.cumsum(hits | ~ranked.left_out)
+        before = np.concatenate([[0], counted])[ranked.starts]
+        bounds = np.searchsorted(positions, ranked.starts)
+        for label in np.flatnonzero(ranked.numbers):
+            place = counted[positions[bounds[label] : bounds[label + 1]]] - before[label]
+            precision = np.arange(1, len(place) + 1) / place
             if definition == "activitynet":
                 precision = np.maximum.accumulate(precision[::-1])
-            result[label, column] = precision.sum() / numbers[label]
+            result[label, column] = precision.sum() / ranked.numbers[label]
     return result
+
+
+class Ranked(NamedTuple):
+    """Detections by class, inside a class best first, and what they are counted for; made by :func:`rank`."""
+
+    detections: Scored
+    """All detections, sorted."""
+    order: Int
+    """Where each was before, int64 ``(N,)``."""
+    matched: Int
+    """Row of the truth that each is counted for at each threshold, or -1: int64 ``(n_tiou, N)``."""
+    left_out: NDArray[np.bool_]
+    """Detections that do not count where they are no hit (they touch an ambiguous interval), ``(N,)``."""
+    starts: Int
+    """Row of the first detection of each class, and N: int64 ``(K + 1,)``."""
+    numbers: Int
+    """Truths of each class, int64 ``(K,)``."""
+
+
+def rank(
+    detections: Scored,
+    truths: Truths,
+    classes: int,
+    thresholds: ArrayLike,
+    definition: Definition = "activitynet",
+    ambiguous: Truths | None = None,
+) -> Ranked:
+    """Sort and match detections once for everything that goes down their scores. Arguments and errors as above."""
+    levels = _check_input(detections, truths, thresholds, definition)
+    order = _by_class_and_score(detections)
+    best_first = detections.rows(order)
+    left_out = np.zeros(len(order), dtype=bool)
+    if ambiguous is not None and definition == "thumos14":
+        left_out = _touching(best_first, ambiguous)
+    return Ranked(
+        best_first,
+        order,
+        _match(best_first, truths, levels, definition),
+        left_out,
+        np.searchsorted(best_first.classes, np.arange(classes + 1)),
+        np.bincount(truths.classes, minlength=classes)[:classes],
+    )
 
 
 def mean_average_precision(average_precisions: Float) -> Float:
@@ -292,7 +331,7 @@ def _candidates(detections: Scored, truths: Truths, floor: float, definition: De
     keys = [rows.videos * classes + rows.classes for rows in (detections, truths)]
     starts, ends = (np.ascontiguousarray(detections.intervals[:, side]) for side in (0, 1))
     found = []
-    for detection, truth in _pairs(*keys):
+    for detection, truth in pairs(*keys):
         a0, a1, b0, b1 = starts[detection], ends[detection], *truths.intervals[truth].T
         shared = np.minimum(a1, b1) - np.maximum(a0, b0)
         # Each in the order of operations of its reference: pairs whose tIoU is a threshold up to rounding do occur.
@@ -312,13 +351,13 @@ def _candidates(detections: Scored, truths: Truths, floor: float, definition: De
 def _touching(detections: Scored, marks: Truths) -> NDArray[np.bool_]:
     """Whether each detection shares time with an interval of ``marks`` in its video, bool ``(N,)``."""
     result = np.zeros(len(detections.videos), dtype=bool)
-    for row, mark in _pairs(detections.videos, marks.videos):
+    for row, mark in pairs(detections.videos, marks.videos):
         a, b = detections.intervals[row], marks.intervals[mark]
         result[row[np.minimum(a[:, 1], b[:, 1]) > np.maximum(a[:, 0], b[:, 0])]] = True
     return result
 
 
-def _pairs(left: Int, right: Int) -> Iterator[tuple[Int, Int]]:
+def pairs(left: Int, right: Int) -> Iterator[tuple[Int, Int]]:
     """All pairs of rows with equal keys, int64 each, ``left`` ascending; at least once, limited in number at a time."""
     order = np.argsort(right, kind="stable")
     ordered = right[order]

@@ -84,7 +84,7 @@ def test_videos_of_other_subsets_are_left_out_and_said(
     good, _ = evaluate(replace(options, quiet=False))
     np.testing.assert_allclose(good.average_precision[0], [1 / 2, 1 / 2])
     said = capsys.readouterr().out
-    assert "left out are detections in 0 unknown videos and 1 of other subsets" in said
+    assert "left out are detections in 0 unknown videos and 1 that are not evaluated" in said
     assert "3 videos, 3 instances, 2 of 2 classes" in said
     assert "detections in the 1 videos without instances are false alarms" in said
 
@@ -106,6 +106,7 @@ def test_numbers_are_written(options: EvaluateOptions, tmp_path: Path) -> None:
     good, half = evaluate(replace(options, json=tmp_path / "o" / "n.json", csv=tmp_path / "n.csv"))
     content = json.loads((tmp_path / "o" / "n.json").read_text())
     assert content["tiou"] == [0.5, 0.8]
+    assert content["protocol"] is None
     assert content["empty_videos"] == {"number": 1, "treatment": "count"}
     assert content["files"][0]["AP"]["jump"] == good.average_precision[0].tolist()
     assert content["files"][1]["mAP"] == half.mean.tolist()
@@ -160,6 +161,9 @@ def test_timelines_are_drawn(options: EvaluateOptions, tmp_path: Path) -> None:
         ({"thresholds": ()}, "at least one"),
         ({"picture": Path("x.png")}, "go together"),
         ({"videos": ("one",)}, "go together"),
+        ({"bootstrap": -1}, "number of draws"),
+        ({"protocol": "thumos15"}, "no protocol 'thumos15'"),
+        ({"protocol": "activitynet1.3"}, "is of the validation subset, not testing"),
     ],
 )
 def test_options_are_checked(options: EvaluateOptions, changes: dict, said: str) -> None:
@@ -203,7 +207,46 @@ def test_the_script_prints_a_table(
     options: EvaluateOptions, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run_script(monkeypatch, "thumos14", *options.files, "--annotations", options.annotations) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-3:-1]] == ["good", "half"]
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:4] in ("good", "half")]
+    assert rows == ["good", "half", "good", "half", "half"]
+
+
+def test_a_protocol_says_what_counts(options: EvaluateOptions, capsys: pytest.CaptureFixture[str]) -> None:
+    named = replace(options, subset=None, thresholds=None, protocol="testing", quiet=False)
+    assert named.tious == tuple(round(0.05 * n, 2) for n in range(10, 20))
+    good, half = evaluate(named)
+    assert good.detections == 4  # not that in the video without truth
+    said = capsys.readouterr().out
+    assert "protocol testing: 2 videos with truth, 3 instances, subset testing" in said
+    assert "the 1 videos without instances are left out (the protocol" in said
+    assert half.lacking == 0
+    everything, _ = evaluate(replace(named, protocol="testing/all", thresholds=(0.5, 0.8), quiet=True))
+    np.testing.assert_allclose(everything.average_precision, [[1 / 2, 1 / 2], [2 / 3, (1 / 2) / 2]])
+
+
+def test_instances_that_a_file_cannot_reach_are_said(
+    options: EvaluateOptions, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Detections.of(LABELS, {"one": GOOD["one"]}).write(options.files[0])
+    evaluate(replace(options, quiet=False))
+    assert "good.json: 1 of 3 videos are there; 1 of 3 instances cannot be found" in capsys.readouterr().out
+
+
+def test_intervals_and_paired_differences_are_written(options: EvaluateOptions, tmp_path: Path) -> None:
+    good, half = evaluate(replace(options, json=tmp_path / "n.json", bootstrap=200))
+    content = json.loads((tmp_path / "n.json").read_text())
+    low, high = good.interval()
+    assert (low <= [*good.mean, good.average]).all()
+    assert (high >= [*good.mean, good.average]).all()
+    assert content["files"][0]["mAP_95"] == np.column_stack([low, high])[:-1].tolist()
+    [difference] = content["differences"]
+    assert (difference["of"], difference["to"]) == ("half", "good")
+    assert difference["average_mAP"] == pytest.approx(half.average - good.average)
+    again, _ = evaluate(replace(options, bootstrap=200))
+    np.testing.assert_array_equal(again.resampled, good.resampled)
+    none, _ = evaluate(replace(options, bootstrap=0, json=tmp_path / "n.json"))
+    assert none.resampled is None
+    assert json.loads((tmp_path / "n.json").read_text())["differences"] == []
 
 
 def test_equals_the_official_toolkit(golden: Callable[[str], Any], shared: Path) -> None:

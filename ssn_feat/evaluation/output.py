@@ -1,0 +1,144 @@
+"""Evaluations as tables on the terminal, as JSON and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+from rich.text import Text
+
+from ssn_feat.annotations import Dataset
+from ssn_feat.detection.ragged import replacing
+from ssn_feat.evaluation.average_precision import truths_of
+from ssn_feat.evaluation.measure import Evaluation
+from ssn_feat.evaluation.options import EvaluateOptions
+from ssn_feat.evaluation.truth import Truth
+from ssn_feat.report.tables import show, table_of
+
+
+def print_evaluations(evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions) -> None:
+    """Print tables of mAP, its intervals, and what was counted."""
+    dataset = truth.dataset
+    instances = sum(len(video.instances) for video in dataset.videos.values())
+    labels = {i.label for video in dataset.videos.values() for i in video.instances}
+    print(
+        f"mAP@tIoU as {options.definition} defines it; {options.subset or 'all subsets'} of {dataset.name}: "
+        f"{len(dataset.videos)} videos, {instances} instances, {len(labels)} of {len(dataset.labels)} classes"
+    )
+    if truth.line is not None:
+        print(f"protocol {truth.line}")
+    if truth.empty:
+        treatment = "false alarms" if truth.empty_count else f"left out ({_why(options)})"
+        print(f"detections in the {truth.empty} videos without instances are {treatment}")
+    show(_mean_table(evaluations))
+    if evaluations[0].resampled is not None:
+        number = len(evaluations[0].resampled)
+        print(f"\n95 % intervals over videos (bootstrap of {len(dataset.videos)} videos, {number} draws)")
+        show(_interval_table(evaluations))
+    if options.per_class:
+        show(_class_table(evaluations, dataset))
+
+
+def _why(options: EvaluateOptions) -> str:
+    return "--empty-videos ignore" if options.empty_videos == "ignore" else "the protocol; /all after its name counts"
+
+
+def _interval_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Intervals of each file, and the paired difference of each further one to the first."""
+    first = evaluations[0]
+    table = table_of("", *(f"{threshold:.3g}" for threshold in first.thresholds), "average")
+    for evaluation in evaluations:
+        low, high = evaluation.interval()
+        cells = [f"{a:.3f} – {b:.3f}" for a, b in zip(low, high, strict=True)]
+        table.add_row(Text(evaluation.name), *cells)
+    for evaluation in evaluations[1:]:
+        by, (low, high) = evaluation.difference(first)
+        cells = [f"{value:+.3f}" for value in by]
+        table.add_row(Text(f"{evaluation.name} − {first.name}"), *cells)
+        # Bold: the interval does not hold 0.
+        ends = [
+            Text(f"{a:+.3f} – {b:+.3f}", style="bold" if a > 0 or b < 0 else "") for a, b in zip(low, high, strict=True)
+        ]
+        table.add_row("", *ends)
+    return table
+
+
+def _mean_table(evaluations: Sequence[Evaluation]) -> Table:
+    thresholds = [f"{threshold:.3g}" for threshold in evaluations[0].thresholds]
+    table = table_of("", *thresholds, "average", "detections", "videos without")
+    numbers = np.array([[*e.mean, e.average] for e in evaluations])
+    best = numbers == np.nanmax(numbers, axis=0) if len(evaluations) > 1 else np.zeros(numbers.shape, bool)
+    for evaluation, row, marks in zip(evaluations, numbers, best, strict=True):
+        cells = [Text(f"{v:.3f}", style="bold" if mark else "") for v, mark in zip(row, marks, strict=True)]
+        table.add_row(Text(evaluation.name), *cells, str(evaluation.detections), str(evaluation.lacking))
+    return table
+
+
+def _class_table(evaluations: Sequence[Evaluation], dataset: Dataset) -> Table:
+    """AP of each class at tIoU 0.5 (or the threshold next to it) and on average over the thresholds."""
+    thresholds = np.array(evaluations[0].thresholds)
+    column = int(np.abs(thresholds - 0.5).argmin())
+    truths = np.bincount(truths_of(dataset).classes, minlength=len(dataset.labels))
+    names = [name for e in evaluations for name in (f"{e.name} @{thresholds[column]:.3g}", "average")]
+    table = table_of("class", "instances", *names)
+    for position, label in enumerate(dataset.labels):
+        cells: list[str] = []
+        for evaluation in evaluations:
+            row = evaluation.average_precision[position]
+            cells += ["-" if np.isnan(v) else f"{v:.3f}" for v in (row[column], row.mean())]
+        table.add_row(Text(label), str(truths[position]), *cells)
+    return table
+
+
+def write_json(path: Path, evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions) -> None:
+    """Write all numbers, and what was counted, as JSON."""
+    videos = truth.dataset.videos
+    content = {
+        "protocol": truth.line,
+        "definition": options.definition,
+        "annotations": options.annotations,
+        "subset": options.subset,
+        "tiou": list(options.tious),
+        "videos": len(videos),
+        "instances": sum(len(video.instances) for video in videos.values()),
+        "empty_videos": {"number": truth.empty, "treatment": "count" if truth.empty_count else "ignore"},
+        "bootstrap": {"draws": options.bootstrap, "seed": options.seed, "confidence": 0.95},
+        "files": [
+            {"path": str(file), **evaluation.plain} for file, evaluation in zip(options.files, evaluations, strict=True)
+        ],
+        "differences": [_plain_difference(e, evaluations[0]) for e in evaluations[1:] if e.resampled is not None],
+    }
+    with replacing(path) as part:
+        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _plain_difference(evaluation: Evaluation, first: Evaluation) -> dict[str, Any]:
+    """mAP of one file minus that of the first, at each threshold and on average, with paired intervals."""
+    by, interval = evaluation.difference(first)
+    pairs = np.column_stack(interval).tolist()
+    return {
+        "of": evaluation.name,
+        "to": first.name,
+        "mAP": by[:-1].tolist(),
+        "mAP_95": pairs[:-1],
+        "average_mAP": float(by[-1]),
+        "average_mAP_95": pairs[-1],
+    }
+
+
+def write_csv(path: Path, evaluations: Sequence[Evaluation]) -> None:
+    """Lines of file, class, tIoU, AP; the class of means is empty, and so is an AP where a class has no truth."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["file", "class", "tiou", "ap"])
+        for evaluation in evaluations:
+            rows = [("", evaluation.mean), *zip(evaluation.labels, evaluation.average_precision, strict=True)]
+            for label, values in rows:
+                for threshold, value in zip(evaluation.thresholds, values, strict=True):
+                    number = "" if np.isnan(value) else repr(float(value))
+                    writer.writerow([evaluation.name, label, f"{threshold:.6g}", number])
