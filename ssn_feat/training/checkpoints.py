@@ -6,6 +6,7 @@
     RUN/environment.json   versions and machine
     RUN/log.jsonl          one line per epoch: mean losses, learning rate, steps per second
     RUN/checkpoint.pt      weights and everything needed to go on or to score; holds tensors and plain values only
+    RUN/best.pt            with --eval: the checkpoint of the best measured epoch; takes the place of RUN in commands
     RUN/summary.json       what came out, written when the run is finished
 """
 
@@ -39,6 +40,7 @@ from ssn_feat.training.options import FitOptions
 FORMAT = "ssn_feat run"
 FORMAT_VERSION = 1
 CHECKPOINT = "checkpoint.pt"
+BEST = "best.pt"
 # Options that say how a command runs, not what it learns: a resumed run may differ in them.
 _OF_THE_COMMAND = ("out", "resume", "overwrite", "quiet", "threads")
 
@@ -98,7 +100,11 @@ class Run:
 def load_run(folder: Path | str) -> Run:
     """Read a run folder (or its checkpoint file). Raises UserError where there is none or it is damaged."""
     path = Path(folder)
-    saved = read_checkpoint(path / CHECKPOINT if path.is_dir() or not path.suffix else path)
+    return run_of(read_checkpoint(path / CHECKPOINT if path.is_dir() or not path.suffix else path), str(path))
+
+
+def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
+    """The run that a checkpoint holds, found at ``where``. Raises UserError where it is damaged."""
     try:
         head = _build(saved["head"])
         head.load_state_dict(saved["model"])
@@ -109,14 +115,14 @@ def load_run(folder: Path | str) -> Run:
             streams=tuple(saved["streams"]),
             reg_stats=None if stats is None else stats.numpy(),
             standardisation=None if standard is None else Standardisation(standard["mean"], standard["scale"]),
-            config=from_dict(FitOptions, saved["config"], f"{path}: configuration"),
+            config=from_dict(FitOptions, saved["config"], f"{where}: configuration"),
             recipe=saved["store"]["recipe"],
             fingerprint=saved["store"]["fingerprint"],
             epoch=saved["epoch"],
             finished=saved["finished"],
         )
     except (KeyError, RuntimeError, AttributeError, TypeError) as error:
-        raise UserError(f"the checkpoint in {path} is damaged: {' '.join(str(error).split())}") from None
+        raise UserError(f"the checkpoint in {where} is damaged: {' '.join(str(error).split())}") from None
 
 
 def actionness_scores(run: Run, features: ArrayLike | Tensor | Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
@@ -177,7 +183,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (CHECKPOINT, "log.jsonl", "summary.json"):
+            for name in (CHECKPOINT, BEST, "log.jsonl", "summary.json"):
                 (self.path / name).unlink(missing_ok=True)
             once = {"resume", "overwrite"} & {field.name for field in fields(options)}
             save_yaml(replace(options, **dict.fromkeys(once, False)), self.path / "config.yaml")
@@ -192,16 +198,18 @@ class RunFolder:
                 found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
             return found
 
-        before, now = flat(saved["config"]), flat(to_dict(options))
+        # Through the options of today: a run that was begun before an option existed has its default.
+        began = from_dict(FitOptions, saved["config"], f"{self.path}: configuration")
+        before, now = flat(to_dict(began)), flat(to_dict(options))
         odd = [n for n in now if n not in _OF_THE_COMMAND and before.get(n) != now[n]]
         if odd:
             each = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in odd)
             raise UserError(f"cannot resume {self.path} with other options: {each}")
 
-    def save(self, state: Mapping[str, Any]) -> None:
-        """Write the checkpoint, complete or not at all. Raises UserError where it cannot be written."""
+    def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
+        """Write a checkpoint, complete or not at all. Raises UserError where it cannot be written."""
         whole = {"format": FORMAT, "version": FORMAT_VERSION, **state}
-        _atomic(self.path / CHECKPOINT, lambda file: torch.save(whole, file))
+        _atomic(self.path / name, lambda file: torch.save(whole, file))
 
     def log(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write the whole log, one JSON object a line."""

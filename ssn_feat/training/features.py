@@ -134,9 +134,13 @@ def stream_dims(store: FeatureStore, streams: Sequence[str]) -> list[int]:
 
 
 def present(
-    wanted: Sequence[str], there: Iterable[str], missing: Literal["refuse", "skip"], what: str
+    wanted: Sequence[str],
+    there: Iterable[str],
+    missing: Literal["refuse", "skip"],
+    what: str,
+    subset: str | None = "training",
 ) -> tuple[str, ...]:
-    """Those of the ``wanted`` video ids that are ``there``; ``what`` names the place in messages.
+    """Those of the ``wanted`` video ids that are ``there``; ``what`` and ``subset`` name place and videos in messages.
 
     Raises UserError listing the missing ones, unless they may be skipped; always if none is left.
     """
@@ -144,8 +148,8 @@ def present(
     lost = [video for video in wanted if video not in held]
     some = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
     if lost and (missing == "refuse" or len(lost) == len(wanted)):
-        hint = "" if len(lost) == len(wanted) else "; --missing skip trains without them"
-        raise UserError(f"{what} lacks {len(lost)} of {len(wanted)} training videos: {some}{hint}")
+        hint = "" if len(lost) == len(wanted) else "; --missing skip goes on without them"
+        raise UserError(f"{what} lacks {len(lost)} of {len(wanted)} {subset} videos: {some}{hint}")
     return tuple(video for video in wanted if video in held)
 
 

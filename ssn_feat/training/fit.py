@@ -6,9 +6,9 @@ import hashlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,16 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.progress import progress_bar
-from ssn_feat.training.checkpoints import RunFolder, describe, describe_head
+from ssn_feat.training.checkpoints import BEST, CHECKPOINT, Run, RunFolder, describe, describe_head, run_of
 from ssn_feat.training.data import TrainingData, read_data
 from ssn_feat.training.optimisation import make_optimiser, rate, set_rate
 from ssn_feat.training.options import FitOptions
 from ssn_feat.training.pools import make_pools
+from ssn_feat.training.seeds import SeedsTask, part_of, stack_parts, summarise_seeds
 from ssn_feat.training.tasks import ActionnessTask, Plan, SSNTask, Task, rows_inside
 
+# What --eval finds of a run: metrics by name, the first of which decides what is best.
+Measure = Callable[[Run], Mapping[str, float]]
 # Seconds between checkpoints of a running training; each is written at the end of an epoch.
 _CHECKPOINT_SECONDS = 20.0
 # Seconds between two updates of the progress display.
@@ -36,17 +39,23 @@ _DISPLAY_SECONDS = 0.5
 
 @dataclass
 class Training:
-    """A training in progress: what is learned, how far it is, and what never changes but belongs into a checkpoint."""
+    """A training in progress, of one head or of several that differ in their seed.
+
+    ``facts``: for each head what never changes but belongs into its checkpoint; ``generators``: what decides the
+    dropout of each; ``sums``: float64 ``(terms, heads)`` over the steps of the epoch; ``logs``, ``best``: lines of each
+    head's log and its best measurement.
+    """
 
     task: Task
     optimiser: torch.optim.Optimizer
-    generator: torch.Generator
+    generators: tuple[torch.Generator, ...]
     options: FitOptions
-    facts: dict[str, Any]
+    facts: tuple[dict[str, Any], ...]
+    logs: list[list[dict[str, Any]]]
+    best: list[dict[str, float]]
     epoch: int = 0
     step: int = 0
     sums: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
-    log: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -58,66 +67,109 @@ class Training:
         """Steps done, over all epochs."""
         return self.epoch * self.task.steps + self.step
 
-    def state(self) -> dict[str, Any]:
-        """Everything that a checkpoint holds."""
-        return {
-            **self.facts,
-            "model": self.task.head.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "generator": self.generator.get_state(),
-            "epoch": self.epoch,
-            "step": self.step,
-            "sums": self.sums,
-            "log": self.log,
-            "finished": self.finished,
-        }
+    def states(self) -> list[dict[str, Any]]:
+        """Everything that the checkpoint of each head holds."""
+        shared = {"model": self.task.head.state_dict(), "optimiser": self.optimiser.state_dict()}
+        several = len(self.facts) > 1
+        return [
+            {
+                **facts,
+                **(part_of(shared, at) if several else shared),
+                "generator": self.generators[at].get_state(),
+                "epoch": self.epoch,
+                "step": self.step,
+                "sums": self.sums[:, at].clone() if self.sums.ndim > 1 else self.sums,
+                "log": self.logs[at],
+                "best": self.best[at],
+                "finished": self.finished,
+            }
+            for at, facts in enumerate(self.facts)
+        ]
 
-    def restore(self, saved: dict[str, Any]) -> None:
-        """Go on from a checkpoint. Raises UserError where it is of other data."""
-        for name, what in (("data", "annotations or proposals"), ("store", "store")):
-            if saved[name] != self.facts[name]:
-                raise UserError(f"cannot resume {self.options.out}: its {what} changed; --overwrite starts anew")
-        self.task.head.load_state_dict(saved["model"])
-        self.optimiser.load_state_dict(saved["optimiser"])
-        self.generator.set_state(saved["generator"])
-        self.epoch, self.step, self.sums, self.log = saved["epoch"], saved["step"], saved["sums"], saved["log"]
+    def restore(self, saved: Sequence[dict[str, Any]]) -> None:
+        """Go on from the checkpoint of each head. Raises UserError where one is of other data."""
+        for own, facts in zip(saved, self.facts, strict=True):
+            for name, what in (("data", "annotations or proposals"), ("store", "store")):
+                if own[name] != facts[name]:
+                    raise UserError(f"cannot resume {self.options.out}: its {what} changed; --overwrite starts anew")
+        shared = {name: [own[name] for own in saved] for name in ("model", "optimiser", "sums")}
+        joined = {name: stack_parts(parts) if len(saved) > 1 else parts[0] for name, parts in shared.items()}
+        self.task.head.load_state_dict(joined["model"])
+        self.optimiser.load_state_dict(joined["optimiser"])
+        self.sums = torch.stack(shared["sums"], dim=1)
+        for own, generator in zip(saved, self.generators, strict=True):
+            generator.set_state(own["generator"])
+        self.epoch, self.step = saved[0]["epoch"], saved[0]["step"]
+        self.logs, self.best = [own["log"] for own in saved], [own.get("best", {}) for own in saved]
 
 
-def fit(options: FitOptions) -> dict[str, Any]:
-    """Learn an SSN head or an actionness head from a feature store; the run folder OUT then holds everything of it."""
-    folder = RunFolder(options.out)
-    saved = folder.held(options)
-    if saved is not None and saved["finished"]:
-        return folder.finished(options.quiet)
-    training = prepare(options)
-    if saved is None:
-        folder.begin(options)
-    else:
+def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None = None) -> dict[str, Any]:
+    """Learn an SSN head or an actionness head from a feature store; the run folder OUT then holds everything of it.
+
+    ``validation``: makes of options what measures a run for ``--eval`` (see ssn_feat.evaluation.validation).
+    """
+    runs = runs_of(options)
+    if len(runs) > 1 and (options.out / CHECKPOINT).exists():
+        raise UserError(f"{options.out} holds a run of one seed: choose another --out for {options.seeds} seeds")
+    folders = [RunFolder(run.out) for run in runs]
+    saved = [state for folder, run in zip(folders, runs, strict=True) if (state := folder.held(run)) is not None]
+    if len(saved) == len(runs) and all(state["finished"] for state in saved):
+        return _finished(options, folders)
+    _require_same_point(options, saved, len(runs))
+    if options.eval and validation is None:
+        raise UserError("--eval needs what measures: call ssn_feat.evaluation.validation.fit_and_validate")
+    measure = validation(options) if validation and options.eval else None
+    training = prepare(*runs)
+    if saved:
         training.restore(saved)
+    else:
+        for folder, run in zip(folders, runs, strict=True):
+            folder.begin(run)
     before, started = training.done, time.perf_counter()
     with _stop_requested() as stop, _machine(options, training.task.device):
-        run_epochs(training, folder, stop)
+        run_epochs(training, folders, stop, measure)
     seconds = time.perf_counter() - started
     if not training.finished:
         print(f"interrupted in epoch {training.epoch}: add --resume to the same command to go on with {options.out}")
         raise KeyboardInterrupt
-    folder.summarise(
-        {
-            "head": options.head,
-            "videos": training.facts["videos"],
-            "steps": training.done,
-            "seconds": round(seconds, 3),
-            "steps_per_second": round((training.done - before) / seconds, 1),
-            "final": training.log[-1],
-        }
-    )
-    return folder.finished(options.quiet)
+    speed = {"seconds": round(seconds, 3), "steps_per_second": round((training.done - before) / seconds, 1)}
+    for folder, state in zip(folders, training.states(), strict=True):
+        counts = {"head": options.head, "videos": state["videos"], "steps": training.done}
+        best = {"best": state["best"]} if state["best"] else {}
+        folder.summarise(counts | speed | {"final": state["log"][-1]} | best)
+    return _finished(options, folders)
 
 
-def run_epochs(training: Training, folder: RunFolder, stop: Callable[[], bool]) -> None:
-    """Train to the last epoch or until ``stop()`` says so; leaves a checkpoint either way.
+def runs_of(options: FitOptions) -> list[FitOptions]:
+    """The options of each head: those of a run of its own in OUT/seed-N where there are several seeds."""
+    if options.seeds == 1:
+        return [options]
+    seeds = range(options.seed, options.seed + options.seeds)
+    return [replace(options, seed=seed, seeds=1, out=options.out / f"seed-{seed}") for seed in seeds]
 
-    Raises UserError, naming each term, once a loss is not finite.
+
+def _finished(options: FitOptions, folders: Sequence[RunFolder]) -> dict[str, Any]:
+    """The summary of the finished run; of several seeds what they have in common and how far they lie apart."""
+    if options.seeds == 1:
+        return folders[0].finished(options.quiet)
+    return summarise_seeds(options, [folder.finished(quiet=True) for folder in folders])
+
+
+def _require_same_point(options: FitOptions, saved: Sequence[dict[str, Any]], runs: int) -> None:
+    """Raises UserError where some seeds are further than others, as when the program was killed between two files."""
+    if saved and (len(saved) < runs or len({(state["epoch"], state["step"]) for state in saved}) > 1):
+        raise UserError(
+            f"the seeds in {options.out} stand at different points: finish each on its own with "
+            f"python train/fit.py {options.out}/seed-N/config.yaml --resume, or start all anew with --overwrite"
+        )
+
+
+def run_epochs(
+    training: Training, folders: Sequence[RunFolder], stop: Callable[[], bool], measure: Measure | None = None
+) -> None:
+    """Train to the last epoch or until ``stop()`` says so; leaves a checkpoint of each head in its folder either way.
+
+    ``measure`` gives the metrics of ``--eval``. Raises UserError, naming each term, once a loss is not finite.
     """
     task, schedule = training.task, training.options.optimisation
     saved_at = time.perf_counter()
@@ -127,31 +179,59 @@ def run_epochs(training: Training, folder: RunFolder, stop: Callable[[], bool]) 
         while not training.finished:
             plan = task.plan(training.epoch)
             if not training.step:
-                training.sums = torch.zeros(len(task.terms), dtype=torch.float64)
+                training.sums = torch.zeros(len(task.terms), len(folders), dtype=torch.float64)
             while training.step < task.steps and not stop():
                 set_rate(training.optimiser, rate(schedule, training.done, task.steps))
                 terms = train_step(training, plan)
                 training.step += 1
-                show(training.done, task.terms, terms)
+                show(training.done, task.terms, terms.mean(dim=1))
             if training.step < task.steps:
                 break
             _end_epoch(training)
-            folder.log(training.log)
+            if measure is not None and _due(training):
+                _measure(training, folders, measure)
+            for folder, log in zip(folders, training.logs, strict=True):
+                folder.log(log)
             if time.perf_counter() - saved_at > _CHECKPOINT_SECONDS:
-                folder.save(training.state())
+                _save(training, folders)
                 saved_at = time.perf_counter()
-        folder.save(training.state())
+        _save(training, folders)
+
+
+def _save(training: Training, folders: Sequence[RunFolder]) -> None:
+    for folder, state in zip(folders, training.states(), strict=True):
+        folder.save(state)
+
+
+def _due(training: Training) -> bool:
+    """Whether the epoch that just ended is measured: each n-th and the last."""
+    return training.finished or training.epoch % training.options.eval_every == 0
+
+
+def _measure(training: Training, folders: Sequence[RunFolder], measure: Measure) -> None:
+    """Add the metrics of each head to the last line of its log; keep the head where the first of them is the best."""
+    for at, (folder, state) in enumerate(zip(folders, training.states(), strict=True)):
+        metrics = measure(run_of(state))
+        training.logs[at][-1] |= metrics
+        name, value = next(iter(metrics.items()))
+        if value > training.best[at].get(name, -math.inf):
+            training.best[at] = {"epoch": training.epoch - 1, **metrics}
+            folder.save(state | {"best": training.best[at]}, BEST)
 
 
 def train_step(training: Training, plan: Plan) -> Tensor:
-    """One step of gradient descent: the task's terms, float32. Raises UserError on a loss that is not finite."""
+    """One step of gradient descent: the task's terms of each head, float32 ``(terms, heads)``.
+
+    Raises UserError on a loss that is not finite.
+    """
     task = training.task
-    losses = task.losses(plan, training.step, training.generator)
+    losses = task.losses(task.head, *task.inputs(plan, training.step, training.generators))
     training.optimiser.zero_grad(set_to_none=True)
-    losses[0].backward()
-    values = torch.stack([loss.detach() for loss in losses]).cpu()
-    if not math.isfinite(values[0]):
-        each = ", ".join(f"{name} {value:g}" for name, value in zip(task.terms, values.tolist(), strict=True))
+    losses[0].sum().backward()
+    values = torch.stack([loss.detach() for loss in losses]).cpu().view(len(losses), -1)
+    if not bool(values[0].isfinite().all()):
+        at = int(values[0].isfinite().logical_not().nonzero()[0])
+        each = ", ".join(f"{name} {value:g}" for name, value in zip(task.terms, values[:, at].tolist(), strict=True))
         raise UserError(
             f"the loss is not finite in epoch {training.epoch}, step {training.step}: {each}; "
             f"lower --lr (it is {training.options.optimisation.lr:g}), add --warmup-steps, or look at the features"
@@ -164,7 +244,8 @@ def train_step(training: Training, plan: Plan) -> Tensor:
 def _end_epoch(training: Training) -> None:
     means = training.sums / training.step
     line = {"epoch": training.epoch, "lr": training.optimiser.param_groups[0]["lr"]}
-    training.log.append(line | dict(zip(training.task.terms, means.tolist(), strict=True)))
+    for log, own in zip(training.logs, means.T.tolist(), strict=True):
+        log.append(line | dict(zip(training.task.terms, own, strict=True)))
     training.epoch += 1
     training.step = 0
 
@@ -230,12 +311,29 @@ def _stop_requested() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def prepare(options: FitOptions) -> Training:
-    """Read all data and build what is to be trained. Raises UserError for whatever does not fit together."""
+def prepare(*runs: FitOptions) -> Training:
+    """Read all data and build what is to be trained: a head for each of ``runs``, which differ in seed and folder.
+
+    Raises UserError for whatever does not fit together.
+    """
+    options = runs[0]
     data = read_data(options)
-    generator = torch.Generator().manual_seed(options.seed)
-    task, digest, reg_stats = (_ssn_task if options.head == "ssn" else _actionness_task)(options, data, generator)
-    facts = {
+    generators = tuple(torch.Generator().manual_seed(run.seed) for run in runs)
+    build = _ssn_task if options.head == "ssn" else _actionness_task
+    tasks, facts = [], []
+    for run, generator in zip(runs, generators, strict=True):
+        own, digest, reg_stats = build(run, data, generator)
+        tasks.append(own)
+        facts.append(_facts(run, data, own, digest, reg_stats))
+    task: Task = tasks[0] if len(tasks) == 1 else SeedsTask(tasks, options.threads)
+    optimiser = make_optimiser(task.head, options.optimisation, stacked=len(tasks) > 1)
+    return Training(task, optimiser, generators, options, tuple(facts), [[] for _ in runs], [{} for _ in runs])
+
+
+def _facts(
+    options: FitOptions, data: TrainingData, task: SSNTask | ActionnessTask, digest: str, reg_stats: Tensor | None
+) -> dict[str, Any]:
+    return {
         "head": describe_head(task.head),
         "labels": list(data.labels),
         "streams": list(options.streams),
@@ -246,10 +344,9 @@ def prepare(options: FitOptions) -> Training:
         "videos": len(data.table.ids),
         "data": digest,
     }
-    return Training(task, make_optimiser(task.head, options.optimisation), generator, options, facts)
 
 
-def _ssn_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> tuple[Task, str, Tensor]:
+def _ssn_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> tuple[SSNTask, str, Tensor]:
     table, schedule = data.table, options.optimisation
     candidates = data.candidates(options.random_windows, options.seed)
     pools = make_pools(candidates, options.pools, options.groups)
@@ -259,7 +356,9 @@ def _ssn_task(options: FitOptions, data: TrainingData, generator: torch.Generato
     return task, _digest(candidates.intervals, candidates.labels), torch.from_numpy(pools.target_stats)
 
 
-def _actionness_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> tuple[Task, str, None]:
+def _actionness_task(
+    options: FitOptions, data: TrainingData, generator: torch.Generator
+) -> tuple[ActionnessTask, str, None]:
     table, schedule = data.table, options.optimisation
     inside = rows_inside(data.dataset, table)
     head = ActionnessHead(table.feature_dim, options.ssn.dropout, generator).to(table.rows.device)
@@ -275,4 +374,4 @@ def _digest(*arrays: NDArray[Any]) -> str:
     return total.hexdigest()
 
 
-__all__ = ["FitOptions", "Training", "fit", "prepare", "run_epochs", "train_step"]
+__all__ = ["FitOptions", "Measure", "Training", "fit", "prepare", "run_epochs", "runs_of", "train_step"]

@@ -11,16 +11,18 @@ from torch import nn
 from ssn_feat.training.options import OptimisationOptions
 
 
-def parameter_groups(head: nn.Module, options: OptimisationOptions) -> list[dict[str, Any]]:
+def parameter_groups(head: nn.Module, options: OptimisationOptions, stacked: bool = False) -> list[dict[str, Any]]:
     """Every parameter in one of three groups, each with its factors ``lr_mult`` and ``decay_mult``.
 
     Weights (matrices and kernels) as given; biases with ``bias_lr`` and ``bias_decay`` (the original: twice the rate
-    and no decay); other vectors, which scale in normalisation, with ``bias_decay`` alone.
+    and no decay); other vectors, which scale in normalisation, with ``bias_decay`` alone. ``stacked``: the parameters
+    are those of several heads, with one dimension more than a single head's.
     """
+    vector = 2 if stacked else 1
     named = [(name, p) for name, p in head.named_parameters() if p.requires_grad]
-    weights = [p for _, p in named if p.ndim > 1]
-    biases = [p for name, p in named if p.ndim <= 1 and name.rpartition(".")[2] == "bias"]
-    others = [p for name, p in named if p.ndim <= 1 and name.rpartition(".")[2] != "bias"]
+    weights = [p for _, p in named if p.ndim > vector]
+    biases = [p for name, p in named if p.ndim <= vector and name.rpartition(".")[2] == "bias"]
+    others = [p for name, p in named if p.ndim <= vector and name.rpartition(".")[2] != "bias"]
     groups = [
         {"name": "weights", "params": weights, "lr_mult": 1.0, "decay_mult": 1.0},
         {"name": "biases", "params": biases, "lr_mult": options.bias_lr, "decay_mult": options.bias_decay},
@@ -29,11 +31,14 @@ def parameter_groups(head: nn.Module, options: OptimisationOptions) -> list[dict
     return [group for group in groups if group["params"]]
 
 
-def make_optimiser(head: nn.Module, options: OptimisationOptions) -> torch.optim.Optimizer:
-    """The optimiser of all parameters of ``head``; :func:`set_rate` must set its rates before each step."""
+def make_optimiser(head: nn.Module, options: OptimisationOptions, stacked: bool = False) -> torch.optim.Optimizer:
+    """The optimiser of all parameters of ``head``; :func:`set_rate` must set its rates before each step.
+
+    ``stacked``: as in :func:`parameter_groups`; every rule used works on single values, so heads do not mix.
+    """
     groups = [
         {**group, "weight_decay": options.weight_decay * group["decay_mult"]}
-        for group in parameter_groups(head, options)
+        for group in parameter_groups(head, options, stacked)
     ]
     if options.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=options.lr, fused=True)

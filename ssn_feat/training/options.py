@@ -89,6 +89,8 @@ class FitOptions:
     """Subset of the annotations to train on."""
     seed: int = 0
     """Decides the initial weights, what is drawn, and the dropout."""
+    seeds: int = 1
+    """How many heads to train at once, with the seeds from --seed on, each in a run folder OUT/seed-N of its own."""
     standardise: bool = False
     """Shift and scale each feature to mean 0 and deviation 1 on the training rows."""
     missing: Literal["refuse", "skip"] = "refuse"
@@ -111,6 +113,14 @@ class FitOptions:
     """Replace a run that OUT already holds."""
     quiet: bool = False
     """Print nothing."""
+    eval: str | None = None
+    """Subset of the annotations on which mAP is measured while training; the best head is kept as OUT/best.pt."""
+    eval_every: int = 1
+    """Epochs between two measurements; the last epoch is always measured."""
+    eval_tiou: tuple[float, ...] = (0.5,)
+    """tIoU thresholds that the measured mAP is the mean of."""
+    eval_proposals: Path | None = None
+    """Proposals of the videos to measure on; none means those of --proposals."""
     pools: PoolOptions = field(default_factory=PoolOptions)
     """Which proposals are used for what."""
     groups: Groups = field(default_factory=Groups)
@@ -127,6 +137,12 @@ class FitOptions:
     def __post_init__(self) -> None:
         if self.seed < 0 or self.threads < 1:
             raise UserError(f"seed must be at least 0 and threads at least 1, they are {self.seed} and {self.threads}")
+        if self.seeds < 1 or self.eval_every < 1:
+            raise UserError(f"seeds and eval_every must be at least 1, they are {self.seeds} and {self.eval_every}")
+        if self.eval is not None and self.head != "ssn":
+            raise UserError("--eval measures detections, which the ssn head makes: leave it out for --head actionness")
+        if not self.eval_tiou or not all(0 < tiou <= 1 for tiou in self.eval_tiou):
+            raise UserError(f"eval_tiou must be thresholds above 0 and at most 1, they are {self.eval_tiou}")
         if self.random_windows < 0:
             raise UserError(f"random_windows must not be negative, it is {self.random_windows}")
         if min(self.augmentation) < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple, Protocol
@@ -9,12 +10,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
+from ssn_feat.heads.dropout import dropout
 from ssn_feat.heads.losses import Groups, LossOptions, ssn_loss
 from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.training.features import FeatureTable
@@ -39,8 +41,8 @@ class Task(Protocol):
     """What the loop asks of a head's training."""
 
     @property
-    def head(self) -> SSNHead | ActionnessHead:
-        """What is learned."""
+    def head(self) -> nn.Module:
+        """What is learned; with several seeds every parameter has them as its first dimension."""
 
     @property
     def device(self) -> torch.device:
@@ -57,8 +59,11 @@ class Task(Protocol):
     def plan(self, epoch: int) -> Plan:
         """Draw an epoch; the same for the same seed and epoch."""
 
-    def losses(self, plan: Plan, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What ``terms`` names, scalar tensors, first the loss to minimise; ``generator`` decides the dropout."""
+    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+        """What :meth:`losses` needs of a step, dropout done (``generators``, one per seed, decide it); no gradients."""
+
+    def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """What ``terms`` names, scalar tensors (with several seeds ``(N,)``), first the loss to minimise."""
 
 
 @dataclass(frozen=True)
@@ -127,11 +132,16 @@ class SSNTask:
         first, *others = (torch.from_numpy(array).to(self.device) for array in drawn)
         return Plan(first, tuple(others))
 
-    def losses(self, plan: Plan, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         scaling, labels, targets = (tensor[step] for tensor in plan.others)
         features = self.table.rows.index_select(0, plan.rows[step]).float()
         segments = features.view(labels.numel(), -1, self.table.feature_dim)
-        scores = self.head.group_scores(segments, scaling.flatten(0, 1), self.groups, generator)
+        return self.head.pool(segments, scaling.flatten(0, 1), generators[0]), labels, targets
+
+    def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        assert isinstance(head, SSNHead)
+        pooled, labels, targets = inputs
+        scores = head.score_groups(pooled, self.groups)
         result = ssn_loss(scores, labels, targets, self.groups, self.options)
         right = scores.activity.detach().argmax(dim=1) == self.groups.for_activity(labels)
         return (*result, right.float().mean())
@@ -161,6 +171,7 @@ class ActionnessTask:
         )
         classes = torch.tensor([1] * options.action_rows + [0] * options.background_rows)
         self.labels = classes.repeat(batch_videos).to(self.device)
+        self.actions = self.labels.nonzero().squeeze(1)
 
     def plan(self, epoch: int) -> Plan:
         generator = epoch_generator(self.seed, epoch)
@@ -169,11 +180,16 @@ class ActionnessTask:
         rows = np.concatenate(drawn, axis=1).reshape(len(videos), -1)
         return Plan(torch.from_numpy(rows).to(self.device), ())
 
-    def losses(self, plan: Plan, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        logits = self.head(self.table.rows.index_select(0, plan.rows[step]).float(), generator)
+    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+        features = self.table.rows.index_select(0, plan.rows[step]).float()
+        return (dropout(features, self.head.dropout, generators[0]),)
+
+    def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        assert isinstance(head, ActionnessHead)
+        logits = head.classifier_fc(*inputs)
         loss = functional.cross_entropy(logits, self.labels)
         found = logits.detach().argmax(dim=1)
-        return loss, (found == self.labels).float().mean(), found[self.labels == 1].float().mean()
+        return loss, (found == self.labels).float().mean(), found[self.actions].float().mean()
 
 
 def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> Pool:

@@ -219,7 +219,7 @@ def test_targets_of_training_are_normalised(brief):
     used = c[proposals][np.abs(c[proposals] - (0 - pools.target_stats[0]) / pools.target_stats[1]).sum(axis=1) > 1e-6]
     np.testing.assert_allclose(used.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(used.std(axis=0), 1, atol=1e-5)
-    np.testing.assert_array_equal(training.facts["reg_stats"], pools.target_stats)
+    np.testing.assert_array_equal(training.facts[0]["reg_stats"], pools.target_stats)
 
 
 # ---------------------------------------------------------------------- what is said of bad input
@@ -242,7 +242,7 @@ def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(brief):
 def test_a_run_is_not_resumed_with_other_options_or_data(data, brief, tmp_path, monkeypatch):
     def stop(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
-        return torch.zeros(5)
+        return torch.zeros(5, 1)
 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", stop)

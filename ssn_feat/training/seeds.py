@@ -1,0 +1,142 @@
+"""Several heads at once, one for each seed: their layers as batched products in one step.
+
+Every seed has its own initial weights, samples and dropout, drawn as in a run of its own; only the arithmetic of the
+step is shared. The heads stay independent: the sum of their losses has for each the gradient of its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import statistics
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ssn_feat.training.checkpoints import RunFolder
+from ssn_feat.training.options import FitOptions
+from ssn_feat.training.tasks import Plan, Task
+
+
+class SeedsTask:
+    """The tasks of N seeds as one; see :class:`ssn_feat.training.tasks.Task`.
+
+    ``tasks``: alike but for the seed; ``threads``: how many of them gather rows at the same time.
+    """
+
+    def __init__(self, tasks: Sequence[Task], threads: int = 1) -> None:
+        self.tasks, first = tuple(tasks), tasks[0]
+        self.terms, self.steps, self.device = first.terms, first.steps, first.device
+        self.head = stack_heads([task.head for task in tasks])
+        self._losses = _Losses(first)
+        self._stacks: tuple[Tensor, ...] = ()
+        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def plan(self, epoch: int) -> Plan:
+        """The plans of all seeds side by side, ``(steps, N, ...)`` each."""
+        plans = [task.plan(epoch) for task in self.tasks]
+        others = zip(*(plan.others for plan in plans), strict=True)
+        return Plan(
+            torch.stack([plan.rows for plan in plans], dim=1), tuple(torch.stack(parts, dim=1) for parts in others)
+        )
+
+    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+        """Inputs of all seeds, ``(N, ...)`` each; the tensors are used again by the next step."""
+
+        def gather(at: int) -> tuple[Tensor, ...]:
+            own = Plan(plan.rows[:, at], tuple(tensor[:, at] for tensor in plan.others))
+            return self.tasks[at].inputs(own, step, generators[at : at + 1])
+
+        def keep(at: int) -> None:
+            # Copied by the thread that made them, while they are in its cache.
+            for stack, part in zip(self._stacks, gather(at), strict=True):
+                stack[at].copy_(part)
+
+        seeds = range(len(self.tasks))
+        if not self._stacks:
+            self._stacks = tuple(torch.stack(parts) for parts in zip(*map(gather, seeds), strict=True))
+        else:
+            list(self._pool.map(keep, seeds))
+        return self._stacks
+
+    def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """The terms of each seed, ``(N,)`` each."""
+        parameters: dict[str, Tensor] = {f"head.{name}": value for name, value in head.named_parameters()}
+
+        def one(parameters: dict[str, Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
+            terms: tuple[Tensor, ...] = functional_call(self._losses, parameters, inputs)
+            return terms
+
+        terms: tuple[Tensor, ...] = vmap(one)(parameters, *inputs)
+        return terms
+
+
+class _Losses(nn.Module):
+    """The losses of a task as a module, so that its parameters can be given from outside."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__()
+        self.head, self.task = task.head, task
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        return self.task.losses(self.head, *inputs)
+
+
+def stack_heads(heads: Sequence[nn.Module]) -> nn.Module:
+    """A module like each of ``heads`` whose parameters hold all of theirs along a new first dimension."""
+    stacked = copy.deepcopy(heads[0])
+    parameters, _ = torch.func.stack_module_state(list(heads))
+    for name, value in parameters.items():
+        owner, _, last = name.rpartition(".")
+        setattr(stacked.get_submodule(owner), last, nn.Parameter(value.detach().clone()))
+    return stacked
+
+
+def summarise_seeds(options: FitOptions, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Write OUT/summary.json and the configuration of all seeds, and say in a line what came out.
+
+    ``summaries``: of the run of each seed. The result holds for each term of the last epoch the mean and the spread
+    (standard deviation between seeds, with N - 1), and the summary of each seed by its number.
+    """
+    finals = [summary["final"] for summary in summaries]
+    terms = [name for name in finals[0] if name not in ("epoch", "lr")]
+    values = {name: [final[name] for final in finals] for name in terms}
+    seeds = range(options.seed, options.seed + options.seeds)
+    result = {
+        "mean": {name: statistics.fmean(own) for name, own in values.items()},
+        "spread": {name: statistics.stdev(own) for name, own in values.items()},
+        "seconds": summaries[0]["seconds"],
+        "seeds": {str(seed): dict(summary) for seed, summary in zip(seeds, summaries, strict=True)},
+    }
+    folder = RunFolder(options.out)
+    folder.begin(options)
+    folder.summarise(result)
+    if not options.quiet:
+        each = ", ".join(f"{name} {result['mean'][name]:.3f} ± {result['spread'][name]:.3f}" for name in terms)
+        print(f"{options.out}: {each} over {options.seeds} seeds, {result['seconds']:.1f} s")
+    return result
+
+
+def part_of(state: Any, at: int) -> Any:
+    """Of a nested state of N stacked heads (weights, optimiser, sums) that of head ``at``; plain values are shared."""
+    if isinstance(state, Tensor):
+        return state[at].clone() if state.ndim else state
+    if isinstance(state, Mapping):
+        return {name: part_of(value, at) for name, value in state.items()}
+    return state
+
+
+def stack_parts(parts: Sequence[Any]) -> Any:
+    """The state of which :func:`part_of` gives ``parts``."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return torch.stack(list(parts)) if first.ndim else first
+    if isinstance(first, Mapping):
+        return {name: stack_parts([part[name] for part in parts]) for name in first}
+    return first
+
+
+__all__ = ["SeedsTask", "part_of", "stack_heads", "stack_parts", "summarise_seeds"]
