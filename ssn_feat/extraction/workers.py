@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import joblib
@@ -23,6 +25,8 @@ from ssn_feat.extraction.progress import Progress
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.store import FeatureStore, StoreWriteError
 from ssn_feat.video import import_cv2
+
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,14 +46,29 @@ class Outcome:
 
 def outcomes(options: ExtractOptions, store: FeatureStore, plan: Plan, progress: Progress) -> Iterator[Outcome]:
     """The videos of the plan, extracted and committed (or recorded as failed), in the order in which they finish."""
-    if options.jobs == 1 or len(plan.todo) < 2:
+    elsewhere: dict[str, Path] = {}
+    for outcome in _outcomes(options, store, plan, plan.todo, progress):
+        if outcome.elsewhere:
+            elsewhere[outcome.id] = plan.todo[outcome.id]
+        else:
+            yield outcome
+    if elsewhere:
+        # Whoever was at work on them may have been killed, its workers with it: they are gone by now.
+        time.sleep(2 * _SECONDS_BETWEEN_LOOKS)
+        yield from _outcomes(options, store, plan, elsewhere, progress)
+
+
+def _outcomes(
+    options: ExtractOptions, store: FeatureStore, plan: Plan, videos: Mapping[str, Path], progress: Progress
+) -> Iterator[Outcome]:
+    if options.jobs == 1 or len(videos) < 2:
         with _threads(joblib.cpu_count()):
-            for video_id, path in plan.todo.items():
+            for video_id, path in videos.items():
                 yield _one(options, store, plan.backbones, video_id, path, functools.partial(progress.rows, video_id))
         return
-    options = replace(options, jobs=min(options.jobs, len(plan.todo)))
+    options = replace(options, jobs=min(options.jobs, len(videos)))
     # Long videos first: the last one to finish decides when the run ends.
-    todo = dict(sorted(plan.todo.items(), key=lambda item: -plan.rows[item[0]]))
+    todo = dict(sorted(videos.items(), key=lambda item: -plan.rows[item[0]]))
     for outcome in _surviving(options, store, todo):
         progress.rows(outcome.id, outcome.rows)
         yield outcome
@@ -89,7 +108,7 @@ def _parallel(
     def tasks() -> Iterator[Any]:
         for video_id, path in list(todo.items()):
             started.append(video_id)
-            yield joblib.delayed(_worker)(options, store, video_id, path, threads)
+            yield joblib.delayed(_worker)(options, store, video_id, path, threads, os.getpid())
 
     parallel = joblib.Parallel(
         n_jobs=max(2, options.jobs),  # with one, joblib would use this process
@@ -102,11 +121,27 @@ def _parallel(
     return results
 
 
-def _worker(options: ExtractOptions, store: FeatureStore, video_id: str, path: Path, threads: int) -> Outcome:
-    """One video in a worker process."""
+def _worker(
+    options: ExtractOptions, store: FeatureStore, video_id: str, path: Path, threads: int, parent: int
+) -> Outcome:
+    """One video in a worker process of the process ``parent``."""
+    if os.getppid() == parent:
+        _end_with(parent)
     with _threads(threads):
         backbones = _loaded(options, store.fingerprint)
         return _one(options, store, backbones, video_id, path, None)
+
+
+@functools.cache
+def _end_with(parent: int) -> None:
+    """Let this process end with its parent, which may be killed: it would wait minutes for work, holding memory."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os._exit(1)
+
+    Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 @functools.lru_cache(maxsize=1)

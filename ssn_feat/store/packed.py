@@ -2,7 +2,7 @@
 
 ::
 
-    NAME.zarr/                 attributes as in the growing tier, tier "packed"; consolidated metadata
+    NAME.zarr/                 attributes as in the growing tier, tier "packed", runs; consolidated metadata
       rgb, flow, ...           float16 (sum T, D) or (sum T, C, D), video after video, sharded
       time                     float64 (sum T, 2), seconds
       offsets                  int64 (V + 1,): rows offsets[v] to offsets[v + 1] are those of video v
@@ -36,6 +36,10 @@ class PackedStore(FeatureStore):
     """A packed store; reads like the growing one it was made from."""
 
     tier = "packed"
+
+    def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
+        super().__init__(path, attributes)
+        self._runs: list[dict[str, Any]] = attributes["runs"]
 
     def __reduce__(self) -> tuple[Callable[[Path], FeatureStore], tuple[Path]]:
         return FeatureStore.open, (self.path,)  # open arrays stay in their process
@@ -112,7 +116,7 @@ class PackedStore(FeatureStore):
         return {}
 
     def runs(self) -> list[dict[str, Any]]:
-        return []
+        return self._runs
 
     def require_growing(self) -> NoReturn:
         raise UserError(
@@ -188,6 +192,8 @@ def _root(store: FeatureStore) -> dict[str, Any]:
         "name": store.name,
         "recipe": store.recipe,
         "fingerprint": store.fingerprint,
+        # How it was made; which videos were meant is of no use any more.
+        "runs": [{**run, "videos": {}} for run in store.runs()],
     }
 
 

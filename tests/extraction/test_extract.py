@@ -247,22 +247,23 @@ def test_command_line_errors_are_one_line_and_exit_code_2(
         assert re.fullmatch(expected, err)
 
 
-def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path) -> None:
-    folder = videos(tmp_path / "videos", count=4, frames=40)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, jobs: int) -> None:
+    folder = videos(tmp_path / "videos", count=6, frames=40)
     whole, cut = tmp_path / "whole.zarr", tmp_path / "cut.zarr"
     extract(options(folder, whole))
-    process = command(folder, cut, TINY_DELAY="0.05")
+    process = command(folder, cut, "--jobs", str(jobs), TINY_DELAY="0.1")
     deadline = time.monotonic() + 300
     while len(list(cut.glob("videos/*/rgb"))) < 2:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=30)  # the output is closed when worker processes have ended, too
     assert process.returncode == -signal.SIGKILL
-    assert 2 <= len(FeatureStore.open(cut).ids) < 4
+    assert 2 <= len(FeatureStore.open(cut).ids) < 6
     report = extract(options(folder, cut))
-    assert (report.exit_code, len(report.extracted) + report.done_before) == (0, 4)
+    assert (report.exit_code, len(report.extracted) + report.done_before) == (0, 6)
     assert arrays(cut) == arrays(whole)
     assert not FeatureStore.open(cut).staging.path.exists()
 

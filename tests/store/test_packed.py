@@ -82,7 +82,9 @@ def test_packed_store_goes_to_other_processes(tmp_path: Path) -> None:
 
 
 def test_packed_store_is_read_only(tmp_path: Path) -> None:
-    packed = pack(growing(tmp_path / "s.zarr", [4]), tmp_path / "p.zarr")
+    source = growing(tmp_path / "s.zarr", [4])
+    source.record_run({"videos": {"b": 4.0, "c": 9.0}, "missing": ["d"], "options": {"stride": 8}})
+    packed = pack(source, tmp_path / "p.zarr")
     for call in (
         lambda: packed.write("c", {"rgb": [[1.0]]}, [[0, 1]]),
         lambda: packed.discard("b"),
@@ -93,7 +95,9 @@ def test_packed_store_is_read_only(tmp_path: Path) -> None:
             call()
     with pytest.raises(UserError, match="no video 'c'; it holds 1 videos"):
         packed.read("c")
-    assert (packed.failures(), packed.runs(), status(packed).done) == ({}, [], 1)
+    assert packed.runs() == [{"videos": {}, "missing": ["d"], "options": {"stride": 8}}]
+    found = status(packed)
+    assert (packed.failures(), found.done, found.pending, found.missing) == ({}, 1, {}, ("d",))
 
 
 def test_what_cannot_be_packed(tmp_path: Path) -> None:
