@@ -191,7 +191,7 @@ class _Space:
             yield i[above], j[above]
 
     def struck(self, chosen: Indices, others: Indices) -> NDArray[np.bool_]:
-        """Which of the ``chosen`` have a tIoU above the threshold with any of the ``others``, which are in key order."""
+        """Which ``chosen`` have a tIoU above the threshold with any of the ``others``, which are in key order."""
         length = self.boxes[chosen, 1] - self.boxes[chosen, 0]
         hit = np.zeros(len(self.boxes), dtype=bool)
         if len(others):

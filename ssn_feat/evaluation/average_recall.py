@@ -6,8 +6,9 @@ proposal may find several instances, and class plays no part.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -119,6 +120,53 @@ def recall_at_tiou(proposals: Proposals, dataset: Dataset, thresholds: ArrayLike
     return np.array([(best >= threshold).mean() for threshold in np.asarray(thresholds, dtype=np.float64)])
 
 
+@dataclass(frozen=True)
+class Breakdown:
+    """Average recall of groups of instances. names, instances ``(G,)``, recall ``(G,)`` (NaN: no instance)."""
+
+    names: tuple[str, ...]
+    instances: Indices
+    recall: Floats
+
+
+def recall_by(
+    proposals: Proposals,
+    dataset: Dataset,
+    what: Literal["length", "number"],
+    edges: Sequence[float],
+    thresholds: ArrayLike = TIOU_GRIDS["activitynet"],
+    number: int | None = None,
+) -> Breakdown:
+    """Mean recall over the thresholds, for instances by ``length`` in seconds or by the ``number`` in their video.
+
+    ``edges``: ascending; a group holds its upper edge, and the last group what is beyond all. ``number``: the best so
+    many proposals of every video count (None: all). Raises UserError where there is no truth.
+    """
+    values, best = [], []
+    for video, overlaps in best_overlaps(proposals, dataset, number):
+        times = video.intervals()
+        own = times[:, 1] - times[:, 0] if what == "length" else np.full(len(times), float(len(times)))
+        values.append(own)
+        best.append(overlaps)
+    tious = np.asarray(thresholds, dtype=np.float64)
+    share = (np.concatenate(best)[:, None] >= tious).mean(axis=1)
+    group = np.searchsorted(np.asarray(edges, dtype=np.float64), np.concatenate(values), side="left")
+    instances = np.bincount(group, minlength=len(edges) + 1)
+    mean = np.full(len(instances), np.nan)
+    np.divide(np.bincount(group, weights=share, minlength=len(instances)), instances, out=mean, where=instances > 0)
+    return Breakdown(_group_names(edges, " s" if what == "length" else ""), instances, mean)
+
+
+def _group_names(edges: Sequence[float], unit: str) -> tuple[str, ...]:
+    if not edges:
+        return ("all",)
+    return (
+        f"≤{edges[0]:g}{unit}",
+        *(f"{low:g}-{high:g}{unit}" for low, high in pairwise(edges)),
+        f">{edges[-1]:g}{unit}",
+    )
+
+
 def best_overlaps(proposals: Proposals, dataset: Dataset, number: int | None = None) -> Iterator[tuple[Video, Floats]]:
     """Each video with truth, and the highest tIoU that any of its best ``number`` proposals has with each instance.
 
@@ -167,4 +215,13 @@ def _running_best(proposals: Proposals, videos: list[Video], counts: Indices) ->
         yield np.where(count > 0, overlaps[:, np.maximum(count, 1) - 1], 0.0)
 
 
-__all__ = ["TIOU_GRIDS", "Budget", "RecallCurve", "best_overlaps", "recall_at_tiou", "recall_curve"]
+__all__ = [
+    "TIOU_GRIDS",
+    "Breakdown",
+    "Budget",
+    "RecallCurve",
+    "best_overlaps",
+    "recall_at_tiou",
+    "recall_by",
+    "recall_curve",
+]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,22 +18,23 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from ssn_feat.annotations import Dataset, load
+from ssn_feat.annotations.protocols import coverage, protocol
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_recall import TIOU_GRIDS, Budget, RecallCurve, recall_at_tiou, recall_curve
-from ssn_feat.proposals import (
-    Proposals,
-    SlidingOptions,
-    listed_proposals,
-    oracle_proposals,
-    random_proposals,
-    read_ssn_list,
-    sliding_proposals,
+from ssn_feat.evaluation.average_recall import (
+    TIOU_GRIDS,
+    Breakdown,
+    Budget,
+    RecallCurve,
+    recall_at_tiou,
+    recall_by,
+    recall_curve,
 )
-from ssn_feat.proposals.foreign import read_frame_list, read_proposal_json
-
-BuiltIn = Literal["sliding", "sliding-ranked", "random", "oracle"]
+from ssn_feat.evaluation.contenders import Contender, contenders, load_proposals
+from ssn_feat.proposals import AnchorOptions, SlidingOptions, TagOptions
+from ssn_feat.store import FeatureStore
 
 
 @dataclass(frozen=True)
@@ -41,14 +43,23 @@ class CompareOptions:
 
     files: tyro.conf.Positional[tuple[Path, ...]]
     """Files of proposals: .npz of train/propose.py, ActivityNet proposal .json, .txt: an SSN list, or with --fps
-    lines of 'video start_frame end_frame'."""
+    lines of 'video start_frame end_frame'; a folder: a csv file per video, as BSN and BMN write them."""
     annotations: str
     """Annotations of the videos: a path, or DIALECT:PATH."""
     subset: str | None = None
     """Only the videos of this subset of the annotations."""
-    methods: tuple[BuiltIn, ...] = ("sliding", "random", "oracle")
-    """Compared with the files: sliding windows in random order; sliding-ranked: the same windows ranked by contrast in
-    the actionness of the first file that holds any; uniform random intervals; oracle: the truth itself."""
+    protocol: str | None = None
+    """Which videos and instances count, by name: thumos14, thumos14-211, thumos14-ssn-210, activitynet1.2,
+    activitynet1.3, or a subset; /all after it counts videos without truth too. In place of --subset."""
+    methods: tuple[str, ...] = ("sliding", "random", "oracle")
+    """Compared with the files: sliding windows and dense anchors in random order; sliding-ranked, anchors-ranked: the
+    same, ranked by contrast in actionness; tag: each source of actionness grouped; uniform random intervals; oracle:
+    the truth itself; package.module:function: one of your own."""
+    store: Path | None = None
+    """Feature store: for coverage, for --actionness, and for the features that your own method is given."""
+    actionness: tuple[Path, ...] = ()
+    """Run folders of actionness heads, each a source for tag, and all of them fused; without any, the actionness that
+    the files hold."""
     numbers: tuple[int, ...] = (50, 100)
     """Average recall is told at these numbers of proposals per video."""
     maximum: int = 100
@@ -64,12 +75,20 @@ class CompareOptions:
     """Recall at tIoU is that of the best so many proposals of every video; all of them by default."""
     seed: int = 0
     """Decides random orders and random intervals."""
+    lengths: tuple[float, ...] = (3.0, 6.0, 12.0, 18.0)
+    """Average recall is told apart by the length of instances, at these seconds."""
+    instances: tuple[int, ...] = (1, 4, 8, 40)
+    """And by the number of instances in their video, at these numbers."""
     fps: Path | None = None
     """JSON file of frames per second by video id, for lists in frames."""
     out: Path | None = None
     """Folder for proposals.csv, .json, .png and .svg."""
     sliding: SlidingOptions = field(default_factory=SlidingOptions)
     """Lengths and overlap of sliding windows."""
+    anchors: AnchorOptions = field(default_factory=AnchorOptions)
+    """Lengths and distances of anchors."""
+    tag: TagOptions = field(default_factory=TagOptions)
+    """How the method tag groups actionness."""
 
     def __post_init__(self) -> None:
         if not self.files and not self.methods:
@@ -80,6 +99,15 @@ class CompareOptions:
             raise UserError(
                 f"a curve up to {self.maximum} has a point every {self.maximum / 100:g}: not at {self.numbers}"
             )
+        for edges in (self.lengths, self.instances):
+            if list(edges) != sorted(set(edges)) or any(edge <= 0 for edge in edges):
+                raise UserError(f"where groups of instances part must be ascending and above 0, not {edges}")
+        if self.protocol and self.subset:
+            raise UserError("a protocol names its subset: leave out --subset")
+        if self.actionness and not self.store:
+            raise UserError("runs score the features of a store: add --store")
+        if len({path.name for path in self.actionness}) < len(self.actionness):
+            raise UserError("two runs of --actionness have the same name, by which they are told apart")
         if not all(0.0 < t <= 1.0 for t in self.tious):
             raise UserError(f"tIoU thresholds must be in (0, 1], not {self.tious}")
         if self.recall_number is not None and self.recall_number < 1:
@@ -88,103 +116,88 @@ class CompareOptions:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one method reaches. ``recall``: at each of the options' ``tious``; ``seconds``: time of the evaluation."""
+    """What one method reaches.
+
+    recall: at each of the options' ``tious``. by_length, by_number: average recall of groups of instances.
+    compute: seconds that the method took per video, None for a file. seconds: time of the evaluation.
+    """
 
     name: str
     score: str
     per_video: float
     curve: RecallCurve
     recall: NDArray[np.float64]
+    by_length: Breakdown
+    by_number: Breakdown
+    compute: float | None
     seconds: float
 
 
 def compare_proposals(options: CompareOptions) -> list[MethodResult]:
-    """Evaluate every file and method, print a table, write what was asked for.
+    """Evaluate every file and method, print tables, write what was asked for.
 
     Raises UserError on files, annotations or options at fault, and for proposals of none of the videos.
     """
-    dataset = load(options.annotations)
-    if options.subset:
-        dataset = dataset.subset(options.subset)
-    results = [_evaluate(name, proposals, dataset, options) for name, proposals in _methods(dataset, options)]
+    dataset, said = _truth(options)
+    results = []
+    for contender in contenders(dataset, options):
+        results.append(_evaluate(contender, dataset, options))
+        lacking = coverage(dataset, contender.proposals.ids)
+        if lacking.unreachable:
+            said.append(f"{contender.name}: proposals of {lacking}".replace(" are there", ""))
     first = results[0].curve
     best = "all" if options.recall_number is None else f"the best {options.recall_number}"
-    print(
-        f"{dataset.name}: {first.videos} of {len(dataset.videos)} videos have truth, {first.instances} instances\n"
+    said += [
+        f"{dataset.name}: {first.videos} of {len(dataset.videos)} videos have truth, {first.instances} instances",
         f"AR: tIoU of {options.grid}, {options.budget} number of proposals up to {options.maximum}; "
-        f"R: {best} proposals of a video\n"
-        f"ranked by: {', '.join(f'{result.name}: {result.score}' for result in results)}"
-    )
-    for result in results:
-        if result.curve.lacking:
-            print(f"{result.name}: no proposal in {result.curve.lacking} videos with truth; they count as missed")
-    # Numbers must not be cut off where the terminal is narrow or there is none.
-    Console(width=max(Console().width, 24 + 8 * len(_columns(options)))).print(_table(results, options))
+        f"R: {best} proposals of a video",
+        f"ranked by: {', '.join(f'{result.name}: {result.score}' for result in results)}",
+    ]
+    print("\n".join(said))
+    _print("method", _main_rows(results, options))
+    _print(f"AR, best {options.maximum} proposals, by length of instances", _group_rows(results, "by_length"))
+    _print(f"AR, best {options.maximum} proposals, by instances in a video", _group_rows(results, "by_number"))
     if options.out is not None:
-        _write(results, options, options.out)
+        _write(results, options, said, options.out)
     return results
 
 
-def _methods(dataset: Dataset, options: CompareOptions) -> Iterator[tuple[str, Proposals]]:
-    files = [(path.stem, load_proposals(path, dataset, options.fps)) for path in options.files]
-    yield from files
-    durations = {video.id: video.duration for video in dataset.videos.values()}
-    for method in options.methods:
-        if method == "random":
-            yield method, random_proposals(durations, max(options.maximum, 1000), options.seed)
-        elif method == "oracle":
-            yield method, oracle_proposals(dataset)
-        elif method == "sliding":
-            yield method, sliding_proposals(durations, options.sliding, options.seed)
-        else:
-            source = next((p for _, p in files if p.actionness is not None), None)
-            if source is None:
-                raise UserError("sliding-ranked needs a file of proposals that holds actionness (train/propose.py)")
-            known = {id: duration for id, duration in durations.items() if id in (source.actionness or {})}
-            yield method, sliding_proposals(known, options.sliding, options.seed).rescored(source)
+def _truth(options: CompareOptions) -> tuple[Dataset, list[str]]:
+    """What counts, and the lines that say so."""
+    dataset, said = load(options.annotations), []
+    if options.protocol is not None:
+        chosen = protocol(options.protocol)
+        said.append(f"protocol {chosen.line(dataset)}")
+        dataset = chosen.apply(dataset)
+    elif options.subset:
+        dataset = dataset.subset(options.subset)
+    if options.store is not None:
+        said.append(f"store: {coverage(dataset, FeatureStore.open(options.store).ids)}")
+    return dataset, said
 
 
-def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None) -> Proposals:
-    """Proposals of any known format, by the ending of the file name; seconds by the durations of ``dataset``, or fps.
-
-    Raises UserError where the file is at fault or holds no proposal.
-    """
-    if path.suffix == ".npz":
-        proposals = Proposals.load(path)
-    elif path.suffix == ".json":
-        proposals = read_proposal_json(path)
-    elif path.suffix == ".txt" and fps is not None:
-        proposals = read_frame_list(path, _read_fps(fps))
-    elif path.suffix == ".txt":
-        durations = {video.id: video.duration for video in dataset.videos.values()}
-        proposals = listed_proposals(read_ssn_list(path), durations=durations)
-    else:
-        raise UserError(f"cannot tell the format of {path}: known are .npz, .json and .txt (an SSN list)")
-    if not len(proposals):
-        raise UserError(f"{path} holds no proposal")
-    return proposals
-
-
-def _read_fps(path: Path) -> Mapping[str, float]:
+def _evaluate(contender: Contender, dataset: Dataset, options: CompareOptions) -> MethodResult:
+    started, proposals, grid = time.perf_counter(), contender.proposals, TIOU_GRIDS[options.grid]
     try:
-        rates = json.loads(path.read_bytes())
-        return {str(id): float(rate) for id, rate in rates.items()}
-    except OSError as error:
-        raise UserError(f"cannot read frames per second from {path}: {error.strerror}") from None
-    except (ValueError, AttributeError, TypeError):
-        raise UserError(f"{path} must be a JSON object of frames per second by video id") from None
-
-
-def _evaluate(name: str, proposals: Proposals, dataset: Dataset, options: CompareOptions) -> MethodResult:
-    started = time.perf_counter()
-    try:
-        curve = recall_curve(proposals, dataset, options.maximum, TIOU_GRIDS[options.grid], options.budget)
-        recall = recall_at_tiou(proposals, dataset, options.tious, options.recall_number)
+        curve = recall_curve(proposals, dataset, options.maximum, grid, options.budget)
     except UserError as error:
-        raise UserError(f"{name}: {error}") from None
-    own = proposals.only(dataset.videos)
+        raise UserError(f"{contender.name}: {error}") from None
+    recall = recall_at_tiou(proposals, dataset, options.tious, options.recall_number)
+    by_length = recall_by(proposals, dataset, "length", options.lengths, grid, options.maximum)
+    by_number = recall_by(proposals, dataset, "number", options.instances, grid, options.maximum)
+    per_video = len(proposals.only(dataset.videos)) / len(dataset.videos)
     seconds = time.perf_counter() - started
-    return MethodResult(name, proposals.score, len(own) / len(dataset.videos), curve, recall, seconds)
+    return MethodResult(
+        contender.name,
+        proposals.score,
+        per_video,
+        curve,
+        recall,
+        by_length,
+        by_number,
+        contender.seconds,
+        seconds,
+    )
 
 
 def _columns(options: CompareOptions) -> list[str]:
@@ -197,31 +210,74 @@ def _values(result: MethodResult, options: CompareOptions) -> list[float]:
     return [*average, result.curve.auc, *(100 * result.recall).tolist()]
 
 
-def _table(results: Sequence[MethodResult], options: CompareOptions) -> Table:
-    table = Table(box=SIMPLE, padding=(0, 0, 0, 1))
-    table.add_column("method", min_width=12, overflow="fold")
-    for heading in ("a video", *_columns(options)):
-        table.add_column(heading, justify="right", no_wrap=True)
+_Rows = dict[str, dict[str, str]]
+"""Cells of a table by name of a row, then by heading."""
+
+
+def _main_rows(results: Sequence[MethodResult], options: CompareOptions) -> _Rows:
+    rows: _Rows = {}
     for result in results:
-        table.add_row(result.name, *(f"{value:.1f}" for value in (result.per_video, *_values(result, options))))
-    return table
+        numbers = [result.per_video, *_values(result, options)]
+        cells = dict(zip(("a video", *_columns(options)), (f"{number:.1f}" for number in numbers), strict=True))
+        rows[result.name] = {**cells, "ms a video": "" if result.compute is None else f"{1e3 * result.compute:.3g}"}
+    return rows
 
 
-def _write(results: Sequence[MethodResult], options: CompareOptions, folder: Path) -> None:
+def _groups(result: MethodResult, by: Literal["by_length", "by_number"]) -> Breakdown:
+    return result.by_length if by == "by_length" else result.by_number
+
+
+def _group_rows(results: Sequence[MethodResult], by: Literal["by_length", "by_number"]) -> _Rows:
+    sizes = _groups(results[0], by)
+    rows: _Rows = {"instances": {n: str(i) for n, i in zip(sizes.names, sizes.instances.tolist(), strict=True)}}
+    for result in results:
+        own = _groups(result, by)
+        shown = ["" if math.isnan(value) else f"{100 * value:.1f}" for value in own.recall.tolist()]
+        rows[result.name] = dict(zip(own.names, shown, strict=True))
+    return rows
+
+
+def _print(title: str, rows: _Rows) -> None:
+    headings = list(next(iter(rows.values())))
+    table = Table(box=SIMPLE, padding=(0, 0, 0, 1))
+    table.add_column(title, min_width=12, overflow="fold")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, cells in rows.items():
+        table.add_row(Text(name), *(cells[heading] for heading in headings))
+    # Numbers must not be cut off where the terminal is narrow or there is none.
+    Console(width=max(Console().width, 24 + 11 * len(headings))).print(table)
+
+
+def _write(results: Sequence[MethodResult], options: CompareOptions, said: Sequence[str], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "proposals.csv").open("w", newline="") as file:
             writer = csv.writer(file)
-            writer.writerow(["method", "ranked by", "a video", *_columns(options)])
+            named = [f"AR {name}" for name in results[0].by_length.names]
+            named += [f"AR {name} in a video" for name in results[0].by_number.names]
+            heads = ["method", "ranked by", "protocol", "a video", "seconds a video", *_columns(options), *named]
+            writer.writerow(heads)
             for result in results:
-                writer.writerow([result.name, result.score, result.per_video, *_values(result, options)])
-        records = [_record(result, options) for result in results]
-        (folder / "proposals.json").write_text(json.dumps(records, indent=1) + "\n")
-        figure = plot_recall(results, options.tious)
+                groups = [*result.by_length.recall.tolist(), *result.by_number.recall.tolist()]
+                told = ["" if math.isnan(value) else 100 * value for value in groups]
+                start = [result.name, result.score, options.protocol or "", result.per_video, result.compute]
+                writer.writerow([*start, *_values(result, options), *told])
+        content = {"said": list(said), "methods": [_record(result, options) for result in results]}
+        (folder / "proposals.json").write_text(json.dumps(content, indent=1) + "\n")
+        figure = plot_recall(results, options.tious, options.protocol or "")
         for ending in ("png", "svg"):
             figure.savefig(folder / f"proposals.{ending}", dpi=120)
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
+
+
+def _breakdown(groups: Breakdown) -> list[dict[str, Any]]:
+    """JSON knows no NaN: the recall of no instance is null."""
+    return [
+        {"group": name, "instances": count, "average_recall": None if math.isnan(recall) else recall}
+        for name, count, recall in zip(groups.names, groups.instances.tolist(), groups.recall.tolist(), strict=True)
+    ]
 
 
 def _record(result: MethodResult, options: CompareOptions) -> dict[str, Any]:
@@ -236,26 +292,39 @@ def _record(result: MethodResult, options: CompareOptions) -> dict[str, Any]:
             "numbers": result.curve.numbers.tolist(),
             "average_recall": result.curve.average.tolist(),
         },
+        "by_length": _breakdown(result.by_length),
+        "by_number": _breakdown(result.by_number),
+        "protocol": options.protocol,
         "videos": result.curve.videos,
         "instances": result.curve.instances,
         "videos_without_proposals": result.curve.lacking,
+        "seconds_per_video": result.compute,
         "evaluation_seconds": result.seconds,
     }
 
 
-def plot_recall(results: Sequence[MethodResult], tious: Sequence[float]) -> Figure:
-    """Average recall against the number of proposals, and recall against tIoU, one line per method."""
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+def plot_recall(results: Sequence[MethodResult], tious: Sequence[float], title: str = "") -> Figure:
+    """Average recall against the number of proposals, recall against tIoU, and average recall of groups of instances.
+
+    One line per method.
+    """
+    figure = Figure(figsize=(10, 8), layout="constrained")
+    if title:
+        figure.suptitle(title)
+    (left, right), below = figure.subplots(2, 2)
     for result in results:
         left.plot(result.curve.numbers, 100 * result.curve.average, label=f"{result.name} ({result.curve.auc:.1f})")
         right.plot(tious, 100 * result.recall, marker="o", label=result.name)
+        for axes, groups in zip(below, (result.by_length, result.by_number), strict=True):
+            axes.plot(groups.names, 100 * groups.recall, marker="o", label=result.name)
     left.set(xlabel="proposals per video", ylabel="average recall, %", title="AR@AN (AUC)")
     right.set(xlabel="tIoU", ylabel="recall, %", title="recall at tIoU")
-    for axes in (left, right):
+    below[0].set(xlabel="length of the instance", ylabel="average recall, %", title="by length")
+    below[1].set(xlabel="instances in the video", ylabel="average recall, %", title="by number of instances")
+    for axes in (left, right, *below):
         axes.set_ylim(0, 100)
         axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
+    left.legend(fontsize="small")
     return figure
 
 

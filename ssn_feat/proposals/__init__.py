@@ -1,9 +1,11 @@
 """Where an action may be: sliding windows, actionness grouping (TAG), lists of proposals, their match with truth."""
 
 from ssn_feat.proposals.actionness import action_probability, fuse_actionness, score_by_actionness
-from ssn_feat.proposals.baselines import oracle_proposals, random_proposals, sliding_proposals
+from ssn_feat.proposals.anchors import AnchorOptions, anchors
+from ssn_feat.proposals.baselines import anchor_proposals, oracle_proposals, random_proposals, sliding_proposals
 from ssn_feat.proposals.collection import Proposals
 from ssn_feat.proposals.labelling import ProposalLabels, label_proposals
+from ssn_feat.proposals.methods import Method, VideoData, load_method, propose_each
 from ssn_feat.proposals.sliding import SlidingOptions, sliding_windows
 from ssn_feat.proposals.ssn_lists import (
     ListedBlock,
@@ -18,19 +20,26 @@ from ssn_feat.proposals.ssn_lists import (
 from ssn_feat.proposals.tag import TagOptions, tag
 
 __all__ = [
+    "AnchorOptions",
     "ListedBlock",
     "ListedVideo",
+    "Method",
     "ProposalLabels",
     "Proposals",
     "SlidingOptions",
     "TagOptions",
+    "VideoData",
     "action_probability",
+    "anchor_proposals",
+    "anchors",
     "fuse_actionness",
     "in_frames",
     "label_proposals",
     "list_blocks",
     "listed_proposals",
+    "load_method",
     "oracle_proposals",
+    "propose_each",
     "random_proposals",
     "read_listed_videos",
     "read_ssn_list",

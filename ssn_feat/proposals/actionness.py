@@ -20,14 +20,38 @@ FusionName = Literal["mean", "sum", "original"]
 _FLANK = 0.5
 
 
-def action_probability(logits: ArrayLike) -> NDArray[np.float32]:
-    """Softmax over [background, action]: ``(T, 2)`` logits to float32 ``(T,)``.
+def action_probability(actionness: ArrayLike) -> NDArray[np.float32]:
+    """Softmax over [background, action]: ``(T, 2)`` logits to float32 ``(T,)``; probabilities ``(T,)`` stay.
 
-    Raises UserError on another shape, no snippet at all, or values that are not finite.
+    Raises UserError on another shape, no snippet at all, or values that are not finite or no probabilities.
     """
-    values = _logits(logits)
+    given = np.asarray(actionness, dtype=np.float32)
+    if given.ndim == 1 and len(given):
+        good = (given >= 0) & (given <= 1)
+        if not good.all():
+            row = int(np.argmin(good))
+            raise UserError(f"actionness of snippet {row} is {given[row]:g}, which is no probability")
+        return given
+    values = _logits(given)
     small = np.exp(-np.abs(values[:, 1] - values[:, 0]))  # at most 1, whatever the logits
     return np.where(values[:, 1] > values[:, 0], 1 / (1 + small), small / (1 + small))
+
+
+def smear_as_original(actionness: ArrayLike, crops: int = 10, batch: int = 4) -> NDArray[np.float32]:
+    """Blend every four snippets as the original's ``binary_test.py`` does; logits or probabilities, shape kept.
+
+    It scores 10 crops of 4 frames at a time, laid out crop after crop, reads them as if frame after frame, and takes
+    the mean of what it believes to be a frame's crops. Where the crops agree, each of the four snippets becomes a
+    mixture of them all, with weights .3, .3, .2, .2 or .2, .2, .3, .3. The snippets left over at the end form a smaller
+    batch.
+    """
+    values = np.asarray(actionness, dtype=np.float32)
+    result = np.empty_like(values)
+    for first in range(0, len(values), batch):
+        own = values[first : first + batch]
+        read = np.arange(len(own) * crops).reshape(len(own), crops) % len(own)
+        result[first : first + batch] = own[read].mean(axis=1)
+    return result
 
 
 def _logits(logits: ArrayLike) -> NDArray[np.float32]:
@@ -127,4 +151,11 @@ def _fuse_by_position(
     return total, spans
 
 
-__all__ = ["FusionName", "ScoreName", "action_probability", "fuse_actionness", "score_by_actionness"]
+__all__ = [
+    "FusionName",
+    "ScoreName",
+    "action_probability",
+    "fuse_actionness",
+    "score_by_actionness",
+    "smear_as_original",
+]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
-
-import numpy as np
+from functools import partial
 
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
+from ssn_feat.proposals.anchors import AnchorOptions
 from ssn_feat.proposals.collection import Proposals
-from ssn_feat.proposals.sliding import SlidingOptions, sliding_windows
+from ssn_feat.proposals.methods import Method, VideoData, dense, oracle, propose_each, sliding, uniform
+from ssn_feat.proposals.sliding import SlidingOptions
 
 
 def sliding_proposals(
@@ -23,9 +23,15 @@ def sliding_proposals(
     :meth:`Proposals.rescored`.
     """
     options = options or SlidingOptions()
-    intervals = {id: sliding_windows(duration, options) for id, duration in durations.items()}
-    scores = {id: _generator(id, seed).permutation(len(rows)).astype(np.float64) for id, rows in intervals.items()}
-    return Proposals(intervals, scores, "sliding", {**to_dict(options), "seed": seed}, score="random")
+    method = partial(sliding, options=options, seed=seed)
+    return _at_random(method, durations, "sliding", {**to_dict(options), "seed": seed})
+
+
+def anchor_proposals(durations: Mapping[str, float], options: AnchorOptions | None = None, seed: int = 0) -> Proposals:
+    """Dense anchors over every video (seconds by id), in random order like :func:`sliding_proposals`."""
+    options = options or AnchorOptions()
+    method = partial(dense, options=options, seed=seed)
+    return _at_random(method, durations, "anchors", {**to_dict(options), "seed": seed})
 
 
 def random_proposals(durations: Mapping[str, float], number: int = 1000, seed: int = 0) -> Proposals:
@@ -35,23 +41,21 @@ def random_proposals(durations: Mapping[str, float], number: int = 1000, seed: i
     """
     if number < 1:
         raise UserError(f"at least 1 random proposal per video is needed, not {number}")
-    intervals = {
-        id: np.sort(_generator(id, seed).uniform(0.0, duration, (number, 2)), axis=1)
-        for id, duration in durations.items()
-    }
-    scores = {id: -np.arange(number, dtype=np.float64) for id in intervals}
-    return Proposals(intervals, scores, "random", {"number": number, "seed": seed}, score="random")
+    method = partial(uniform, number=number, seed=seed)
+    return _at_random(method, durations, "random", {"number": number, "seed": seed})
+
+
+def _at_random(
+    method: Method, durations: Mapping[str, float], name: str, parameters: Mapping[str, object]
+) -> Proposals:
+    videos = (VideoData(id, duration) for id, duration in durations.items())
+    return propose_each(method, videos, name, parameters, score="random")[0]
 
 
 def oracle_proposals(dataset: Dataset) -> Proposals:
     """The truth itself: no method can have a higher recall with the same number of proposals per video."""
-    intervals = {id: video.intervals() for id, video in dataset.videos.items()}
-    scores = {id: -np.arange(len(rows), dtype=np.float64) for id, rows in intervals.items()}
-    return Proposals(intervals, scores, "oracle", score="order")
+    videos = (VideoData(video.id, video.duration, truth=video.intervals()) for video in dataset.videos.values())
+    return propose_each(oracle, videos, "oracle", score="order")[0]
 
 
-def _generator(id: str, seed: int) -> np.random.Generator:
-    return np.random.default_rng([seed, zlib.crc32(id.encode())])
-
-
-__all__ = ["oracle_proposals", "random_proposals", "sliding_proposals"]
+__all__ = ["anchor_proposals", "oracle_proposals", "random_proposals", "sliding_proposals"]

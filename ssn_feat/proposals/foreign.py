@@ -1,10 +1,12 @@
-"""Proposals as other programs write them: ActivityNet proposal JSON, and plain lists of frames."""
+"""Proposals as other programs write them: ActivityNet proposal JSON, plain lists of frames, folders of csv files."""
 
 from __future__ import annotations
 
+import csv
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,9 @@ import numpy as np
 
 from ssn_feat.errors import UserError
 from ssn_feat.proposals.collection import Proposals
+
+# Columns of BSN and BMN whose product ranks a proposal.
+_SCORES = ("xmin_score", "xmax_score", "iou_score", "clr_score", "reg_socre")
 
 
 def read_proposal_json(path: Path) -> Proposals:
@@ -77,6 +82,57 @@ def read_frame_list(path: Path, fps: Mapping[str, float]) -> Proposals:
     return _collection(path, rows, "frames", "score or order")
 
 
+def read_csv_folder(path: Path, durations: Mapping[str, float]) -> Proposals:
+    """A folder of one ``<video>.csv`` per video with a line of column names, as BSN and BMN write them.
+
+    ``xmin`` and ``xmax`` are shares of the video: seconds are share * ``durations[id]``. An id is the name of the file,
+    or that without a leading ``v_``; files of which ``durations`` knows neither are left out, and counted in
+    ``parameters``. The score is the column ``score``, or the product of those of ``xmin_score``, ``xmax_score``,
+    ``iou_score``, ``clr_score`` and ``reg_socre`` (so spelled there) that a file has, or else the order.
+
+    Raises UserError naming the file and the line that is at fault, and where no file is known.
+    """
+    files = sorted(Path(path).glob("*.csv"))
+    rows: dict[str, list[tuple[float, float, float]]] = {}
+    unknown = []
+    for file in files:
+        id = next((name for name in (file.stem, file.stem.removeprefix("v_")) if name in durations), None)
+        if id is None:
+            unknown.append(file.name)
+        else:
+            rows[id] = _csv_rows(file, durations[id])
+    if not rows:
+        known = f"none of {len(files)} files, such as {unknown[0]}, is of a known video" if files else "no .csv file"
+        raise UserError(f"{path}: {known}")
+    proposals = _collection(path, rows, "csv", "score or order")
+    return replace(proposals, parameters={**proposals.parameters, "unknown_videos": len(unknown)})
+
+
+def _csv_rows(path: Path, duration: float) -> list[tuple[float, float, float]]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            if not {"xmin", "xmax"} <= set(columns):
+                raise UserError(f"{path}, line 1: expected columns xmin and xmax, found {', '.join(columns) or 'none'}")
+            factors = ["score"] if "score" in columns else [name for name in _SCORES if name in columns]
+            found: list[tuple[float, float, float]] = []
+            for row in reader:
+                values = [row[name] or "" for name in ("xmin", "xmax", *factors)]
+                if not all(map(_is_number, values)):
+                    raise UserError(f"{path}, line {reader.line_num}: expected numbers, not {','.join(values)[:60]!r}")
+                start, end, *scores = map(float, values)
+                if end < start:
+                    raise UserError(f"{path}, line {reader.line_num}: xmax {end:g} lies before xmin {start:g}")
+                rank = math.prod(scores) if scores else -float(len(found))
+                found.append((start * duration, end * duration, rank))
+            return found
+    except OSError as error:
+        raise UserError(f"cannot read proposals from {path}: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is not a table of proposals: {error}") from None
+
+
 def _is_number(text: str) -> bool:
     try:
         return math.isfinite(float(text))
@@ -93,4 +149,4 @@ def _collection(path: Path, rows: Mapping[str, list[tuple[float, float, float]]]
         raise UserError(f"{path}: {error}") from None
 
 
-__all__ = ["read_frame_list", "read_proposal_json"]
+__all__ = ["read_csv_folder", "read_frame_list", "read_proposal_json"]

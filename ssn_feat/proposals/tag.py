@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from ssn_feat.errors import UserError
 from ssn_feat.intervals import as_intervals, nms
-from ssn_feat.proposals.actionness import ScoreName, action_probability, score_by_actionness
+from ssn_feat.proposals.actionness import ScoreName, action_probability, score_by_actionness, smear_as_original
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -45,6 +45,8 @@ class TagOptions:
     """Groups as the original code makes them: actionness is smoothed over 3 snippets whatever their length, groups end
     one snippet too late (perhaps after the video), their scores count up to two snippets more than they span, and they
     are ranked by the sum of logits."""
+    original_smearing: bool = False
+    """Before all else, blend every four snippets as the original's scoring of snippets does, for comparisons."""
 
     def __post_init__(self) -> None:
         if not self.thresholds or not all(0.0 <= t < 1.0 for t in self.thresholds):
@@ -59,28 +61,31 @@ class TagOptions:
             raise UserError(f"the minimum length of a proposal must be at least 0 seconds, not {self.minimum_length}")
 
 
-def tag(logits: ArrayLike, spans: ArrayLike, options: TagOptions | None = None) -> tuple[Floats, Floats]:
+def tag(actionness: ArrayLike, spans: ArrayLike, options: TagOptions | None = None) -> tuple[Floats, Floats]:
     """Proposals of one video from the actionness of its snippets.
 
-    logits: ``(T, 2)``, background and action. spans: ``(T, 2)``, seconds that each snippet stands for, contiguous.
+    actionness: logits ``(T, 2)`` of background and action, or probabilities ``(T,)``, of which there is no sum.
+    spans: ``(T, 2)``, seconds that each snippet stands for, contiguous.
     Returns intervals, float64 ``(N, 2)``, seconds inside the video, and scores, float64 ``(N,)``, descending.
 
-    Raises UserError on logits that are malformed or spans of another number of snippets.
+    Raises UserError on actionness that is malformed, on spans of another number of snippets.
     """
     options = options or TagOptions()
     seconds = as_intervals(spans, "spans of snippets")
-    if len(seconds) != len(np.asarray(logits)) or not len(seconds):
-        many = len(np.asarray(logits))
-        raise UserError(f"{many} snippets of actionness need as many spans, at least one, not {len(seconds)}")
+    values = np.asarray(actionness)
+    if len(seconds) != len(values) or not len(seconds):
+        raise UserError(f"{len(values)} snippets of actionness need as many spans, at least one, not {len(seconds)}")
+    if options.original_smearing:
+        values = smear_as_original(values)
     if options.original_grouping:
-        boxes, scores = original_groups(logits, options)
+        boxes, scores = original_groups(values, options)
         intervals = boxes / len(seconds) * seconds[-1, 1]
     else:
-        smooth = _smooth(logits, options.smoothing / max(float(np.diff(seconds).mean()), 1e-9))
+        smooth = _smooth(values, options.smoothing / max(float(np.diff(seconds).mean()), 1e-9))
         groups = np.concatenate(group_basins(smooth, options.thresholds, options.tolerances)[:2])
         groups = _distinct(groups, len(seconds))
         intervals = np.stack([seconds[groups[:, 0], 0], seconds[groups[:, 1] - 1, 1]], axis=1)
-        scores = score_by_actionness(intervals, logits, seconds, options.tag_score)
+        scores = score_by_actionness(intervals, values, seconds, options.tag_score)
         kept = nms(intervals, scores, options.tag_nms)
         intervals, scores = intervals[kept], scores[kept]
     long = intervals[:, 1] - intervals[:, 0] >= options.minimum_length
@@ -93,7 +98,11 @@ def original_groups(logits: ArrayLike, options: TagOptions) -> tuple[Indices, Fl
     ``logits`` is ``(T, 2)``. A box ends one sample after the first one below the threshold, at most at T + 1. Its sum
     takes that sample in; that of a group whose backward search met no stop goes from sample 0 to yet one more. Only
     the best of equal boxes counts, as in the original, where suppression drops the others.
+
+    Raises UserError where only probabilities are given.
     """
+    if np.ndim(logits) != 2:
+        raise UserError("the original's grouping ranks by the sum of logits: it cannot be had from probabilities")
     smooth = _smooth(logits, _ORIGINAL_SMOOTHING)
     forward, backward, unstopped = group_basins(smooth, options.thresholds, options.tolerances)
     boxes = np.concatenate([forward, backward]) + np.array([0, 1])

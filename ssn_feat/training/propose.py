@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,20 +18,23 @@ from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import (
+    AnchorOptions,
+    Method,
     Proposals,
     SlidingOptions,
     TagOptions,
+    VideoData,
     action_probability,
     fuse_actionness,
     list_blocks,
-    score_by_actionness,
-    sliding_proposals,
-    tag,
+    propose_each,
     write_ssn_list,
 )
 from ssn_feat.proposals.actionness import FusionName
+from ssn_feat.proposals.methods import dense, grouped, ranked, sliding
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.checkpoints import Run, actionness_scores, load_run
+from ssn_feat.training.logistic import LogisticActionness, LogisticOptions, fit_logistic
 
 
 @dataclass(frozen=True)
@@ -40,16 +45,20 @@ class ProposeOptions:
     """Feature store that extract/run.py made."""
     out: Path
     """File of proposals to write (.npz)."""
-    method: Literal["tag", "sliding"] = "tag"
-    """Grouping of actionness, or sliding windows."""
+    method: Literal["tag", "sliding", "anchors"] = "tag"
+    """Grouping of actionness, sliding windows, or dense anchors."""
     actionness: tuple[Path, ...] = ()
     """Run folders of actionness heads (train/fit.py --head actionness); the logits of several are fused."""
     weights: tuple[float, ...] = ()
     """Weight of each of these runs; none means equal."""
+    actionness_baseline: Literal["none", "logistic"] = "none"
+    """logistic: instead of runs, a logistic regression that is learned in seconds from the features and the training
+    videos of the annotations."""
     fusion: FusionName = "mean"
     """How several runs are fused: weighted mean or sum of logits by time, or as the original does it, by position."""
     annotations: str | None = None
-    """Annotations of the videos: a path, or DIALECT:PATH. Only needed for --subset and --ssn-list."""
+    """Annotations of the videos: a path, or DIALECT:PATH. Only needed for --subset, --ssn-list and a
+    baseline."""
     subset: str | None = None
     """Only the videos of this subset of the annotations."""
     number: int | None = None
@@ -57,7 +66,9 @@ class ProposeOptions:
     ssn_list: Path | None = None
     """Also write a normalised SSN proposal list: truth and labelled proposals of the annotated videos."""
     sliding_score: Literal["random", "contrast", "mean", "sum"] = "random"
-    """How sliding windows are ranked: in random order, or by actionness as groups are."""
+    """How sliding windows and anchors are ranked: in random order, or by actionness as groups are."""
+    jobs: int = 1
+    """Processes that propose, a video each; several pay from some hundred videos on."""
     seed: int = 0
     """Decides the random order."""
     quiet: bool = False
@@ -66,11 +77,20 @@ class ProposeOptions:
     """How actionness is grouped."""
     sliding: SlidingOptions = field(default_factory=SlidingOptions)
     """Lengths and overlap of sliding windows."""
+    anchors: AnchorOptions = field(default_factory=AnchorOptions)
+    """Lengths and distances of anchors."""
+    logistic: LogisticOptions = field(default_factory=LogisticOptions)
+    """How the baseline learns."""
 
     def __post_init__(self) -> None:
-        if self.method == "tag" and not self.actionness:
+        logistic = self.actionness_baseline == "logistic"
+        if logistic and self.actionness:
+            raise UserError("--actionness-baseline takes the place of runs: leave out --actionness")
+        if logistic and not self.annotations:
+            raise UserError("a baseline of actionness learns from annotations: add --annotations")
+        if self.method == "tag" and not self.actionness and not logistic:
             raise UserError("TAG groups actionness: name a run with --actionness (train/fit.py --head actionness)")
-        if self.sliding_score != "random" and not self.actionness:
+        if self.sliding_score != "random" and not self.actionness and not logistic:
             raise UserError(f"ranking windows by {self.sliding_score} needs actionness: name a run with --actionness")
         if self.weights and len(self.weights) != len(self.actionness):
             raise UserError(f"{len(self.actionness)} runs need as many weights, not {len(self.weights)}")
@@ -78,6 +98,8 @@ class ProposeOptions:
             raise UserError("--subset and --ssn-list need --annotations")
         if self.number is not None and self.number < 1:
             raise UserError(f"number must be at least 1, not {self.number}")
+        if self.jobs == 0:
+            raise UserError("jobs must be a number of processes, or -1 for one per core, not 0")
         if self.seed < 0:
             raise UserError(f"seed must be at least 0, not {self.seed}")
 
@@ -91,10 +113,11 @@ def propose(options: ProposeOptions) -> Proposals:
     started = time.perf_counter()
     store = FeatureStore.open(options.store)
     dataset = load(options.annotations) if options.annotations else None
+    learned_from = dataset
     if dataset is not None and options.subset:
         dataset = dataset.subset(options.subset)
     ids = _present(store, dataset, options)
-    proposals = _propose(store, ids, options)
+    proposals = _propose(store, ids, learned_from, options)
     if options.number is not None:
         proposals = proposals.top(options.number)
     if not len(proposals):
@@ -122,72 +145,79 @@ def _present(store: FeatureStore, dataset: Dataset | None, options: ProposeOptio
     return ids
 
 
-@dataclass(frozen=True)
-class _Videos:
-    """What is known of each video, by id; ``logits`` is empty where no run was named."""
-
-    durations: dict[str, float]
-    spans: dict[str, NDArray[np.float64]]
-    logits: dict[str, NDArray[np.float32]]
-
-
-def _propose(store: FeatureStore, ids: list[str], options: ProposeOptions) -> Proposals:
-    videos = _read(store, ids, [_actionness_run(path, store) for path in options.actionness], options)
-    proposals = _sliding(videos, options) if options.method == "sliding" else _tag(videos, options)
-    parameters = {**proposals.parameters, "store": str(options.store), "fingerprint": store.fingerprint}
-    if not videos.logits:
-        return replace(proposals, parameters=parameters)
-    runs = {"runs": [str(path) for path in options.actionness], "weights": list(options.weights)}
-    return replace(
-        proposals,
-        parameters={**parameters, **runs, "fusion": options.fusion},
-        actionness={id: action_probability(values) for id, values in videos.logits.items()},
-        spans=videos.spans,
-    )
+def _propose(store: FeatureStore, ids: list[str], learned_from: Dataset | None, options: ProposeOptions) -> Proposals:
+    sources: list[Run | LogisticActionness] = [actionness_run(path, store) for path in options.actionness]
+    if options.actionness_baseline == "logistic" and learned_from is not None:
+        sources.append(fit_logistic(store, learned_from, options.logistic))
+    with nullcontext(None) if options.quiet else progress_bar("proposing", len(ids)) as advance:
+        videos = list(read_videos(store, ids, sources, options.weights, options.fusion, advance))
+    made = _made_by(options)
+    method, score, parameters = method_of(options)
+    proposals, _ = propose_each(method, videos, options.method, {**parameters, **made}, score, options.jobs)
+    proposals = replace(proposals, parameters={**proposals.parameters, "fingerprint": store.fingerprint})
+    if not sources:
+        return proposals
+    probability = {v.id: action_probability(v.actionness) for v in videos if v.actionness is not None}
+    return replace(proposals, actionness=probability, spans={v.id: v.spans for v in videos if v.spans is not None})
 
 
-def _tag(videos: _Videos, options: ProposeOptions) -> Proposals:
-    found = {id: tag(logits, videos.spans[id], options.tag) for id, logits in videos.logits.items()}
-    return Proposals(
-        {id: intervals for id, (intervals, _) in found.items()},
-        {id: scores for id, (_, scores) in found.items()},
-        "tag",
-        to_dict(options.tag),
-        score="sum" if options.tag.original_grouping else options.tag.tag_score,
-    )
+def _made_by(options: ProposeOptions) -> dict[str, Any]:
+    """What else a file of proposals says of how it was made."""
+    made: dict[str, Any] = {"store": str(options.store), "number": options.number}
+    if options.actionness:
+        runs = [str(path) for path in options.actionness]
+        made |= {"runs": runs, "weights": list(options.weights), "fusion": options.fusion}
+    if options.actionness_baseline != "none":
+        made |= {"actionness_baseline": options.actionness_baseline, **to_dict(options.logistic)}
+    return made
 
 
-def _sliding(videos: _Videos, options: ProposeOptions) -> Proposals:
-    windows = sliding_proposals(videos.durations, options.sliding, options.seed)
-    score = options.sliding_score
-    if score == "random":
-        return windows
-    ranked = {
-        id: score_by_actionness(rows, videos.logits[id], videos.spans[id], score)
-        for id, rows in windows.intervals.items()
-    }
-    return replace(windows, scores=ranked, score=score)
+def method_of(options: ProposeOptions) -> tuple[Method, str, dict[str, Any]]:
+    """The method that the options ask for, the name of its score, and its parameters."""
+    if options.method == "tag":
+        score = "sum" if options.tag.original_grouping else options.tag.tag_score
+        return partial(grouped, options=options.tag), score, to_dict(options.tag)
+    method: Method
+    if options.method == "sliding":
+        method, own = partial(sliding, options=options.sliding, seed=options.seed), to_dict(options.sliding)
+    else:
+        method, own = partial(dense, options=options.anchors, seed=options.seed), to_dict(options.anchors)
+    own["seed"] = options.seed
+    if options.sliding_score == "random":
+        return method, "random", own
+    return partial(ranked, method=method, score=options.sliding_score), options.sliding_score, own
 
 
-def _actionness_run(path: Path, store: FeatureStore) -> Run:
+def actionness_run(path: Path, store: FeatureStore) -> Run:
+    """A run of an actionness head. Raises UserError where it was learned from other features than the store's."""
     run = load_run(path)
     run.require_store(store.fingerprint, f"the store {store.path}")
     return run
 
 
-def _read(store: FeatureStore, ids: list[str], runs: list[Run], options: ProposeOptions) -> _Videos:
-    streams = sorted({stream for run in runs for stream in run.streams})
-    videos = _Videos({}, {}, {})
-    with nullcontext(None) if options.quiet else progress_bar("proposing", len(ids)) as advance:
-        for id in ids:
-            video = store.read(id, streams)
-            videos.durations[id], videos.spans[id] = video.duration, video.spans
-            if runs:
-                sources = [(actionness_scores(run, video.features), video.spans) for run in runs]
-                videos.logits[id], videos.spans[id] = fuse_actionness(sources, options.weights, options.fusion)
-            if advance is not None:
-                advance()
-    return videos
+def read_videos(
+    store: FeatureStore,
+    ids: Iterable[str],
+    sources: Sequence[Run | LogisticActionness],
+    weights: Sequence[float] = (),
+    fusion: FusionName = "mean",
+    advance: Callable[..., None] | None = None,
+) -> Iterator[VideoData]:
+    """Duration and, where there are sources of actionness, what these say together of each video of the store."""
+    streams = sorted({stream for source in sources for stream in source.streams})
+    for id in ids:
+        video = store.read(id, streams)
+        actionness, spans = None, video.spans
+        if sources:
+            logits = [(_logits(source, video.features), video.spans) for source in sources]
+            actionness, spans = fuse_actionness(logits, weights, fusion)
+        yield VideoData(id, video.duration, actionness, spans)
+        if advance is not None:
+            advance()
 
 
-__all__ = ["ProposeOptions", "propose"]
+def _logits(source: Run | LogisticActionness, features: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    return source.logits(features) if isinstance(source, LogisticActionness) else actionness_scores(source, features)
+
+
+__all__ = ["ProposeOptions", "actionness_run", "method_of", "propose", "read_videos"]

@@ -15,8 +15,9 @@ from ssn_feat.cli import parse
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import recall_at_tiou
 from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals, load_proposals
-from ssn_feat.proposals import Proposals, list_blocks, write_ssn_list
-from ssn_feat.proposals.foreign import read_frame_list, read_proposal_json
+from ssn_feat.proposals import Proposals, VideoData, list_blocks, write_ssn_list
+from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
+from ssn_feat.store import FeatureStore
 
 
 @pytest.fixture
@@ -45,7 +46,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def options(folder: Path) -> CompareOptions:
     methods = ("sliding", "sliding-ranked", "random", "oracle")
-    return CompareOptions((folder / "tag.npz",), str(folder / "truth.json"), "test", methods, out=folder / "out")
+    truth = str(folder / "truth.json")
+    return CompareOptions((folder / "tag.npz",), truth, subset="test", methods=methods, out=folder / "out")
 
 
 def test_methods_come_out_in_their_order(options: CompareOptions, capsys) -> None:
@@ -67,7 +69,7 @@ def test_what_is_written_is_what_was_measured(options: CompareOptions) -> None:
     results = compare_proposals(options)
     with (options.out / "proposals.csv").open() as file:
         rows = list(csv.DictReader(file))
-    records = json.loads((options.out / "proposals.json").read_text())
+    records = json.loads((options.out / "proposals.json").read_text())["methods"]
     for result, row, record in zip(results, rows, records, strict=True):
         assert row["method"] == record["method"] == result.name
         assert float(row["AR@50"]) == pytest.approx(100 * result.curve.at(50))
@@ -76,6 +78,99 @@ def test_what_is_written_is_what_was_measured(options: CompareOptions) -> None:
         assert len(record["curve"]["average_recall"]) == 100
     assert (options.out / "proposals.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (options.out / "proposals.svg").read_text()
+
+
+def test_groups_of_instances_and_time_are_told(options: CompareOptions, capsys) -> None:
+    changed = replace(options, lengths=(3.5,), instances=(2, 3), methods=("anchors", "oracle"))
+    tagged, anchored, oracle = compare_proposals(changed)
+    truth = load(options.annotations)
+    lengths = np.concatenate([np.diff(video.intervals(), axis=1)[:, 0] for video in truth.videos.values()])
+    assert oracle.by_length.names == ("≤3.5 s", ">3.5 s")
+    assert oracle.by_length.instances.tolist() == [(lengths <= 3.5).sum(), (lengths > 3.5).sum()]
+    assert oracle.by_length.recall.tolist() == [1.0, 1.0]
+    assert oracle.by_number.instances.tolist() == [0, 24, 0]
+    assert np.isnan(oracle.by_number.recall[[0, 2]]).all()
+    assert tagged.by_number.recall[1] == pytest.approx(tagged.curve.average[-1])
+    assert tagged.compute is None
+    assert anchored.compute > 0
+    printed = capsys.readouterr().out
+    assert "by length of instances" in printed
+    assert "ms a video" in printed
+    record = json.loads((options.out / "proposals.json").read_text())["methods"][2]
+    assert record["by_number"][0] == {"group": "≤2", "instances": 0, "average_recall": None}
+    assert record["seconds_per_video"] == oracle.compute
+    with (options.out / "proposals.csv").open() as file:
+        row = list(csv.DictReader(file))[2]
+    assert (row["AR ≤3.5 s"], row["AR 2-3 in a video"], row["AR >3 in a video"]) == ("100.0", "100.0", "")
+
+
+def test_a_protocol_and_what_is_missing_are_told(options: CompareOptions, folder: Path, capsys) -> None:
+    made = Proposals.load(folder / "tag.npz")
+    made.only(made.ids[:6]).save(folder / "part.npz")
+    changed = replace(options, subset=None, protocol="testing", files=(folder / "part.npz",), methods=("oracle",))
+    compare_proposals(changed)
+    printed = capsys.readouterr().out
+    assert "protocol testing: 8 videos with truth, 24 instances, subset testing" in printed
+    assert "part: proposals of 6 of 8 videos; 6 of 24 instances cannot be found" in printed
+    said = json.loads((options.out / "proposals.json").read_text())["said"]
+    assert said[0].startswith("protocol testing")
+
+
+def the_first_half(video: VideoData) -> list[tuple[float, float]]:
+    """A method of one's own."""
+    return [(0.0, video.duration / 2)]
+
+
+def inside_actionness(video: VideoData) -> tuple[np.ndarray, np.ndarray]:
+    return video.spans, video.actionness
+
+
+def nothing(video: VideoData) -> list[tuple[float, float]]:
+    return []
+
+
+def test_methods_of_ones_own(options: CompareOptions) -> None:
+    names = tuple(f"{__name__}:{function.__name__}" for function in (the_first_half, inside_actionness))
+    results = compare_proposals(replace(options, methods=(*names, "tag", "anchors-ranked")))
+    assert [r.name for r in results] == ["tag", "the_first_half", "inside_actionness", "tag", "anchors-ranked"]
+    assert [r.per_video for r in results[1:3]] == [1.0, 120.0]
+    assert results[3].curve.at(50) > results[4].curve.at(50) > results[1].curve.at(50)
+    for method, message in (
+        ("learned", "no method 'learned': choose from sliding"),
+        ("absent_module:f", "cannot load the method absent_module:f"),
+        (f"{__name__}:absent", "cannot load the method"),
+        (f"{__name__}:__name__", "is no function"),
+        (f"{__name__}:nothing", "nothing makes no proposal"),
+    ):
+        with pytest.raises(UserError, match=message):
+            compare_proposals(replace(options, methods=(method,)))
+
+
+def test_runs_and_features_of_a_store(options: CompareOptions, folder: Path, monkeypatch) -> None:
+    """Actionness of two runs: each is grouped, and both together; a method of one's own is given the features."""
+    store = FeatureStore.create(folder / "s.zarr", {"backbone": "x"}, "toy")
+    made = Proposals.load(folder / "tag.npz")
+    for id in made.ids[:7]:
+        logits = np.log(made.actionness[id] / (1 - made.actionness[id]))
+        store.write(id, {"rgb": np.stack([0 * logits, logits], axis=1)}, made.spans[id], {"duration": 60.0})
+
+    class Seen:
+        streams = ("rgb",)
+
+    monkeypatch.setattr("ssn_feat.training.propose.actionness_run", lambda path, store: Seen())
+    monkeypatch.setattr("ssn_feat.training.propose.actionness_scores", lambda run, features: features["rgb"])
+    runs = (Path("runs/a"), Path("runs/b"))
+    own = f"{__name__}:of_features"
+    changed = replace(options, files=(), store=store.path, actionness=runs, methods=("tag", "sliding-ranked", own))
+    results = compare_proposals(changed)
+    assert [r.name for r in results] == ["tag a", "tag b", "tag fused", "sliding-ranked", "of_features"]
+    assert len({r.curve.auc for r in results[:3]}) == 1
+    assert all(r.curve.lacking == 1 for r in results)
+
+
+def of_features(video: VideoData) -> tuple[np.ndarray, np.ndarray]:
+    assert len(video.spans) == len(video.actionness)
+    return video.spans, video.features["rgb"][:, 1]
 
 
 def test_the_seed_decides(options: CompareOptions) -> None:
@@ -94,15 +189,51 @@ def test_every_format_holds_the_same(folder: Path) -> None:
         for id, rows in made.intervals.items()
     }
     (folder / "p.json").write_text(json.dumps({"version": "x", "results": results}))
+    (folder / "bmn").mkdir()
+    for id, rows in made.intervals.items():
+        table = "".join(f"{s / 60},{e / 60},0.5,0.5,{n}\n" for n, (s, e) in enumerate(rows.tolist()))
+        (folder / "bmn" / f"v_{id}.csv").write_text(f"xmin,xmax,clr_score,reg_socre,score\n{table}")
     lines = [f"{id} {s * 100:.0f} {e * 100:.0f} 0.5\n" for id, rows in made.intervals.items() for s, e in rows]
     (folder / "frames.txt").write_text("".join(lines))
     (folder / "fps.json").write_text(json.dumps(dict.fromkeys(made.ids, 100.0)))
     expected = recall_at_tiou(made, dataset, [0.5, 0.6])
-    for name, fps in (("list.txt", None), ("p.json", None), ("frames.txt", folder / "fps.json")):
+    for name, fps in (("list.txt", None), ("p.json", None), ("bmn", None), ("frames.txt", folder / "fps.json")):
         read = load_proposals(folder / name, dataset, fps)
         for id in made.ids:
             np.testing.assert_allclose(read.intervals[id], made.intervals[id], atol=6e-3)
         np.testing.assert_allclose(recall_at_tiou(read, dataset, [0.5, 0.6]), expected)
+
+
+def test_a_csv_folder_ranks_by_what_it_holds(tmp_path: Path) -> None:
+    for name, text in {
+        "v_a": "xmin,xmax,xmin_score,xmax_score,iou_score\n0.5,1.0,0.5,0.5,0.8\n0,0.5,1,1,1\n",
+        "b": "xmin,xmax\n0,1\n0.25,0.5\n",
+        "elsewhere": "not read",
+    }.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+    made = read_csv_folder(tmp_path, {"a": 10.0, "b": 4.0})
+    assert made.intervals["a"].tolist() == [[5, 10], [0, 5]]
+    assert made.scores["a"].tolist() == pytest.approx([0.2, 1.0])
+    assert (made.intervals["b"].tolist(), made.scores["b"].tolist()) == ([[0, 4], [1, 2]], [0, -1])
+    assert made.parameters["unknown_videos"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"a\.csv, line 1: expected columns xmin and xmax, found none"),
+        ("xmin,score\n", "found xmin, score"),
+        ("xmin,xmax\n0,1\n0\n", "line 3: expected numbers, not '0,'"),
+        ("xmin,xmax,score\n0,1,nan\n", "line 2: expected numbers"),
+        ("xmin,xmax\n1,0\n", "line 2: xmax 0 lies before xmin 1"),
+    ],
+)
+def test_malformed_csv_is_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_csv_folder(tmp_path, {"a": 1.0})
+    with pytest.raises(UserError, match=r"none of 1 files, such as a\.csv"):
+        read_csv_folder(tmp_path, {"b": 1.0})
 
 
 def test_the_command_line(folder: Path) -> None:
@@ -123,7 +254,12 @@ def test_the_command_line(folder: Path) -> None:
         ({"subset": "training"}, "no subset 'training'"),
         ({"files": (Path("absent.npz"),)}, "absent.npz"),
         ({"files": (Path("p.csv"),)}, "cannot tell the format of p.csv"),
-        ({"files": (), "methods": ("sliding-ranked",)}, "a file of proposals that holds actionness"),
+        ({"files": (), "methods": ("sliding-ranked",)}, "a file of proposals that holds it"),
+        ({"protocol": "testing"}, "leave out --subset"),
+        ({"subset": None, "protocol": "thumos15"}, "no protocol 'thumos15'"),
+        ({"lengths": (3.0, 1.0)}, "must be ascending"),
+        ({"actionness": (Path("run"),)}, "add --store"),
+        ({"store": Path("s"), "actionness": (Path("a/run"), Path("b/run"))}, "the same name"),
     ],
 )
 def test_bad_requests_are_named(options: CompareOptions, changes: dict, message: str) -> None:
