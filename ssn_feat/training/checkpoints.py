@@ -7,6 +7,7 @@
     RUN/log.jsonl          one line per epoch: mean losses, learning rate, steps per second
     RUN/checkpoint.pt      weights and everything needed to go on or to score; holds tensors and plain values only
     RUN/best.pt            with --eval: the checkpoint of the best measured epoch; takes the place of RUN in commands
+    RUN/tensorboard/       with --tensorboard: the log as events
     RUN/summary.json       what came out, written when the run is finished
 """
 
@@ -41,6 +42,7 @@ FORMAT = "ssn_feat run"
 FORMAT_VERSION = 1
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
+EVENTS = "tensorboard"
 # Options that say how a command runs, not what it learns: a resumed run may differ in them.
 _OF_THE_COMMAND = ("out", "resume", "overwrite", "quiet", "threads")
 
@@ -185,6 +187,8 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (CHECKPOINT, BEST, "log.jsonl", "summary.json"):
                 (self.path / name).unlink(missing_ok=True)
+            for events in (self.path / EVENTS).glob("events.out.tfevents.*"):
+                events.unlink()
             once = {"resume", "overwrite"} & {field.name for field in fields(options)}
             save_yaml(replace(options, **dict.fromkeys(once, False)), self.path / "config.yaml")
         except OSError as error:

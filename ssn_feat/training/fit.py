@@ -21,8 +21,9 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.progress import progress_bar
-from ssn_feat.training.checkpoints import BEST, CHECKPOINT, Run, RunFolder, describe, describe_head, run_of
+from ssn_feat.training.checkpoints import BEST, CHECKPOINT, EVENTS, Run, RunFolder, describe, describe_head, run_of
 from ssn_feat.training.data import TrainingData, read_data
+from ssn_feat.training.events import event_writers, require_tensorboard
 from ssn_feat.training.optimisation import make_optimiser, rate, set_rate
 from ssn_feat.training.options import FitOptions
 from ssn_feat.training.pools import make_pools
@@ -119,6 +120,8 @@ def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None 
     if options.eval and validation is None:
         raise UserError("--eval needs what measures: call ssn_feat.evaluation.validation.fit_and_validate")
     measure = validation(options) if validation and options.eval else None
+    if options.tensorboard:
+        require_tensorboard()
     training = prepare(*runs)
     if saved:
         training.restore(saved)
@@ -126,8 +129,12 @@ def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None 
         for folder, run in zip(folders, runs, strict=True):
             folder.begin(run)
     before, started = training.done, time.perf_counter()
-    with _stop_requested() as stop, _machine(options, training.task.device):
-        run_epochs(training, folders, stop, measure)
+    with (
+        _stop_requested() as stop,
+        _machine(options, training.task.device),
+        event_writers([folder.path / EVENTS for folder in folders] if options.tensorboard else []) as write,
+    ):
+        run_epochs(training, folders, stop, measure, write)
     seconds = time.perf_counter() - started
     if not training.finished:
         print(f"interrupted in epoch {training.epoch}: add --resume to the same command to go on with {options.out}")
@@ -165,11 +172,16 @@ def _require_same_point(options: FitOptions, saved: Sequence[dict[str, Any]], ru
 
 
 def run_epochs(
-    training: Training, folders: Sequence[RunFolder], stop: Callable[[], bool], measure: Measure | None = None
+    training: Training,
+    folders: Sequence[RunFolder],
+    stop: Callable[[], bool],
+    measure: Measure | None = None,
+    write_events: Callable[[Sequence[Mapping[str, Any]]], None] = lambda lines: None,
 ) -> None:
     """Train to the last epoch or until ``stop()`` says so; leaves a checkpoint of each head in its folder either way.
 
-    ``measure`` gives the metrics of ``--eval``. Raises UserError, naming each term, once a loss is not finite.
+    ``measure`` gives the metrics of ``--eval``; ``write_events`` takes the last line of each log.
+    Raises UserError, naming each term, once a loss is not finite.
     """
     task, schedule = training.task, training.options.optimisation
     saved_at = time.perf_counter()
@@ -192,6 +204,7 @@ def run_epochs(
                 _measure(training, folders, measure)
             for folder, log in zip(folders, training.logs, strict=True):
                 folder.log(log)
+            write_events([log[-1] for log in training.logs])
             if time.perf_counter() - saved_at > _CHECKPOINT_SECONDS:
                 _save(training, folders)
                 saved_at = time.perf_counter()

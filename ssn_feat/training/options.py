@@ -113,6 +113,8 @@ class FitOptions:
     """Replace a run that OUT already holds."""
     quiet: bool = False
     """Print nothing."""
+    tensorboard: bool = False
+    """Also write the lines of the log as TensorBoard events to OUT/tensorboard; needs the package tensorboard."""
     eval: str | None = None
     """Subset of the annotations on which mAP is measured while training; the best head is kept as OUT/best.pt."""
     eval_every: int = 1
