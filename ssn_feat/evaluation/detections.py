@@ -11,8 +11,11 @@ from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.protocols import coverage
 from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
+from ssn_feat.evaluation.average_precision import Scored
 from ssn_feat.evaluation.bootstrap import draw_videos
-from ssn_feat.evaluation.measure import Evaluation, evaluate_detections
+from ssn_feat.evaluation.error_output import error_figure, print_analyses, write_analysis_csv
+from ssn_feat.evaluation.errors import ErrorAnalysis, analyse
+from ssn_feat.evaluation.measure import Evaluation, evaluate_detections, scored_of
 from ssn_feat.evaluation.options import PRESETS, EvaluateOptions
 from ssn_feat.evaluation.output import print_evaluations, write_csv, write_json
 from ssn_feat.evaluation.truth import Truth, read_truth
@@ -39,9 +42,12 @@ def evaluate(options: EvaluateOptions) -> list[Evaluation]:
     ]
     if not options.quiet:
         print_evaluations(evaluations, truth, options)
+    scored = [scored_of(found, truth.dataset, elsewhere) for found in read]
+    analyses = _analyse(scored, [e.name for e in evaluations], truth, options) if options.analysed else []
+    if not options.quiet:
         print(f"{time.perf_counter() - started:.1f} s")
     if options.json is not None:
-        write_json(options.json, evaluations, truth, options)
+        write_json(options.json, evaluations, truth, options, {"analysis": [a.plain for a in analyses]})
     if options.csv is not None:
         write_csv(options.csv, evaluations)
     if options.picture is not None:
@@ -74,6 +80,25 @@ def _names(files: Sequence[Path]) -> list[str]:
     """Short names of files: their stems, or their paths where stems are equal."""
     stems = [path.stem for path in files]
     return stems if len(set(stems)) == len(stems) else [str(path) for path in files]
+
+
+def _analyse(
+    scored: Sequence[Scored], names: Sequence[str], truth: Truth, options: EvaluateOptions
+) -> list[ErrorAnalysis]:
+    """Why detections are wrong, printed, written and drawn as ``options`` say."""
+    analyses = [
+        analyse(found, truth.dataset, options.tious, options.buckets, name)
+        for found, name in zip(scored, names, strict=True)
+    ]
+    if not options.quiet:
+        print_analyses(analyses)
+    if options.analysis_csv is not None:
+        write_analysis_csv(options.analysis_csv, analyses)
+    if options.analysis_picture is not None:
+        for number, analysis in enumerate(analyses, start=1):
+            path = options.analysis_picture
+            save(error_figure(analysis), path if len(analyses) == 1 else path.with_stem(f"{path.stem}-{number}"))
+    return analyses
 
 
 def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: Detections | None) -> None:

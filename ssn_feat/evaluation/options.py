@@ -13,6 +13,7 @@ from ssn_feat.annotations.dataset import subset_name
 from ssn_feat.annotations.protocols import protocol
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import Definition
+from ssn_feat.evaluation.errors import BucketScheme
 from ssn_feat.report.timeline import TimelineOptions
 
 # As the toolkit computes them: a tIoU that equals a threshold up to rounding is on the side that it is on there.
@@ -55,6 +56,14 @@ class EvaluateOptions:
     """Write all numbers as JSON."""
     csv: Path | None = None
     """Write all numbers as CSV, one line for each file, class and threshold."""
+    analysis: bool = False
+    """Also say why detections are wrong (as DETAD): types of false positives and their impact; what is missed."""
+    analysis_csv: Path | None = None
+    """Write this analysis as CSV, one line for each number. It is in --json too."""
+    analysis_picture: Path | None = None
+    """Draw this analysis (.png, .svg, .pdf); of several files one picture each, numbered."""
+    buckets: BucketScheme = "activitynet"
+    """How the analysis groups instances by coverage, length and number: with the edges of DETAD for which data set."""
     picture: Path | None = None
     """Draw timelines (.png, .svg, .pdf) of the videos named by --videos, with the detections of the first file."""
     videos: tuple[str, ...] = ()
@@ -81,6 +90,11 @@ class EvaluateOptions:
             raise UserError("--unknown-videos count makes false alarms of what --empty-videos ignore leaves out")
 
     @property
+    def analysed(self) -> bool:
+        """Whether errors are analysed."""
+        return self.analysis or self.analysis_csv is not None or self.analysis_picture is not None
+
+    @property
     def tious(self) -> tuple[float, ...]:
         """The tIoU thresholds that count."""
         if self.thresholds is not None:
@@ -94,7 +108,7 @@ def _preset(**values: Any) -> EvaluateOptions:
 
 PRESETS = {
     "activitynet": _preset(thresholds=_ACTIVITYNET, subset="validation"),
-    "thumos14": _preset(thresholds=_THUMOS, subset="testing"),
-    "thumos14-challenge": _preset(thresholds=_THUMOS, subset="testing", definition="thumos14"),
-    "thumos14-ssn": _preset(thresholds=_SSN_THUMOS, subset="testing", empty_videos="ignore"),
+    "thumos14": _preset(thresholds=_THUMOS, subset="testing", buckets="thumos14"),
+    "thumos14-challenge": _preset(thresholds=_THUMOS, subset="testing", buckets="thumos14", definition="thumos14"),
+    "thumos14-ssn": _preset(thresholds=_SSN_THUMOS, subset="testing", buckets="thumos14", empty_videos="ignore"),
 }

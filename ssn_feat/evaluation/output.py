@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,14 @@ def _class_table(evaluations: Sequence[Evaluation], dataset: Dataset) -> Table:
     return table
 
 
-def write_json(path: Path, evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions) -> None:
-    """Write all numbers, and what was counted, as JSON."""
+def write_json(
+    path: Path,
+    evaluations: Sequence[Evaluation],
+    truth: Truth,
+    options: EvaluateOptions,
+    parts: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> None:
+    """Write all numbers, and what was counted, as JSON; ``parts``: what else is known of each file, by its key."""
     videos = truth.dataset.videos
     content = {
         "protocol": truth.line,
@@ -109,7 +115,8 @@ def write_json(path: Path, evaluations: Sequence[Evaluation], truth: Truth, opti
         "empty_videos": {"number": truth.empty, "treatment": "count" if truth.empty_count else "ignore"},
         "bootstrap": {"draws": options.bootstrap, "seed": options.seed, "confidence": 0.95},
         "files": [
-            {"path": str(file), **evaluation.plain} for file, evaluation in zip(options.files, evaluations, strict=True)
+            {"path": str(file), **e.plain, **{key: values[number] for key, values in parts.items() if values}}
+            for number, (file, e) in enumerate(zip(options.files, evaluations, strict=True))
         ],
         "differences": [_plain_difference(e, evaluations[0]) for e in evaluations[1:] if e.resampled is not None],
     }

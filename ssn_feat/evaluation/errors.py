@@ -1,0 +1,344 @@
+"""Why detections are wrong, as in DETAD: Alwassel, Caba Heilbron, Escorcia and Ghanem, Diagnosing Error in Temporal
+Action Detectors, ECCV 2018.
+
+Detections are matched as the ActivityNet toolkit does it (see :mod:`ssn_feat.evaluation.average_precision`), whatever
+definition mAP is reported in. Every number is an average over the tIoU thresholds, as in the paper.
+
+False positives: of each class with G truths the 10 G detections of highest score are looked at, in groups of G. One
+that is counted for no truth is, by the truth of its video, of any class, with which it has the largest tIoU t, for a
+threshold a:
+
+- double detection: t >= a, of its class (which a better detection has taken),
+- wrong label: t >= a, of another class,
+- localization: 0.1 <= t < a, of its class,
+- confusion: 0.1 <= t < a, of another class,
+- background: t < 0.1, or no truth in the video.
+
+Where truths of both kinds have the largest tIoU (the same seconds under two labels) it is the one of its class. The
+impact of a type is how much average mAP_N rises once its detections, among these 10 G, are taken away.
+
+mAP_N is mAP with precision as if every class had the same number N of truths, the mean over classes:
+``R N / (R N + false positives)`` with recall R. Without that, parts of a data set with other numbers of truths could
+not be compared.
+
+False negatives are truths that no detection is counted for; detections down to which normalised precision is 0.05 or
+less are not counted, as in the paper's program. Sensitivity is mAP_N on the truths of one bucket alone: detections
+counted for other truths are taken away, false positives stay.
+
+Truths are put into buckets by
+
+- coverage: length of the instance / length of the video (at most 1),
+- length: seconds,
+- instances: how many instances of its class its video has,
+- context: how much time without other instances borders on it, before and after, in lengths of the instance. The
+  paper asked people how much context tells the action; this is measured from annotations alone and is another quantity.
+
+Truths without length are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.annotations.dataset import Dataset
+from ssn_feat.errors import UserError
+from ssn_feat.evaluation.average_precision import Ranked, Scored, Truths, pairs, rank, truths_of
+from ssn_feat.evaluation.bootstrap import running_maximum
+
+Float = NDArray[np.float64]
+Int = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+KINDS = ("true positive", "double detection", "wrong label", "localization", "confusion", "background")
+GROUPS = 10
+# Below this tIoU with every truth a detection is one of background.
+NEAR = 0.1
+# Truths found only where normalised precision is this low count as missed.
+FOUND_PRECISION = 0.05
+
+BucketScheme = Literal["activitynet", "thumos14"]
+_FIVE, _FOUR = ("XS", "S", "M", "L", "XL"), ("XS", "S", "M", "L")
+_CONTEXT = ((0.0, 1.0, 2.0, 4.0, 8.0, np.inf), _FIVE)
+# Edges of buckets and their names; a value on an edge is in the lower bucket. Those of DETAD for each data set.
+BUCKETS: dict[str, dict[str, tuple[tuple[float, ...], tuple[str, ...]]]] = {
+    "activitynet": {
+        "coverage": ((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), _FIVE),
+        "length": ((0.0, 30.0, 60.0, 120.0, 180.0, np.inf), _FIVE),
+        "instances": ((0.0, 1.0, 4.0, 8.0, np.inf), _FOUR),
+        "context": _CONTEXT,
+    },
+    "thumos14": {
+        "coverage": ((0.0, 0.02, 0.04, 0.06, 0.08, 1.0), _FIVE),
+        "length": ((0.0, 3.0, 6.0, 12.0, 18.0, np.inf), _FIVE),
+        "instances": ((0.0, 1.0, 40.0, 80.0, np.inf), _FOUR),
+        "context": _CONTEXT,
+    },
+}
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Truths that are alike in one respect."""
+
+    name: str
+    """XS, S, M, L, XL."""
+    low: float
+    """Values lie above this (the first bucket: from it on)."""
+    high: float
+    """Values lie up to this."""
+    instances: int
+    """How many truths."""
+    missed: float
+    """Share of them that is not found, mean over thresholds; NaN without truths."""
+    average_map: float
+    """Average mAP_N on them alone; NaN without truths."""
+
+    @property
+    def span(self) -> str:
+        """The values in it, to print."""
+        return f"> {self.low:g}" if np.isinf(self.high) else f"{self.low:g} – {self.high:g}"
+
+
+@dataclass(frozen=True)
+class ErrorAnalysis:
+    """What is wrong with one set of detections; see the module."""
+
+    name: str
+    """Of the detections."""
+    thresholds: tuple[float, ...]
+    """tIoU thresholds."""
+    average_map: float
+    """Average mAP_N of all detections."""
+    limited_map: float
+    """Average mAP_N of the 10 G of highest score of each class: what gains start from."""
+    counts: Int
+    """How many of the g-th G detections are of each kind at each threshold: ``(n_tiou, 10, 6)``."""
+    gains: Float
+    """Gain in average mAP_N once the errors of a type are gone, ``(5,)``: types as in KINDS from 1."""
+    buckets: Mapping[str, tuple[Bucket, ...]]
+    """Buckets of each characteristic."""
+
+    @property
+    def shares(self) -> Float:
+        """Share of each kind among the g-th G detections, mean over thresholds: ``(10, 6)``; NaN where none is."""
+        mean = self.counts.mean(axis=0)
+        total = mean.sum(axis=1, keepdims=True)
+        return np.divide(mean, total, out=np.full_like(mean, np.nan), where=total > 0)
+
+    @property
+    def share(self) -> Float:
+        """Share of each kind among all 10 G, mean over thresholds: ``(6,)``."""
+        mean = self.counts.mean(axis=0).sum(axis=0)
+        return mean / max(mean.sum(), 1)
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All numbers as what JSON can hold; None where there is no number."""
+        return {
+            "average_mAP_N": self.average_map,
+            "average_mAP_N_of_10G": self.limited_map,
+            "top_detections": {
+                f"{group + 1}G": dict(zip(KINDS, [_number(v) for v in row], strict=True))
+                for group, row in enumerate(self.shares)
+            },
+            "share_in_10G": dict(zip(KINDS, self.share.tolist(), strict=True)),
+            "gain_in_average_mAP_N": dict(zip(KINDS[1:], self.gains.tolist(), strict=True)),
+            "buckets": {
+                name: [
+                    {
+                        "name": b.name,
+                        "above": b.low,
+                        "up_to": _number(b.high),
+                        "instances": b.instances,
+                        "missed": _number(b.missed),
+                        "average_mAP_N": _number(b.average_map),
+                    }
+                    for b in row
+                ]
+                for name, row in self.buckets.items()
+            },
+        }
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def analyse(
+    detections: Scored,
+    dataset: Dataset,
+    thresholds: Sequence[float],
+    scheme: BucketScheme = "activitynet",
+    name: str = "detections",
+) -> ErrorAnalysis:
+    """Errors of ``detections``, videos and classes numbered as in ``dataset`` (``evaluation.measure.scored_of``).
+
+    ``scheme``: whose edges of buckets. Raises UserError as ``average_precision.rank``, or where there is no truth.
+    """
+    values = characteristics(dataset)
+    truths = truths_of(dataset)
+    kept = np.flatnonzero(truths.intervals[:, 1] > truths.intervals[:, 0])
+    if not len(kept):
+        raise UserError(f"data set {dataset.name!r} has no instance of any length to analyse errors by")
+    truths = Truths(truths.videos[kept], truths.classes[kept], truths.intervals[kept])
+    ranked = rank(detections, truths, len(dataset.labels), thresholds)
+    top = top_rows(ranked, GROUPS)
+    kinds = error_kinds(ranked, top, truths, thresholds)
+    base = np.mean([_mean_normalised(ranked, top, hits) for hits in ranked.matched[:, top] >= 0])
+    gains = [
+        np.mean([_mean_normalised(ranked, top[own != kind], (own == 0)[own != kind]) for own in kinds]) - base
+        for kind in range(1, len(KINDS))
+    ]
+    buckets = {what: _buckets_of(ranked, truths, values[what][kept], *edges) for what, edges in BUCKETS[scheme].items()}
+    everything = np.arange(ranked.matched.shape[1])
+    overall = np.mean([_mean_normalised(ranked, everything, hits) for hits in ranked.matched >= 0])
+    group = _place_in_class(ranked)[top] // ranked.numbers[ranked.detections.classes[top]]
+    counts = np.zeros((len(kinds), GROUPS, len(KINDS)), dtype=np.int64)
+    for level, own in enumerate(kinds):
+        np.add.at(counts[level], (group, own), 1)
+    return ErrorAnalysis(
+        name, tuple(thresholds), float(overall), float(base), counts, np.array(gains, dtype=np.float64), buckets
+    )
+
+
+def characteristics(dataset: Dataset) -> dict[str, Float]:
+    """Coverage, length (seconds), number of instances, context of every instance, ``(M,)``, in the order of the data
+    set; see the module. Context of an instance without length is 0."""
+    truths = truths_of(dataset)
+    durations = np.array([video.duration for video in dataset.videos.values()])[truths.videos]
+    starts, ends = truths.intervals.T
+    length = ends - starts
+    free_from, free_to = np.zeros_like(starts), durations.copy()
+    same = np.zeros(len(length))
+    for one, other in pairs(truths.videos, truths.videos):
+        np.add.at(same, one[truths.classes[one] == truths.classes[other]], 1)
+        before = starts[other] < starts[one]
+        np.maximum.at(free_from, one[before], ends[other[before]])
+        after = ends[other] > ends[one]
+        np.minimum.at(free_to, one[after], starts[other[after]])
+    free = np.maximum(starts - free_from, 0) + np.maximum(free_to - ends, 0)
+    return {
+        "coverage": np.minimum(np.divide(length, durations, out=np.ones_like(length), where=durations > 0), 1.0),
+        "length": length,
+        "instances": same,
+        "context": np.divide(free, length, out=np.zeros_like(free), where=length > 0),
+    }
+
+
+def _place_in_class(ranked: Ranked) -> Int:
+    """How many detections of its class rank before each, ``(N,)``."""
+    return np.arange(len(ranked.order)) - ranked.starts[ranked.detections.classes]
+
+
+def top_rows(ranked: Ranked, groups: int) -> Int:
+    """Rows of the ``groups`` times G detections of highest score of each class with G truths."""
+    return np.flatnonzero(_place_in_class(ranked) < groups * ranked.numbers[ranked.detections.classes])
+
+
+def error_kinds(ranked: Ranked, rows: Int, truths: Truths, thresholds: Sequence[float]) -> Int:
+    """Position in KINDS of each of the detections ``rows`` at each threshold, int64 ``(n_tiou, len(rows))``."""
+    found = ranked.detections.rows(rows)
+    any_class, own_class = np.zeros(len(rows)), np.zeros(len(rows))
+    for row, truth in pairs(found.videos, truths.videos):
+        a, b = found.intervals[row], truths.intervals[truth]
+        shared = np.maximum(np.minimum(a[:, 1], b[:, 1]) - np.maximum(a[:, 0], b[:, 0]), 0)
+        overlap = shared / ((a[:, 1] - a[:, 0]) + (b[:, 1] - b[:, 0]) - shared)
+        np.maximum.at(any_class, row, overlap)
+        same = found.classes[row] == truths.classes[truth]
+        np.maximum.at(own_class, row[same], overlap[same])
+    other = own_class < any_class
+    return np.stack(
+        [
+            np.select(
+                [matched >= 0, any_class >= level, any_class >= NEAR], [np.zeros_like(rows), 1 + other, 3 + other], 5
+            )
+            for matched, level in zip(ranked.matched[:, rows], thresholds, strict=True)
+        ]
+    )
+
+
+def normalised_precision(classes: Int, hits: Flags, numbers: Int, typical: float) -> tuple[Int, Float]:
+    """Rows of the hits, and the precision down to each as if its class had ``typical`` truths; see the module.
+
+    ``classes``, ``hits`` ``(N,)``: class of each detection (sorted by class and score), whether it counts as a hit;
+    ``numbers`` ``(K,)``: truths of each class.
+    """
+    rows = np.flatnonzero(hits)
+    label = classes[rows]
+    right = np.arange(1, len(rows) + 1) - np.searchsorted(label, label)
+    wrong = rows + 1 - np.searchsorted(classes, label) - right
+    expected = right / numbers[label] * typical
+    return rows, expected / (expected + wrong)
+
+
+def normalised_average_precision(classes: Int, hits: Flags, numbers: Int, typical: float) -> Float:
+    """AP_N of each class, interpolated as in the ActivityNet toolkit: ``(K,)``, NaN without truths; arguments above."""
+    rows, precision = normalised_precision(classes, hits, numbers, typical)
+    label = classes[rows]
+    area = np.bincount(label, running_maximum(precision, label), minlength=len(numbers))
+    return np.divide(area, numbers, out=np.full(len(numbers), np.nan), where=numbers > 0)
+
+
+def _typical(ranked: Ranked) -> float:
+    return float(ranked.numbers[ranked.numbers > 0].mean())
+
+
+def _mean_normalised(ranked: Ranked, rows: Int, hits: Flags, numbers: Int | None = None) -> float:
+    """mAP_N of the detections ``rows``; ``numbers``: truths of each class, if not all of them count."""
+    own = ranked.numbers if numbers is None else numbers
+    return float(np.nanmean(normalised_average_precision(ranked.detections.classes[rows], hits, own, _typical(ranked))))
+
+
+def _missed(ranked: Ranked, truths: Truths) -> Float:
+    """Share of thresholds at which each truth is not found, ``(M,)``."""
+    result = np.ones(len(truths.videos))
+    for matched in ranked.matched:
+        rows, precision = normalised_precision(
+            ranked.detections.classes, matched >= 0, ranked.numbers, _typical(ranked)
+        )
+        result[matched[rows[precision > FOUND_PRECISION]]] -= 1 / len(ranked.matched)
+    return np.maximum(result, 0.0)
+
+
+def _buckets_of(
+    ranked: Ranked, truths: Truths, values: Float, edges: tuple[float, ...], names: tuple[str, ...]
+) -> tuple[Bucket, ...]:
+    """How well the truths of each bucket of ``values`` ``(M,)`` are found."""
+    bucket = np.digitize(values, edges[1:-1], right=True)
+    missed = _missed(ranked, truths)
+    result = []
+    for number, name in enumerate(names):
+        inside = bucket == number
+        average = float("nan")
+        if inside.any():
+            numbers = np.bincount(truths.classes[inside], minlength=len(ranked.numbers))
+            average = float(np.mean([_alone(ranked, matched, inside, numbers) for matched in ranked.matched]))
+        share = float(missed[inside].mean()) if inside.any() else float("nan")
+        result.append(Bucket(name, edges[number], edges[number + 1], int(inside.sum()), share, average))
+    return tuple(result)
+
+
+def _alone(ranked: Ranked, matched: Int, inside: Flags, numbers: Int) -> float:
+    """mAP_N where only the truths ``inside`` exist, and detections ``matched`` to others are gone."""
+    wanted = np.concatenate([inside, [True]])[matched] & (numbers[ranked.detections.classes] > 0)
+    rows = np.flatnonzero(wanted)
+    return _mean_normalised(ranked, rows, matched[rows] >= 0, numbers)
+
+
+__all__ = [
+    "BUCKETS",
+    "KINDS",
+    "Bucket",
+    "BucketScheme",
+    "ErrorAnalysis",
+    "analyse",
+    "characteristics",
+    "error_kinds",
+    "normalised_average_precision",
+    "normalised_precision",
+]
