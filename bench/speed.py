@@ -1,0 +1,7 @@
+"""How fast parts of the package are on this machine: python bench/speed.py PART [options]."""
+
+from ssn_feat.cli import Command, run_verb
+from ssn_feat.speed.proposals import SpeedOptions, measure_proposals
+
+if __name__ == "__main__":
+    run_verb({"proposals": Command(measure_proposals, SpeedOptions)})
