@@ -213,12 +213,12 @@ class RunFolder:
     def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
         """Write a checkpoint, complete or not at all. Raises UserError where it cannot be written."""
         whole = {"format": FORMAT, "version": FORMAT_VERSION, **state}
-        _atomic(self.path / name, lambda file: torch.save(whole, file))
+        write_atomically(self.path / name, lambda file: torch.save(whole, file))
 
     def log(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write the whole log, one JSON object a line."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        _atomic(self.path / "log.jsonl", lambda file: file.write(text.encode()))
+        write_atomically(self.path / "log.jsonl", lambda file: file.write(text.encode()))
 
     def summarise(self, summary: Mapping[str, Any]) -> None:
         """Write what came out."""
@@ -239,7 +239,7 @@ class RunFolder:
 
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(values, indent=2) + "\n"
-        _atomic(self.path / name, lambda file: file.write(text.encode()))
+        write_atomically(self.path / name, lambda file: file.write(text.encode()))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -270,7 +270,7 @@ def describe(terms: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name not in ("epoch", "lr"))
 
 
-def _atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file beside ``path`` and move it there once it is complete and on disk."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
