@@ -7,17 +7,28 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.protocols import coverage
 from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Scored
+from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.bootstrap import draw_videos
+from ssn_feat.evaluation.curves import calibration_of, recall_at_multiples
+from ssn_feat.evaluation.curves_figure import curves_figure
 from ssn_feat.evaluation.error_output import error_figure, print_analyses, write_analysis_csv
 from ssn_feat.evaluation.errors import ErrorAnalysis, analyse
-from ssn_feat.evaluation.measure import Evaluation, evaluate_detections, scored_of
+from ssn_feat.evaluation.measure import Evaluation, evaluate_detections
 from ssn_feat.evaluation.options import PRESETS, EvaluateOptions
-from ssn_feat.evaluation.output import print_evaluations, write_csv, write_json
+from ssn_feat.evaluation.output import (
+    plain_recall,
+    print_calibrations,
+    print_evaluations,
+    print_recalls,
+    write_csv,
+    write_json,
+)
 from ssn_feat.evaluation.truth import Truth, read_truth
 from ssn_feat.proposals import Proposals
 from ssn_feat.report.timeline import save, timeline_figure, timeline_of
@@ -40,14 +51,28 @@ def evaluate(options: EvaluateOptions) -> list[Evaluation]:
         evaluate_detections(found, truth.dataset, *measured, name, draws)
         for found, name in zip(read, _names(options.files), strict=True)
     ]
+    truths, classes = truths_of(truth.dataset), len(truth.dataset.labels)
+    recalls = [
+        recall_at_multiples(e.ranked.detections, truths, classes, options.tious, options.multiples) for e in evaluations
+    ]
+    level = int(np.abs(np.array(options.tious) - 0.5).argmin())
+    calibrations = [calibration_of(e.ranked, level) for e in evaluations]
     if not options.quiet:
         print_evaluations(evaluations, truth, options)
-    scored = [scored_of(found, truth.dataset, elsewhere) for found in read]
-    analyses = _analyse(scored, [e.name for e in evaluations], truth, options) if options.analysed else []
+        print_recalls(evaluations, recalls, options.multiples)
+        print_calibrations(evaluations, calibrations, level)
+    analyses = _analyse(evaluations, truth, options) if options.analysed else []
     if not options.quiet:
         print(f"{time.perf_counter() - started:.1f} s")
     if options.json is not None:
-        write_json(options.json, evaluations, truth, options, {"analysis": [a.plain for a in analyses]})
+        further = {
+            "recall_at_multiples": [plain_recall(r, options.multiples) for r in recalls],
+            "calibration": [{"tiou": options.tious[level], **c.plain} for c in calibrations],
+            "analysis": [a.plain for a in analyses],
+        }
+        write_json(options.json, evaluations, truth, options, further)
+    if options.curves is not None:
+        save(curves_figure(evaluations, level), options.curves)
     if options.csv is not None:
         write_csv(options.csv, evaluations)
     if options.picture is not None:
@@ -82,13 +107,10 @@ def _names(files: Sequence[Path]) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [str(path) for path in files]
 
 
-def _analyse(
-    scored: Sequence[Scored], names: Sequence[str], truth: Truth, options: EvaluateOptions
-) -> list[ErrorAnalysis]:
+def _analyse(evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions) -> list[ErrorAnalysis]:
     """Why detections are wrong, printed, written and drawn as ``options`` say."""
     analyses = [
-        analyse(found, truth.dataset, options.tious, options.buckets, name)
-        for found, name in zip(scored, names, strict=True)
+        analyse(e.ranked.detections, truth.dataset, options.tious, options.buckets, e.name) for e in evaluations
     ]
     if not options.quiet:
         print_analyses(analyses)

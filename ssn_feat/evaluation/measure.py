@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from ssn_feat.annotations import Dataset
 from ssn_feat.detection.results import Detections
 from ssn_feat.evaluation.average_precision import (
     Definition,
+    Ranked,
     Scored,
     Truths,
     mean_average_precision,
@@ -41,6 +42,8 @@ class Evaluation:
     """Detections in the evaluated videos."""
     lacking: int
     """Evaluated videos that have instances but no detection."""
+    ranked: Ranked = field(repr=False)
+    """The detections, sorted, and what they are counted for."""
     resampled: Float | None = None
     """mAP of draws of videos, ``(R, n_tiou)``; the same draws in all that is compared. None: not drawn."""
 
@@ -130,7 +133,7 @@ def evaluate_detections(
     with_truth = np.array([bool(video.instances) for video in dataset.videos.values()], dtype=bool)
     seen = np.bincount(scored.videos, minlength=len(with_truth))[: len(with_truth)] > 0
     lacking = int((with_truth & ~seen).sum())
-    return Evaluation(name, dataset.labels, tuple(thresholds), values, len(scored.scores), lacking, resampled)
+    return Evaluation(name, dataset.labels, tuple(thresholds), values, len(scored.scores), lacking, ranked, resampled)
 
 
 __all__ = ["Evaluation", "evaluate_detections", "scored_of"]

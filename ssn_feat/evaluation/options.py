@@ -56,6 +56,10 @@ class EvaluateOptions:
     """Write all numbers as JSON."""
     csv: Path | None = None
     """Write all numbers as CSV, one line for each file, class and threshold."""
+    multiples: tuple[int, ...] = (1, 5)
+    """Recall@kx is said for these k: recall of the k x best detections of a class in a video with x instances of it."""
+    curves: Path | None = None
+    """Draw precision against recall, and against score (.png, .svg, .pdf)."""
     analysis: bool = False
     """Also say why detections are wrong (as DETAD): types of false positives and their impact; what is missed."""
     analysis_csv: Path | None = None
@@ -78,6 +82,8 @@ class EvaluateOptions:
     def __post_init__(self) -> None:
         if self.thresholds is not None and not self.thresholds:
             raise UserError("thresholds must name at least one tIoU")
+        if any(k < 1 for k in self.multiples):
+            raise UserError(f"multiples of recall@kx are at least 1, not {min(self.multiples)}")
         if self.bootstrap < 0:
             raise UserError(f"bootstrap is a number of draws, or 0, not {self.bootstrap}")
         if self.protocol is not None:

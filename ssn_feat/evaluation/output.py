@@ -9,16 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.table import Table
 from rich.text import Text
 
 from ssn_feat.annotations import Dataset
 from ssn_feat.detection.ragged import replacing
 from ssn_feat.evaluation.average_precision import truths_of
+from ssn_feat.evaluation.curves import Calibration
 from ssn_feat.evaluation.measure import Evaluation
 from ssn_feat.evaluation.options import EvaluateOptions
 from ssn_feat.evaluation.truth import Truth
 from ssn_feat.report.tables import show, table_of
+
+Float = NDArray[np.float64]
 
 
 def print_evaluations(evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions) -> None:
@@ -93,6 +97,32 @@ def _class_table(evaluations: Sequence[Evaluation], dataset: Dataset) -> Table:
             cells += ["-" if np.isnan(v) else f"{v:.3f}" for v in (row[column], row.mean())]
         table.add_row(Text(label), str(truths[position]), *cells)
     return table
+
+
+def print_recalls(evaluations: Sequence[Evaluation], recalls: Sequence[Float], multiples: Sequence[int]) -> None:
+    """Print recall@kx, ``(len(multiples), n_tiou)`` of each file, and its mean over thresholds."""
+    table = table_of("recall", "k", *(f"{threshold:.3g}" for threshold in evaluations[0].thresholds), "average")
+    for evaluation, found in zip(evaluations, recalls, strict=True):
+        for k, row in zip(multiples, found, strict=True):
+            table.add_row(Text(evaluation.name), f"{k}x", *(f"{value:.3f}" for value in [*row, row.mean()]))
+    if multiples:
+        print()
+        show(table)
+
+
+def plain_recall(found: Float, multiples: Sequence[int]) -> dict[str, list[float]]:
+    """Recall@kx by name of k, at each threshold, as what JSON can hold."""
+    return {f"{k}x": row.tolist() for k, row in zip(multiples, found, strict=True)}
+
+
+def print_calibrations(evaluations: Sequence[Evaluation], found: Sequence[Calibration], level: int) -> None:
+    """Print the calibration error of the scores of each file."""
+    errors = [
+        f"{e.name} {'has scores that are no probabilities' if np.isnan(c.error) else f'{c.error:.3f}'}"
+        for e, c in zip(evaluations, found, strict=True)
+    ]
+    tiou = evaluations[0].thresholds[level]
+    print(f"\nexpected calibration error of scores at tIoU {tiou:.3g}: {'; '.join(errors)}")
 
 
 def write_json(

@@ -208,7 +208,7 @@ def test_the_script_prints_a_table(
 ) -> None:
     assert run_script(monkeypatch, "thumos14", *options.files, "--annotations", options.annotations) == 0
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:4] in ("good", "half")]
-    assert rows == ["good", "half", "good", "half", "half"]
+    assert rows[:5] == ["good", "half", "good", "half", "half"]  # mAP, intervals, difference
 
 
 def test_a_protocol_says_what_counts(options: EvaluateOptions, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,72 @@
+"""Precision-recall and reliability curves of several files as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ssn_feat.evaluation.curves import RECALLS, Calibration, calibration_of, precision_recall
+from ssn_feat.evaluation.measure import Evaluation
+from ssn_feat.report.colours import class_colours
+from ssn_feat.report.timeline import FAINT, GRID, INK
+
+
+def curves_figure(evaluations: Sequence[Evaluation], level: int) -> Figure:
+    """Precision against recall (mean over classes) of each file at the threshold of position ``level``, of the first
+    file at all thresholds, and precision against score of each file."""
+    figure = Figure(figsize=(13, 4.2), dpi=120, layout="constrained", facecolor="white")
+    compared, levels, reliability = figure.subplots(1, 3)
+    names = [evaluation.name for evaluation in evaluations]
+    colours = list(class_colours(names).values())
+    tiou = evaluations[0].thresholds[level]
+    for evaluation, colour in zip(evaluations, colours, strict=True):
+        curve = precision_recall(evaluation.ranked)[level]
+        compared.plot(
+            100 * RECALLS, 100 * curve, color=colour, label=f"{evaluation.name}: {evaluation.mean[level]:.3f}"
+        )
+    _clean(compared, f"files at tIoU {tiou:.3g} (mAP)", "recall, %", "precision, %", 100)
+    shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(evaluations[0].thresholds)))
+    first = evaluations[0]
+    for threshold, curve, average, shade in zip(
+        first.thresholds, precision_recall(first.ranked), first.mean, shades, strict=True
+    ):
+        levels.plot(100 * RECALLS, 100 * curve, color=shade, label=f"{threshold:.3g}: {average:.3f}")
+    _clean(levels, f"{first.name} at each tIoU (mAP)", "recall, %", "precision, %", 100)
+    _draw_reliability(reliability, names, colours, [calibration_of(e.ranked, level) for e in evaluations], tiou)
+    return figure
+
+
+def _draw_reliability(
+    axes: Axes, names: Sequence[str], colours: Sequence[str], found: Sequence[Calibration], tiou: float
+) -> None:
+    probable = not any(np.isnan(curve.error) for curve in found)
+    if probable:
+        axes.plot([0, 1], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    for name, colour, curve in zip(names, colours, found, strict=True):
+        note = "no probability" if np.isnan(curve.error) else f"ECE {curve.error:.3f}"
+        axes.plot(curve.score, 100 * curve.precision, color=colour, marker="o", markersize=4, label=f"{name}: {note}")
+    _clean(axes, f"calibration at tIoU {tiou:.3g}", "score of the detections", "hits among them, %", None)
+
+
+def _clean(axes: Axes, title: str, across: str, up: str, limit: float | None) -> None:
+    axes.set_title(title, fontsize=10, loc="left", color=INK, parse_math=False)
+    axes.set_xlabel(across, fontsize=9, color=INK)
+    axes.set_ylabel(up, fontsize=9, color=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(FAINT)
+    axes.tick_params(length=0, labelsize=8, colors=INK)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_ylim(0, 101)
+    if limit is not None:
+        axes.set_xlim(0, limit)
+    legend = axes.legend(fontsize=8, frameon=False, loc="best")
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+__all__ = ["curves_figure"]
