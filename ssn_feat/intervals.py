@@ -46,12 +46,17 @@ def as_intervals(values: ArrayLike, what: str = "intervals") -> Floats:
 
 
 def _intersection(a: Floats, b: Floats) -> Floats:
-    """Length shared by intervals that broadcast against each other; 0 where they are apart."""
-    shared = np.minimum(a[..., 1], b[..., 1]) - np.maximum(a[..., 0], b[..., 0])
-    return np.maximum(shared, 0.0)
+    """Length shared by every interval of ``a`` with every one of ``b``, ``(N, M)``; 0 where they are apart."""
+    start, end = b.T.copy()
+    shared = np.minimum(a[:, 1:], end)
+    shared -= np.maximum(a[:, :1], start)
+    return np.maximum(shared, 0.0, out=shared)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """The quotient, in place of the numerator; 0 where the denominator is 0."""
+    if denominator.size and denominator.min() > 0:  # nearly always, and much faster than a masked division
+        return np.divide(numerator, denominator, out=numerator)
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
 
@@ -61,9 +66,11 @@ def tiou(a: ArrayLike, b: ArrayLike) -> Floats:
     ``(N, 2)`` and ``(M, 2)`` give float64 ``(N, M)`` in [0, 1], computed as ``inter / (d_a + d_b - inter)`` like the
     ActivityNet toolkit. Two empty intervals at one point have tIoU 0.
     """
-    rows, columns = as_intervals(a)[:, None, :], as_intervals(b)[None, :, :]
+    rows, columns = as_intervals(a), as_intervals(b)
     inter = _intersection(rows, columns)
-    return _ratio(inter, (rows[..., 1] - rows[..., 0]) + (columns[..., 1] - columns[..., 0]) - inter)
+    union = (rows[:, 1] - rows[:, 0])[:, None] + (columns[:, 1] - columns[:, 0])
+    union -= inter
+    return _ratio(inter, union)
 
 
 def overlap_over(a: ArrayLike, b: ArrayLike) -> Floats:
@@ -71,9 +78,9 @@ def overlap_over(a: ArrayLike, b: ArrayLike) -> Floats:
 
     ``(N, 2)`` and ``(M, 2)`` give float64 ``(N, M)`` in [0, 1]; 0 where the interval of ``a`` is empty.
     """
-    rows, columns = as_intervals(a)[:, None, :], as_intervals(b)[None, :, :]
+    rows, columns = as_intervals(a), as_intervals(b)
     inter = _intersection(rows, columns)
-    return _ratio(inter, np.broadcast_to(rows[..., 1] - rows[..., 0], inter.shape))
+    return _ratio(inter, np.broadcast_to((rows[:, 1] - rows[:, 0])[:, None], inter.shape))
 
 
 def nms(intervals: ArrayLike, scores: ArrayLike, threshold: float) -> Indices:

@@ -210,9 +210,14 @@ def _running_best(proposals: Proposals, videos: list[Video], counts: Indices) ->
         if not count.any():
             yield np.zeros((len(truth), len(count)))
             continue
-        best = np.argsort(-proposals.scores[video.id], kind="stable")[: count.max()]
-        overlaps = np.maximum.accumulate(tiou(truth, proposals.intervals[video.id][best]), axis=1)
-        yield np.where(count > 0, overlaps[:, np.maximum(count, 1) - 1], 0.0)
+        rows = proposals.intervals[video.id]
+        numbers, point = np.unique(count, return_inverse=True)
+        if numbers[0] < len(rows):  # else order plays no part
+            rows = rows[np.argsort(-proposals.scores[video.id], kind="stable")[: numbers[-1]]]
+        at_none = np.zeros((len(truth), int(numbers[0] == 0)))
+        parts = np.append(0, numbers[at_none.shape[1] : -1])
+        best = np.maximum.accumulate(np.maximum.reduceat(tiou(truth, rows), parts, axis=1), axis=1)
+        yield np.concatenate([at_none, best], axis=1)[:, point]
 
 
 __all__ = [

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.intervals import as_intervals, overlap_over, tiou
+from ssn_feat.intervals import as_intervals, tiou
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,13 @@ def label_proposals(intervals: ArrayLike, truth: ArrayLike, classes: ArrayLike) 
         raise UserError(f"{len(instances)} instances need as many classes, not {len(labels)}")
     if not len(instances):
         return ProposalLabels(np.zeros(len(boxes), np.int64), np.zeros(len(boxes)), np.zeros(len(boxes)))
-    overlaps = tiou(boxes, instances)
-    best = overlaps.argmax(axis=1)
-    row = np.arange(len(boxes))
-    found = overlaps[row, best]
-    share = overlap_over(boxes, instances)[row, best]
-    return ProposalLabels(np.where(found > 0, labels[best] + 1, 0), found, np.where(found > 0, share, 0.0))
+    overlaps = tiou(instances, boxes)  # long rows: many proposals, few instances
+    best = overlaps.argmax(axis=0)
+    found = overlaps[best, np.arange(len(boxes))]
+    length, nearest = boxes[:, 1] - boxes[:, 0], instances[best]
+    inside = np.minimum(boxes[:, 1], nearest[:, 1]) - np.maximum(boxes[:, 0], nearest[:, 0])
+    share = np.divide(inside, length, out=np.zeros_like(length), where=found > 0)
+    return ProposalLabels(np.where(found > 0, labels[best] + 1, 0), found, share)
 
 
 __all__ = ["ProposalLabels", "label_proposals"]
