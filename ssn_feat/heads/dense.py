@@ -45,18 +45,19 @@ def fold(head: SSNHead, released: bool = False) -> FoldedHead:
     The two differ in pyramids with more than one part in a stage, and by the biases where an extension is cut.
     """
     parts, width = head.options.pyramid.parts, head.feature_dim
-    activity, others = head.activity_fc, (head.completeness_fc, head.regressor_fc)
-    per_part = [layer.weight.view(-1, parts, width).transpose(0, 1).flatten(0, 1) for layer in others]
+    activity, complete = head.activity_fc, head.completeness_fc
+    weights, biases = zip((complete.weight, complete.bias), head.regression_layer(), strict=True)
+    per_part = [own.view(-1, parts, width).transpose(0, 1).flatten(0, 1) for own in weights]
     weight = torch.cat([activity.weight, *per_part])
     shares = torch.from_numpy(head.options.pyramid.part_shares()).to(weight.device)
     if released:
-        spread = [(layer.bias / parts).repeat(parts) for layer in others]
+        spread = [(own / parts).repeat(parts) for own in biases]
         snippet_bias = torch.cat([activity.bias, *spread])
         proposal_bias = weight.new_zeros(4 * head.classes + 1)
         shares = torch.ones_like(shares)
     else:
         snippet_bias = weight.new_zeros(len(weight))
-        proposal_bias = torch.cat([activity.bias, *(layer.bias for layer in others)])
+        proposal_bias = torch.cat([activity.bias, *biases])
     return FoldedHead(head.options.pyramid, head.classes, weight, snippet_bias, proposal_bias, shares)
 
 

@@ -7,7 +7,7 @@ completeness or the regression loss raises RuntimeError on the CPU (a background
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,8 +26,11 @@ class Groups:
     """
 
     foreground: int = 1
+    """Foreground proposals of a video: those that fit an instance; all three losses learn from them."""
     incomplete: int = 6
+    """Incomplete proposals of a video: pieces of an instance, examples of what completeness must refuse."""
     background: int = 1
+    """Background proposals of a video, for the activity loss."""
 
     def __post_init__(self) -> None:
         if self.foreground < 1 or self.incomplete < 0 or self.background < 0:
@@ -61,12 +64,19 @@ class LossOptions:
     """Factor of the regression loss in the total."""
     ohem_ratio: float = 0.17
     """Of the incomplete proposals of a video, the share with the highest loss that counts (rounded down)."""
+    label_smoothing: float = 0.0
+    """Share of the activity target that is spread evenly over all classes, in [0, 1): less sure scores."""
+    class_weights: Literal["equal", "balanced"] = "equal"
+    """Weight of each class and of background in the activity loss: equal, or by how rarely it is drawn, so that rare
+    classes count as much as frequent ones."""
 
     def __post_init__(self) -> None:
         if self.completeness_weight < 0 or self.regression_weight < 0:
             raise UserError(f"loss weights must not be negative, got {self}")
         if not 0 <= self.ohem_ratio <= 1:
             raise UserError(f"ohem_ratio must lie in [0, 1], got {self.ohem_ratio}")
+        if not 0 <= self.label_smoothing < 1:
+            raise UserError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
 
 
 class Scores(NamedTuple):
@@ -129,13 +139,32 @@ def regression_loss(predictions: Tensor, labels: Tensor, targets: Tensor) -> Ten
     return 2 * functional.smooth_l1_loss(own, targets)
 
 
-def ssn_loss(scores: Scores, labels: Tensor, targets: Tensor, groups: Groups, options: LossOptions) -> Losses:
+def balanced_weights(frequencies: Tensor) -> Tensor:
+    """Weights of classes ``(K + 1,)`` by how often each is drawn, ``(K + 1,)``; classes that never are have 0.
+
+    A weight is one over the class's share among the classes that are drawn: were all equally frequent, all were 1.
+    """
+    drawn = frequencies > 0
+    return torch.where(drawn, frequencies.sum() / (frequencies.clamp(min=1e-12) * drawn.sum()), 0.0)
+
+
+def ssn_loss(
+    scores: Scores,
+    labels: Tensor,
+    targets: Tensor,
+    groups: Groups,
+    options: LossOptions,
+    class_weights: Tensor | None = None,
+) -> Losses:
     """The whole SSN loss: cross entropy of activity plus the weighted completeness and regression losses.
 
     ``scores`` as :meth:`ssn_feat.heads.ssn.SSNHead.group_scores` gives them, ``labels`` int64 ``(V, groups.size)`` with
     0 for background, ``targets`` ``(V, groups.size, 2)``, of which only those of foreground proposals are read.
+    ``class_weights`` ``(K + 1,)`` weigh the activity of each class (see :func:`balanced_weights`); None: equally.
     """
-    activity = functional.cross_entropy(scores.activity, groups.for_activity(labels))
+    activity = functional.cross_entropy(
+        scores.activity, groups.for_activity(labels), class_weights, label_smoothing=options.label_smoothing
+    )
     completeness = completeness_loss(scores.completeness, groups.for_completeness(labels), groups, options.ohem_ratio)
     regression = regression_loss(scores.regression, groups.for_regression(labels), groups.for_regression(targets))
     total = activity + options.completeness_weight * completeness + options.regression_weight * regression

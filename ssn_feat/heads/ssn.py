@@ -27,6 +27,8 @@ class SSNOptions:
     """Segments sampled from the starting, course and ending stage in training."""
     dropout: float = 0.8
     """Share of the feature values of each segment that are set to zero in training, in [0, 1)."""
+    class_agnostic: bool = False
+    """One boundary regression for all classes in place of one for each: for classes with few examples."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
@@ -57,7 +59,7 @@ class SSNHead(nn.Module):
         width = options.pyramid.parts * feature_dim
         self.activity_fc = nn.Linear(feature_dim, classes + 1)
         self.completeness_fc = nn.Linear(width, classes)
-        self.regressor_fc = nn.Linear(width, 2 * classes)
+        self.regressor_fc = nn.Linear(width, 2 if options.class_agnostic else 2 * classes)
         for layer in (self.activity_fc, self.completeness_fc, self.regressor_fc):
             initialise(layer, generator)
 
@@ -116,7 +118,17 @@ class SSNHead(nn.Module):
         )
 
     def _regression(self, parts: Tensor) -> Tensor:
-        return functional.linear(parts, self.regressor_fc.weight, self.regressor_fc.bias).view(-1, self.classes, 2)
+        scores = functional.linear(parts, self.regressor_fc.weight, self.regressor_fc.bias)
+        return scores.view(len(parts), self.regressor_fc.out_features // 2, 2).expand(-1, self.classes, 2)
+
+    def regression_layer(self) -> tuple[Tensor, Tensor]:
+        """Weight ``(2K, parts * D)`` and bias ``(2K,)`` of the regression of each class, (shift, log ratio) by class.
+
+        A class-agnostic head has the same rows for all classes.
+        """
+        weight, bias = self.regressor_fc.weight, self.regressor_fc.bias
+        copies = 2 * self.classes // len(weight)
+        return weight.repeat(copies, 1), bias.repeat(copies)
 
 
 def initialise(layer: nn.Linear, generator: torch.Generator | None = None) -> None:

@@ -44,7 +44,7 @@ class Training:
 
     ``facts``: for each head what never changes but belongs into its checkpoint; ``generators``: what decides the
     dropout of each; ``sums``: float64 ``(terms, heads)`` over the steps of the epoch; ``logs``, ``best``: lines of each
-    head's log and its best measurement.
+    head's log and its best measurement; ``average``: with the option ``ema`` the averaged weights by name, else None.
     """
 
     task: Task
@@ -54,6 +54,7 @@ class Training:
     facts: tuple[dict[str, Any], ...]
     logs: list[list[dict[str, Any]]]
     best: list[dict[str, float]]
+    average: dict[str, Tensor] | None = None
     epoch: int = 0
     step: int = 0
     sums: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.float64))
@@ -64,6 +65,13 @@ class Training:
         return self.epoch >= self.options.optimisation.epochs
 
     @property
+    def group(self) -> range:
+        """Steps of the epoch whose mean gradient makes the optimiser step that the present one belongs to."""
+        size = self.options.optimisation.accumulate
+        first = self.step - self.step % size
+        return range(first, min(first + size, self.task.steps))
+
+    @property
     def done(self) -> int:
         """Steps done, over all epochs."""
         return self.epoch * self.task.steps + self.step
@@ -71,6 +79,8 @@ class Training:
     def states(self) -> list[dict[str, Any]]:
         """Everything that the checkpoint of each head holds."""
         shared = {"model": self.task.head.state_dict(), "optimiser": self.optimiser.state_dict()}
+        if self.average is not None:
+            shared |= {"model": self.average, "trained": shared["model"]}
         several = len(self.facts) > 1
         return [
             {
@@ -95,6 +105,9 @@ class Training:
                     raise UserError(f"cannot resume {self.options.out}: its {what} changed; --overwrite starts anew")
         shared = {name: [own[name] for own in saved] for name in ("model", "optimiser", "sums")}
         joined = {name: stack_parts(parts) if len(saved) > 1 else parts[0] for name, parts in shared.items()}
+        if self.average is not None:
+            trained = [own["trained"] for own in saved]
+            self.average, joined["model"] = joined["model"], stack_parts(trained) if len(saved) > 1 else trained[0]
         self.task.head.load_state_dict(joined["model"])
         self.optimiser.load_state_dict(joined["optimiser"])
         self.sums = torch.stack(shared["sums"], dim=1)
@@ -192,7 +205,8 @@ def run_epochs(
             plan = task.plan(training.epoch)
             if not training.step:
                 training.sums = torch.zeros(len(task.terms), len(folders), dtype=torch.float64)
-            while training.step < task.steps and not stop():
+            # Gradients are in no checkpoint: a run stops only where none are gathered.
+            while training.step < task.steps and not (training.step == training.group.start and stop()):
                 set_rate(training.optimiser, rate(schedule, training.done, task.steps))
                 terms = train_step(training, plan)
                 training.step += 1
@@ -233,14 +247,17 @@ def _measure(training: Training, folders: Sequence[RunFolder], measure: Measure)
 
 
 def train_step(training: Training, plan: Plan) -> Tensor:
-    """One step of gradient descent: the task's terms of each head, float32 ``(terms, heads)``.
+    """One batch, and a step of gradient descent where it is the last of its group: the task's terms of each head,
+    float32 ``(terms, heads)``.
 
     Raises UserError on a loss that is not finite.
     """
     task = training.task
     losses = task.losses(task.head, *task.inputs(plan, training.step, training.generators))
-    training.optimiser.zero_grad(set_to_none=True)
-    losses[0].sum().backward()
+    group = training.group
+    if training.step == group.start:
+        training.optimiser.zero_grad(set_to_none=True)
+    (losses[0].sum() / len(group)).backward()
     values = torch.stack([loss.detach() for loss in losses]).cpu().view(len(losses), -1)
     if not bool(values[0].isfinite().all()):
         at = int(values[0].isfinite().logical_not().nonzero()[0])
@@ -249,9 +266,20 @@ def train_step(training: Training, plan: Plan) -> Tensor:
             f"the loss is not finite in epoch {training.epoch}, step {training.step}: {each}; "
             f"lower --lr (it is {training.options.optimisation.lr:g}), add --warmup-steps, or look at the features"
         )
-    training.optimiser.step()
+    if training.step + 1 == group.stop:
+        training.optimiser.step()
+        if training.average is not None:
+            _average(training, training.average)
     training.sums += values
     return values
+
+
+@torch.no_grad()
+def _average(training: Training, average: dict[str, Tensor]) -> None:
+    batches = training.done + 1
+    decay = min(training.options.optimisation.ema, (1 + batches) / (10 + batches))
+    for name, value in training.task.head.state_dict().items():
+        average[name].lerp_(value, 1 - decay)
 
 
 def _end_epoch(training: Training) -> None:
@@ -340,7 +368,10 @@ def prepare(*runs: FitOptions) -> Training:
         facts.append(_facts(run, data, own, digest, reg_stats))
     task: Task = tasks[0] if len(tasks) == 1 else SeedsTask(tasks, options.threads)
     optimiser = make_optimiser(task.head, options.optimisation, stacked=len(tasks) > 1)
-    return Training(task, optimiser, generators, options, tuple(facts), [[] for _ in runs], [{} for _ in runs])
+    training = Training(task, optimiser, generators, options, tuple(facts), [[] for _ in runs], [{} for _ in runs])
+    if options.optimisation.ema:
+        training.average = {name: value.clone() for name, value in task.head.state_dict().items()}
+    return training
 
 
 def _facts(

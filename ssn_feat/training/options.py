@@ -22,6 +22,11 @@ class OptimisationOptions:
     """Passes over the videos in one epoch."""
     batch_videos: int = 16
     """Videos in a batch."""
+    accumulate: int = 1
+    """Batches whose mean gradient makes one step of the optimiser; the last step of an epoch takes those left."""
+    ema: float = 0.0
+    """Decay of an exponential moving average of the weights, in [0, 1), that is kept in place of the last weights; 0
+    keeps none. Early on the decay is (1 + n) / (10 + n) after n batches, so that the start is soon forgotten."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """Stochastic gradient descent with momentum, or Adam with decoupled weight decay."""
     lr: float = 0.001
@@ -44,12 +49,14 @@ class OptimisationOptions:
     """Factor of the weight decay for biases and the parameters of normalisation."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "epoch_multiplier", "batch_videos"):
+        for name in ("epochs", "epoch_multiplier", "batch_videos", "accumulate"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("lr", "lr_decay", "warmup_steps", "momentum", "weight_decay", "bias_lr", "bias_decay"):
             if not getattr(self, name) >= 0:
                 raise UserError(f"{name} must not be negative, it is {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"ema must lie in [0, 1), it is {self.ema}")
         if list(self.lr_steps) != sorted(set(self.lr_steps)):
             raise UserError(f"lr_steps must be rising epochs, not {self.lr_steps}")
 

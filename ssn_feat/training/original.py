@@ -135,6 +135,10 @@ def export_checkpoint(options: ExportOptions) -> None:
         raise UserError(f"{options.run} standardises features, which the original cannot do: train without standardise")
     base = {} if options.weights is None else read_weights(options.weights).backbone
     tensors = {f"base_model.{name}": value for name, value in base.items()} | run.head.state_dict()
+    if isinstance(run.head, SSNHead):
+        # The original knows one regression for each class only.
+        weight, bias = run.head.regression_layer()
+        tensors |= {"regressor_fc.weight": weight.detach(), "regressor_fc.bias": bias.detach()}
     content: dict[str, Any] = {
         "epoch": run.epoch,
         "arch": options.arch,

@@ -17,7 +17,7 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.dropout import dropout
-from ssn_feat.heads.losses import Groups, LossOptions, ssn_loss
+from ssn_feat.heads.losses import Groups, LossOptions, balanced_weights, ssn_loss
 from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.training.features import FeatureTable
 from ssn_feat.training.options import ActionnessOptions
@@ -117,6 +117,11 @@ class SSNTask:
         mean, deviation = pools.target_stats
         self.targets = ((candidates.targets - mean) / deviation).astype(np.float32)
         self.labels = candidates.labels + 1
+        self.class_weights: tuple[Tensor, ...] = ()
+        if losses.class_weights == "balanced":
+            shares = groups.foreground * class_frequencies(pools.foreground, candidates.labels, head.classes)
+            drawn = torch.from_numpy(np.concatenate(([groups.background], shares)))
+            self.class_weights = (balanced_weights(drawn).float().to(self.device),)
 
     def plan(self, epoch: int) -> Plan:
         generator = epoch_generator(self.seed, epoch)
@@ -136,13 +141,14 @@ class SSNTask:
         scaling, labels, targets = (tensor[step] for tensor in plan.others)
         features = self.table.rows.index_select(0, plan.rows[step]).float()
         segments = features.view(labels.numel(), -1, self.table.feature_dim)
-        return self.head.pool(segments, scaling.flatten(0, 1), generators[0]), labels, targets
+        pooled = self.head.pool(segments, scaling.flatten(0, 1), generators[0])
+        return pooled, labels, targets, *self.class_weights
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(head, SSNHead)
-        pooled, labels, targets = inputs
+        pooled, labels, targets, *class_weights = inputs
         scores = head.score_groups(pooled, self.groups)
-        result = ssn_loss(scores, labels, targets, self.groups, self.options)
+        result = ssn_loss(scores, labels, targets, self.groups, self.options, *class_weights)
         right = scores.activity.detach().argmax(dim=1) == self.groups.for_activity(labels)
         return (*result, right.float().mean())
 
@@ -192,6 +198,16 @@ class ActionnessTask:
         return loss, (found == self.labels).float().mean(), found[self.actions].float().mean()
 
 
+def class_frequencies(pool: Pool, labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+    """How often each class is drawn when one member of ``pool`` is drawn from every video in turn: float64 ``(K,)``.
+
+    ``labels``: int64, class index from 0 of every candidate. Videos that have no member take one of the whole pool.
+    """
+    sizes = np.diff(pool.offsets)
+    chances = np.repeat(1 / np.maximum(sizes, 1), sizes) + (sizes == 0).sum() / len(pool)
+    return np.bincount(labels[pool.members], chances, minlength=classes) / len(sizes)
+
+
 def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> Pool:
     """The rows (of a table with ``offsets``) for which ``mask`` ``(R,)`` holds, as a pool.
 
@@ -217,4 +233,4 @@ def rows_inside(dataset: Dataset, table: FeatureTable) -> NDArray[np.bool_]:
     return inside
 
 
-__all__ = ["ActionnessTask", "Plan", "SSNTask", "StageRows", "Task", "row_pool", "rows_inside"]
+__all__ = ["ActionnessTask", "Plan", "SSNTask", "StageRows", "Task", "class_frequencies", "row_pool", "rows_inside"]

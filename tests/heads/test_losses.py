@@ -5,7 +5,16 @@ import torch
 from conftest import meta
 
 from ssn_feat.errors import UserError
-from ssn_feat.heads.losses import Groups, LossOptions, completeness_loss, ohem_hinge_loss, regression_loss
+from ssn_feat.heads.losses import (
+    Groups,
+    LossOptions,
+    Scores,
+    balanced_weights,
+    completeness_loss,
+    ohem_hinge_loss,
+    regression_loss,
+    ssn_loss,
+)
 
 
 def tensors(archive, case):
@@ -100,3 +109,32 @@ def test_groups_select_the_kinds_in_order():
 def test_impossible_options_are_refused(make):
     with pytest.raises(UserError):
         make()
+
+
+def test_label_smoothing_and_class_weights_act_on_activity_alone():
+    generator = torch.Generator().manual_seed(0)
+    groups, classes = Groups(1, 2, 1), 3
+    labels = torch.randint(1, classes + 1, (4, groups.size), generator=generator)
+    labels[:, -1] = 0
+    targets = torch.randn(4, groups.size, 2, generator=generator)
+    shapes = ((8, classes + 1), (12, classes), (4, classes, 2))
+    scores = Scores(*(torch.randn(shape, generator=generator) for shape in shapes))
+    weights = torch.tensor([0.5, 1.0, 2.0, 3.0])
+    plain = ssn_loss(scores, labels, targets, groups, LossOptions())
+    other = ssn_loss(scores, labels, targets, groups, LossOptions(label_smoothing=0.2), weights)
+    assert torch.equal(plain.completeness, other.completeness)
+    assert torch.equal(plain.regression, other.regression)
+    # By hand: 0.8 of the target on the own class, 0.2 spread over all four; each term times its class's weight.
+    logs = scores.activity.log_softmax(dim=1)
+    own = groups.for_activity(labels)
+    spread = -(logs * weights).sum(dim=1) * 0.2 / 4
+    expected = (0.8 * -logs[torch.arange(8), own] * weights[own] + spread).sum() / weights[own].sum()
+    torch.testing.assert_close(other.activity, expected)
+    with pytest.raises(UserError, match="label_smoothing must lie"):
+        LossOptions(label_smoothing=1.0)
+
+
+def test_balanced_weights_even_out_frequencies():
+    weights = balanced_weights(torch.tensor([4.0, 1.0, 0.0, 3.0]))
+    torch.testing.assert_close(weights, torch.tensor([8 / 12, 8 / 3, 0.0, 8 / 9]))
+    torch.testing.assert_close(balanced_weights(torch.full((5,), 0.3)), torch.ones(5))

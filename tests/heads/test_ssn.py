@@ -7,6 +7,7 @@ from conftest import meta
 from ssn_feat.cli import from_dict, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
+from ssn_feat.heads.dense import fold, score_dense
 from ssn_feat.heads.losses import Groups, LossOptions, ssn_loss
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 
@@ -109,3 +110,21 @@ def test_options_survive_a_round_trip():
 def test_what_does_not_fit_is_refused(make):
     with pytest.raises(UserError):
         make()
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_class_agnostic_head_regresses_alike_for_all_classes(released):
+    head = SSNHead(4, 3, SSNOptions(class_agnostic=True, dropout=0), torch.Generator().manual_seed(0)).eval()
+    twin = SSNHead(4, 3, SSNOptions(dropout=0)).eval()
+    weight, bias = head.regression_layer()
+    state = {**head.state_dict(), "regressor_fc.weight": weight, "regressor_fc.bias": bias}
+    twin.load_state_dict(state)
+    segments, scaling = torch.randn(6, 9, 4), torch.rand(6, 2)
+    for one, other in zip(head(segments, scaling), twin(segments, scaling), strict=True):
+        torch.testing.assert_close(one, other)
+    assert head(segments, scaling)[2].shape == (6, 3, 2)
+    assert head(segments[:0], scaling[:0])[2].shape == (0, 3, 2)
+    features, stages = torch.randn(20, 4), torch.tensor([[0, 2, 8, 10], [5, 8, 17, 20]])
+    dense = [score_dense(fold(h, released), features, stages, torch.ones(2, 2)) for h in (head, twin)]
+    for one, other in zip(*dense, strict=True):
+        torch.testing.assert_close(one, other)
