@@ -31,7 +31,7 @@ STEPS = (
     (
         "a network for optical flow, from ImageNet weights and trimmed training instances",
         f"train/fit.py --head clips --videos {{0}}/toy/videos --annotations {{0}}/toy/annotations.json --stream flow "
-        f"{NETWORK} --steps 120 --batch 12 --segments 2 --out {{0}}/runs/flow-network --resume",
+        f"{NETWORK} --steps 240 --batch 12 --segments 2 --out {{0}}/runs/flow-network --resume",
     ),
     (
         "features of every snippet: pixels are not needed after this",
