@@ -1,7 +1,13 @@
 """How fast parts of the package are on this machine: python bench/speed.py PART [options]."""
 
 from ssn_feat.cli import Command, run_verb
+from ssn_feat.speed.detect import DetectSpeedOptions, measure_detect
 from ssn_feat.speed.proposals import SpeedOptions, measure_proposals
 
 if __name__ == "__main__":
-    run_verb({"proposals": Command(measure_proposals, SpeedOptions)})
+    run_verb(
+        {
+            "detect": Command(measure_detect, DetectSpeedOptions),
+            "proposals": Command(measure_proposals, SpeedOptions),
+        }
+    )
