@@ -154,17 +154,22 @@ def recall_by(
     instances = np.bincount(group, minlength=len(edges) + 1)
     mean = np.full(len(instances), np.nan)
     np.divide(np.bincount(group, weights=share, minlength=len(instances)), instances, out=mean, where=instances > 0)
-    return Breakdown(_group_names(edges, " s" if what == "length" else ""), instances, mean)
+    return Breakdown(_lengths(edges) if what == "length" else _numbers(edges), instances, mean)
 
 
-def _group_names(edges: Sequence[float], unit: str) -> tuple[str, ...]:
+def _lengths(edges: Sequence[float]) -> tuple[str, ...]:
     if not edges:
         return ("all",)
-    return (
-        f"≤{edges[0]:g}{unit}",
-        *(f"{low:g}-{high:g}{unit}" for low, high in pairwise(edges)),
-        f">{edges[-1]:g}{unit}",
-    )
+    between = (f"{low:g}-{high:g} s" for low, high in pairwise(edges))
+    return f"≤{edges[0]:g} s", *between, f">{edges[-1]:g} s"
+
+
+def _numbers(edges: Sequence[float]) -> tuple[str, ...]:
+    if not edges:
+        return ("all",)
+    firsts = [1, *(int(edge) + 1 for edge in edges[:-1])]
+    spans = (f"{first}-{last:g}" if first < last else f"{first}" for first, last in zip(firsts, edges, strict=True))
+    return *spans, f">{edges[-1]:g}"
 
 
 def best_overlaps(proposals: Proposals, dataset: Dataset, number: int | None = None) -> Iterator[tuple[Video, Floats]]:

@@ -97,11 +97,11 @@ def test_groups_of_instances_and_time_are_told(options: CompareOptions, capsys) 
     assert "by length of instances" in printed
     assert "ms a video" in printed
     record = json.loads((options.out / "proposals.json").read_text())["methods"][2]
-    assert record["by_number"][0] == {"group": "≤2", "instances": 0, "average_recall": None}
+    assert record["by_number"][0] == {"group": "1-2", "instances": 0, "average_recall": None}
     assert record["seconds_per_video"] == oracle.compute
     with (options.out / "proposals.csv").open() as file:
         row = list(csv.DictReader(file))[2]
-    assert (row["AR ≤3.5 s"], row["AR 2-3 in a video"], row["AR >3 in a video"]) == ("100.0", "100.0", "")
+    assert (row["AR ≤3.5 s"], row["AR 3 in a video"], row["AR >3 in a video"]) == ("100.0", "100.0", "")
 
 
 def test_a_protocol_and_what_is_missing_are_told(options: CompareOptions, folder: Path, capsys) -> None:

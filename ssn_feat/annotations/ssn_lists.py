@@ -1,0 +1,227 @@
+"""Reading SSN proposal lists: the text files in which SSN and its descendants exchange truth and proposals.
+
+A list is a sequence of blocks::
+
+    # 0                       number of the block
+    frames/v_P2hrv6QzDPI      path of the frames, or id of the video
+    3344                      length: frames; 1 in a normalised list
+    1                         factor that multiplies the length
+    1                         number of instances
+    59 0 3343                   class, start, end of each
+    1                         number of proposals
+    59 0.6121 1.0000 112 2159   class, best tIoU, share of the proposal inside that instance, start, end of each
+
+Classes count from 1; a proposal that meets no instance has class 0. Start and end are frames that count from 0, or in a
+normalised list shares of the video.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.annotations.records import InstanceRecord, Records, VideoRecord
+from ssn_feat.errors import UserError
+
+# Frames and class numbers beyond this are no such thing, and would not survive as float64.
+_LARGEST = 2**53
+
+
+@dataclass(frozen=True)
+class ListedBlock:
+    """One block as it stands in the file.
+
+    path: path of the frames or id. length, factor: their product is the number of frames, or 1 in a normalised list.
+    truth: float64 ``(n, 3)``: class (from 1), start, end. proposals: float64 ``(m, 5)``: class (0 = none), tIoU,
+    overlap, start, end. Start and end may be reversed or beyond the video: lists of others hold such rows.
+    """
+
+    path: str
+    length: float
+    factor: float
+    truth: NDArray[np.float64]
+    proposals: NDArray[np.float64]
+    number: int
+
+    @property
+    def frames(self) -> int:
+        """The number of frames, as the original counts them: ``int(length * factor)``."""
+        return int(self.length * self.factor)
+
+
+@dataclass(frozen=True)
+class ListedVideo:
+    """One block of a list in frames.
+
+    truth: int64 ``(n, 3)``: class (from 1), start, end in frames from 0. proposals: float64 ``(m, 5)``: class (0 =
+    none), tIoU, overlap, start, end. Rows are the file's, also those that are reversed or end beyond ``frames``.
+    """
+
+    id: str
+    frames: int
+    truth: NDArray[np.int64]
+    proposals: NDArray[np.float64]
+
+
+def read_ssn_list(path: Path) -> list[ListedBlock]:
+    """All blocks of a list, normalised or in frames.
+
+    Raises UserError naming the file and the line for whatever does not fit the format; a byte order mark, Windows line
+    ends and blank lines between blocks are no fault.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").rstrip().split("\n")
+    except OSError as error:
+        raise UserError(f"cannot read the proposal list {path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not a proposal list: byte {error.start} is not UTF-8 text") from None
+    blocks = list(_Reader(path, lines).blocks())
+    if not blocks:
+        raise UserError(f"{path}, line 1: the proposal list is empty; a block starts with '# 0'")
+    return blocks
+
+
+def read_listed_videos(path: Path) -> list[ListedVideo]:
+    """A list in frames, as the original's data set reads it. Raises UserError also where a frame is no whole number."""
+    videos = []
+    for block in read_ssn_list(path):
+        if (block.truth % 1 != 0).any() or (block.proposals[:, 3:] % 1 != 0).any():
+            raise UserError(f"{path}: block # {block.number} ({block.path}) is normalised; needed is a list in frames")
+        videos.append(ListedVideo(block.path, block.frames, block.truth.astype(np.int64), block.proposals))
+    return videos
+
+
+class _Reader:
+    """Goes through the lines; every fault is a UserError with its line."""
+
+    def __init__(self, path: Path, lines: list[str]) -> None:
+        self.path, self.lines, self.at = path, lines, 0
+
+    def blocks(self) -> Iterator[ListedBlock]:
+        while self._skip_blank():
+            if not self.lines[self.at].startswith("#"):
+                raise self._fault(self.at, f"expected the start of a block, '# <number>', not {self._seen(self.at)}")
+            number = self._count(self._next("")[1:], "the number of the block")
+            name = self._next("the path of the video")
+            if not name or name.startswith("#"):
+                raise self._fault(self.at - 1, f"expected the path of the video, not {self._seen(self.at - 1)}")
+            length, factor = self._number("the length in frames"), self._number("the factor of the length")
+            if length * factor > _LARGEST:
+                raise self._fault(self.at - 2, f"a video of {length * factor:g} frames is no video")
+            truth = self._rows("instances", ("class", "start", "end"))
+            proposals = self._rows("proposals", ("class", "tIoU", "overlap", "start", "end"))
+            yield ListedBlock(name, length, factor, truth, proposals, number)
+
+    def _skip_blank(self) -> bool:
+        while self.at < len(self.lines) and not self.lines[self.at].strip():
+            self.at += 1
+        return self.at < len(self.lines)
+
+    def _next(self, what: str) -> str:
+        if self.at >= len(self.lines):
+            raise self._fault(len(self.lines) - 1, f"the file ends where {what} should follow")
+        self.at += 1
+        return self.lines[self.at - 1].strip()
+
+    def _number(self, what: str) -> float:
+        text = self._next(what)
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value >= 0):
+            raise self._fault(self.at - 1, f"expected {what}, not {self._seen(self.at - 1)}")
+        return value
+
+    def _count(self, text: str, what: str) -> int:
+        text = text.strip()
+        if not (text.isascii() and text.isdigit() and len(text) < 16):
+            raise self._fault(self.at - 1, f"expected {what}, not {self._seen(self.at - 1)}")
+        return int(text)
+
+    def _rows(self, what: str, columns: tuple[str, ...]) -> NDArray[np.float64]:
+        count = self._count(self._next(f"the number of {what}"), f"the number of {what}")
+        first, self.at = self.at, self.at + count
+        if self.at > len(self.lines):
+            left = len(self.lines) - first
+            raise self._fault(first - 1, f"{count} {what} should follow, but only {left} lines do")
+        rows = [line.split() for line in self.lines[first : self.at]]
+        values = _table(rows, len(columns))
+        if values is None:
+            index = next(i for i, row in enumerate(rows) if _table([row], len(columns)) is None)
+            place = f"{what.removesuffix('s')} {index + 1} of {count}"
+            raise self._fault(
+                first + index, f"expected '{' '.join(columns)}' of {place}, not {self._seen(first + index)}"
+            )
+        return values
+
+    def _seen(self, at: int) -> str:
+        text = self.lines[at].strip()
+        return repr(text if len(text) <= 60 else text[:57] + "...") if text else "an empty line"
+
+    def _fault(self, at: int, message: str) -> UserError:
+        return UserError(f"{self.path}, line {at + 1}: {message}")
+
+
+def _table(rows: list[list[str]], width: int) -> NDArray[np.float64] | None:
+    """The numbers of some rows, float64 ``(n, width)``; None where any row is not a class and finite numbers."""
+    if not set(map(len, rows)) <= {width}:
+        return None
+    try:
+        values = np.array(list(map(float, chain.from_iterable(rows))), dtype=np.float64).reshape(-1, width)
+    except ValueError:
+        return None
+    classes = values[:, 0]
+    good = bool((np.abs(values) <= _LARGEST).all() and (classes >= 0).all() and (classes % 1 == 0).all())
+    return values if good else None
+
+
+def names_of(path: str) -> tuple[str, ...]:
+    """What the id of a video may be, given the path in a list."""
+    last = path.rstrip("/").rsplit("/", 1)[-1]
+    stem = last.rsplit(".", 1)[0] or last
+    return path, last, stem, last.removeprefix("v_"), stem.removeprefix("v_")
+
+
+def ssn_list_records(path: Path, videos: Iterable[VideoRecord]) -> Records:
+    """The truth in a list, normalised or in frames, as annotations of those of ``videos`` that it has.
+
+    A list says nothing of seconds: an instance's place in its block, as a share of the block's length, is taken of the
+    duration that ``videos`` gives. Classes have no names there: number 7 of 100 is ``class 007``.
+
+    Raises UserError as :func:`read_ssn_list` does. Blocks of other videos and those without a length are complained of.
+    """
+    known: Mapping[str, VideoRecord] = {video.id: video for video in videos}
+    records, blocks = Records(path, path.stem), read_ssn_list(path)
+    width = len(str(max((int(block.truth[:, 0].max()) for block in blocks if len(block.truth)), default=0)))
+    for block in blocks:
+        where = f"block # {block.number}"
+        video = next((known[name] for name in names_of(block.path) if name in known), None)
+        if video is None or video.duration is None:
+            records.complain(where, f"the duration of video {block.path!r} is not known")
+        elif not block.length * block.factor > 0:
+            records.complain(where, f"video {block.path!r} has no length")
+        else:
+            records.videos.append(replace(video, where=where))
+            unit = video.duration / (block.length * block.factor)
+            records.instances += [
+                InstanceRecord(where, video.id, f"class {int(label):0{width}d}", start * unit, end * unit)
+                for label, start, end in block.truth.tolist()
+            ]
+    return records
+
+
+__all__ = [
+    "ListedBlock",
+    "ListedVideo",
+    "names_of",
+    "read_listed_videos",
+    "read_ssn_list",
+    "ssn_list_records",
+]
