@@ -2,8 +2,12 @@
 
 A draw takes as many videos as there are, with replacement; mAP is measured on it as if each copy were a video of its
 own. Which detection is counted for which truth is decided inside a video, so a draw only changes how often each counts.
-Percentile intervals; of a difference between two files when both are measured on the same draws (paired), which takes
-out what the files share: that some videos are hard. (Efron and Tibshirani, An Introduction to the Bootstrap, 1993.)
+Of a difference between two files both are measured on the same draws (paired), which takes out what the files share:
+that some videos are hard.
+
+Intervals are bias-corrected percentiles (Efron, Better Bootstrap Confidence Intervals, 1987): interpolated AP of fewer
+different videos is higher, and a draw has fewer than the data, so that most draws lie above the number itself and their
+plain percentiles would too.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
+from scipy.special import ndtr, ndtri
 
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import Definition, Ranked, Truths
@@ -41,13 +46,23 @@ def draw_videos(videos: int, draws: int, seed: int) -> Float:
     return counts.T.astype(np.float64)
 
 
-def percentile_interval(values: Float, confidence: float = 0.95) -> Interval:
-    """The middle ``confidence`` of the draws, axis 0 of ``values``; NaN draws (no truth in them) do not count."""
+def interval_of(values: Float, point: ArrayLike, confidence: float = 0.95) -> Interval:
+    """Bias-corrected percentile interval of the number ``point`` ``(n,)`` from its ``values`` on draws, ``(R, n)``.
+
+    NaN draws (no truth in them) do not count; without any other the interval is NaN.
+    """
     if not 0 < confidence < 1:
         raise UserError(f"confidence is a share between 0 and 1, not {confidence}")
-    tail = 50 * (1 - confidence)
-    low, high = np.nanpercentile(values, [tail, 100 - tail], axis=0)
-    return Interval(low, high)
+    tails = ndtri([(1 - confidence) / 2, (1 + confidence) / 2])
+    ends = np.full((2, values.shape[1]), np.nan)
+    for column, (draws, own) in enumerate(zip(values.T, np.asarray(point, dtype=np.float64), strict=True)):
+        known = draws[~np.isnan(draws)]
+        if len(known):
+            # Of draws equal to the number itself, many where videos are few, half count as below.
+            below = ((known < own).sum() + 0.5 * (known == own).sum()) / len(known)
+            shift = ndtri(np.clip(below, 0.5 / len(known), 1 - 0.5 / len(known)))
+            ends[:, column] = np.quantile(known, ndtr(2 * shift + tails))
+    return Interval(ends[0], ends[1])
 
 
 def resampled_map(ranked: Ranked, truths: Truths, draws: Float, definition: Definition = "activitynet") -> Float:
@@ -148,4 +163,4 @@ def running_maximum(values: Float, classes: Int) -> Float:
     return np.maximum.accumulate((values + offset)[::-1], axis=0)[::-1] - offset
 
 
-__all__ = ["Interval", "draw_videos", "percentile_interval", "resampled_map", "running_maximum"]
+__all__ = ["Interval", "draw_videos", "interval_of", "resampled_map", "running_maximum"]

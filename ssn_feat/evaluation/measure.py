@@ -21,7 +21,7 @@ from ssn_feat.evaluation.average_precision import (
     ranked_average_precision,
     truths_of,
 )
-from ssn_feat.evaluation.bootstrap import Interval, percentile_interval, resampled_map
+from ssn_feat.evaluation.bootstrap import Interval, interval_of, resampled_map
 
 Float = NDArray[np.float64]
 
@@ -59,12 +59,12 @@ class Evaluation:
 
     def interval(self) -> Interval:
         """95 % interval of the mAP at each threshold and on average: ``(n_tiou + 1,)``. Needs ``resampled``."""
-        return percentile_interval(self._draws())
+        return interval_of(self._draws(), [*self.mean, self.average])
 
     def difference(self, first: Evaluation) -> tuple[Float, Interval]:
         """How much higher the mAP is than that of ``first``, at each threshold and on average, and its interval."""
         by = np.array([*self.mean, self.average]) - np.array([*first.mean, first.average])
-        return by, percentile_interval(self._draws() - first._draws())
+        return by, interval_of(self._draws() - first._draws(), by)
 
     def _draws(self) -> Float:
         if self.resampled is None:

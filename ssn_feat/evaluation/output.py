@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ssn_feat.annotations import Dataset
+from ssn_feat.annotations.protocols import protocol
 from ssn_feat.detection.ragged import replacing
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.curves import Calibration
@@ -30,8 +31,9 @@ def print_evaluations(evaluations: Sequence[Evaluation], truth: Truth, options: 
     dataset = truth.dataset
     instances = sum(len(video.instances) for video in dataset.videos.values())
     labels = {i.label for video in dataset.videos.values() for i in video.instances}
+    subset = options.subset or (protocol(options.protocol).subset if options.protocol else "all subsets")
     print(
-        f"mAP@tIoU as {options.definition} defines it; {options.subset or 'all subsets'} of {dataset.name}: "
+        f"mAP@tIoU as {options.definition} defines it; {subset} of {dataset.name}: "
         f"{len(dataset.videos)} videos, {instances} instances, {len(labels)} of {len(dataset.labels)} classes"
     )
     if truth.line is not None:
@@ -55,20 +57,18 @@ def _why(options: EvaluateOptions) -> str:
 def _interval_table(evaluations: Sequence[Evaluation]) -> Table:
     """Intervals of each file, and the paired difference of each further one to the first."""
     first = evaluations[0]
-    table = table_of("", *(f"{threshold:.3g}" for threshold in first.thresholds), "average")
+    table = table_of("", "", *(f"{threshold:.3g}" for threshold in first.thresholds), "average", names=("",))
     for evaluation in evaluations:
-        low, high = evaluation.interval()
-        cells = [f"{a:.3f} – {b:.3f}" for a, b in zip(low, high, strict=True)]
-        table.add_row(Text(evaluation.name), *cells)
+        for name, end, values in zip((evaluation.name, ""), ("from", "to"), evaluation.interval(), strict=True):
+            table.add_row(Text(name), end, *(f"{value:.3f}" for value in values))
     for evaluation in evaluations[1:]:
         by, (low, high) = evaluation.difference(first)
-        cells = [f"{value:+.3f}" for value in by]
-        table.add_row(Text(f"{evaluation.name} − {first.name}"), *cells)
         # Bold: the interval does not hold 0.
-        ends = [
-            Text(f"{a:+.3f} – {b:+.3f}", style="bold" if a > 0 or b < 0 else "") for a, b in zip(low, high, strict=True)
-        ]
-        table.add_row("", *ends)
+        styles = ["bold" if a > 0 or b < 0 else "" for a, b in zip(low, high, strict=True)]
+        names = (f"{evaluation.name} − {first.name}", "", "")
+        for name, end, values in zip(names, ("", "from", "to"), (by, low, high), strict=True):
+            cells = [Text(f"{value:+.3f}", style=style) for value, style in zip(values, styles, strict=True)]
+            table.add_row(Text(name), end, *cells)
     return table
 
 

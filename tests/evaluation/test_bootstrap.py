@@ -14,7 +14,7 @@ from ssn_feat.evaluation.average_precision import (
     mean_average_precision,
     rank,
 )
-from ssn_feat.evaluation.bootstrap import draw_videos, percentile_interval, resampled_map, running_maximum
+from ssn_feat.evaluation.bootstrap import draw_videos, interval_of, resampled_map, running_maximum
 
 LEVELS = (0.1, 0.3, 0.5)
 CLASSES, VIDEOS = 3, 6
@@ -84,13 +84,23 @@ def test_draws_are_seeded_and_complete() -> None:
         draw_videos(0, 10, 0)
 
 
-def test_interval_covers_the_middle() -> None:
-    values = np.stack([np.arange(101.0), np.full(101, 7.0)], axis=1)
-    low, high = percentile_interval(values, 0.9)
-    np.testing.assert_allclose(low, [5, 7])
-    np.testing.assert_allclose(high, [95, 7])
+def test_interval_is_the_middle_of_unbiased_draws() -> None:
+    values = np.stack([np.arange(101.0), np.full(101, 7.0), np.full(101, np.nan)], axis=1)
+    low, high = interval_of(values, [50, 7, 1], 0.9)
+    np.testing.assert_allclose(low, [5, 7, np.nan])
+    np.testing.assert_allclose(high, [95, 7, np.nan])
     with pytest.raises(UserError, match="confidence"):
-        percentile_interval(values, 1.0)
+        interval_of(values, [50, 7, 1], 1.0)
+
+
+def test_draws_that_lie_too_high_are_corrected() -> None:
+    # Nine of ten draws lie above the number: as many standard deviations off as the interval is moved, twice.
+    draws = np.random.default_rng(0).normal(size=(100_000, 1))
+    own = np.quantile(draws, 0.1)
+    low, high = interval_of(draws, [own])
+    shift = 2 * -1.2816
+    np.testing.assert_allclose([low[0], high[0]], [shift - 1.96, shift + 1.96], atol=0.2)
+    assert low[0] < own < high[0]
 
 
 def test_a_shared_difficulty_cancels_in_a_paired_difference() -> None:
@@ -104,7 +114,7 @@ def test_a_shared_difficulty_cancels_in_a_paired_difference() -> None:
         return resampled_map(rank(found, truths, 1, (0.5,)), truths, draws)
 
     first, second = measured(range(6)), measured(range(5))
-    alone, paired = percentile_interval(first), percentile_interval(first - second)
+    alone, paired = interval_of(first, [0.6]), interval_of(first - second, [0.1])
     assert (paired.high - paired.low) < (alone.high - alone.low)
     np.testing.assert_allclose(first - second, draws[5][:, None] / 10)
 

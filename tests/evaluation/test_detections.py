@@ -49,6 +49,7 @@ def options(tmp_path: Path) -> EvaluateOptions:
         annotations=str(tmp_path / "truth.json"),
         subset="testing",
         thresholds=(0.5, 0.8),
+        bootstrap=50,
         quiet=True,
     )
 
