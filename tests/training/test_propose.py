@@ -9,13 +9,22 @@ import numpy as np
 import pytest
 from synthetic_store import write
 
-from ssn_feat.annotations import Dataset
+from ssn_feat.annotations import Dataset, Video
 from ssn_feat.cli import load_yaml, save_yaml
 from ssn_feat.errors import UserError
 from ssn_feat.intervals import tiou
-from ssn_feat.proposals import Proposals, SlidingOptions, TagOptions, read_ssn_list, sliding_windows
+from ssn_feat.proposals import (
+    AnchorOptions,
+    Proposals,
+    SlidingOptions,
+    TagOptions,
+    anchors,
+    read_ssn_list,
+    sliding_windows,
+)
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.fit import fit
+from ssn_feat.training.logistic import LogisticOptions, fit_logistic
 from ssn_feat.training.propose import ProposeOptions, propose
 
 
@@ -108,6 +117,43 @@ def test_a_subset_the_best_few_and_a_list(data, options, tmp_path, capsys) -> No
     assert f"{options.out}: {len(proposals)} proposals in 6 videos" in capsys.readouterr().out
 
 
+def test_anchors_ranked_by_actionness(data, options) -> None:
+    dense = replace(options, method="anchors", anchors=AnchorOptions(per_octave=1))
+    random, by_contrast = propose(dense), propose(replace(dense, sliding_score="contrast", jobs=2))
+    for id, video in data.dataset.videos.items():
+        np.testing.assert_array_equal(random.intervals[id], anchors(video.duration, dense.anchors))
+    assert (random.method, random.parameters["per_octave"]) == ("anchors", 1)
+    assert recall(by_contrast, data.dataset, 10) > recall(random, data.dataset, 10) + 0.2
+
+
+def test_a_baseline_that_needs_no_run(data, options) -> None:
+    logistic = replace(options, actionness=(), actionness_baseline="logistic", annotations=data.annotations)
+    made = propose(replace(logistic, subset="testing"))
+    assert made.ids == tuple(data.dataset.subset("testing").videos)
+    assert recall(made, data.dataset.subset("testing"), 10) > 0.9
+    assert made.parameters["actionness_baseline"] == "logistic"
+    assert "runs" not in made.parameters
+    again = propose(replace(logistic, subset="testing"))
+    np.testing.assert_array_equal(again.actionness[made.ids[0]], made.actionness[made.ids[0]])
+    few = propose(replace(logistic, logistic=LogisticOptions(logistic_rows=60)))
+    assert recall(few, data.dataset, 10) > 0.7
+
+
+def test_a_baseline_needs_both_kinds(data, options, tmp_path) -> None:
+    store = FeatureStore.open(data.store)
+    bare = Dataset.of("bare", [replace(v, instances=()) for v in data.dataset.videos.values()], data.dataset.labels)
+    with pytest.raises(UserError, match="nothing but background"):
+        fit_logistic(store, bare)
+    with pytest.raises(UserError, match="no video of subset 'training' to learn from"):
+        fit_logistic(store, Dataset.of("x", [Video("elsewhere", 3.0, "training")]))
+
+
+def test_what_was_asked_for_is_saved(data, options) -> None:
+    assert propose(options).parameters["number"] is None
+    saved = propose(replace(options, number=5, tag=TagOptions(original_smearing=True))).parameters
+    assert (saved["number"], saved["original_smearing"]) == (5, True)
+
+
 def test_original_groups_are_ranked_by_their_sum(options) -> None:
     proposals = propose(replace(options, tag=TagOptions(original_grouping=True)))
     assert proposals.score == "sum"
@@ -118,6 +164,9 @@ def test_original_groups_are_ranked_by_their_sum(options) -> None:
     [
         ({"actionness": ()}, "name a run with --actionness"),
         ({"actionness": (), "method": "sliding", "sliding_score": "mean"}, "ranking windows by mean"),
+        ({"actionness_baseline": "logistic"}, "leave out --actionness"),
+        ({"actionness": (), "actionness_baseline": "logistic"}, "add --annotations"),
+        ({"jobs": 0}, "not 0"),
         ({"weights": (1.0,)}, "2 runs need as many weights, not 1"),
         ({"subset": "test"}, "need --annotations"),
         ({"number": 0}, "at least 1"),
