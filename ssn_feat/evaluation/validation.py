@@ -19,6 +19,7 @@ from ssn_feat.training.checkpoints import Run
 from ssn_feat.training.features import present
 from ssn_feat.training.fit import fit
 from ssn_feat.training.options import FitOptions
+from ssn_feat.training.sweep import SweepOptions, sweep
 
 
 def fit_and_validate(options: FitOptions) -> dict[str, Any]:
@@ -27,6 +28,14 @@ def fit_and_validate(options: FitOptions) -> dict[str, Any]:
     As :func:`ssn_feat.training.fit.fit`, with the option ``eval``.
     """
     return fit(options, validation)
+
+
+def sweep_and_validate(options: SweepOptions) -> None:
+    """Learn a head with each combination of the values of --vary; one table at the end, all numbers in OUT/sweep.json.
+
+    As :func:`ssn_feat.training.sweep.sweep`, with the option ``eval``.
+    """
+    sweep(options, fit_and_validate)
 
 
 def validation(options: FitOptions) -> Callable[[Run], dict[str, float]]:
@@ -57,4 +66,4 @@ def validation(options: FitOptions) -> Callable[[Run], dict[str, float]]:
     return measure
 
 
-__all__ = ["fit_and_validate", "validation"]
+__all__ = ["fit_and_validate", "sweep_and_validate", "validation"]

@@ -44,7 +44,7 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 EVENTS = "tensorboard"
 # Options that say how a command runs, not what it learns: a resumed run may differ in them.
-_OF_THE_COMMAND = ("out", "resume", "overwrite", "quiet", "threads")
+OF_THE_COMMAND = ("out", "resume", "overwrite", "quiet", "threads")
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class RunFolder:
         # Through the options of today: a run that was begun before an option existed has its default.
         began = from_dict(FitOptions, saved["config"], f"{self.path}: configuration")
         before, now = flat(to_dict(began)), flat(to_dict(options))
-        odd = [n for n in now if n not in _OF_THE_COMMAND and before.get(n) != now[n]]
+        odd = [n for n in now if n not in OF_THE_COMMAND and before.get(n) != now[n]]
         if odd:
             each = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in odd)
             raise UserError(f"cannot resume {self.path} with other options: {each}")
