@@ -59,7 +59,8 @@ class Evaluation:
 
     def interval(self) -> Interval:
         """95 % interval of the mAP at each threshold and on average: ``(n_tiou + 1,)``. Needs ``resampled``."""
-        return interval_of(self._draws(), [*self.mean, self.average])
+        low, high = interval_of(self._draws(), [*self.mean, self.average])
+        return Interval(np.maximum(low, 0.0), np.minimum(high, 1.0))
 
     def difference(self, first: Evaluation) -> tuple[Float, Interval]:
         """How much higher the mAP is than that of ``first``, at each threshold and on average, and its interval."""
