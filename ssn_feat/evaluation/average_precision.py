@@ -207,7 +207,10 @@ def rank(
     definition: Definition = "activitynet",
     ambiguous: Truths | None = None,
 ) -> Ranked:
-    """Sort and match detections once for everything that goes down their scores. Arguments and errors as above."""
+    """Sort and match detections once for everything that goes down their scores.
+
+    Arguments and errors as for :func:`average_precision_of`.
+    """
     levels = _check_input(detections, truths, thresholds, definition)
     order = _by_class_and_score(detections)
     best_first = detections.rows(order)

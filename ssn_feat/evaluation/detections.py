@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,28 +51,15 @@ def evaluate(options: EvaluateOptions) -> list[Evaluation]:
         evaluate_detections(found, truth.dataset, *measured, name, draws)
         for found, name in zip(read, _names(options.files), strict=True)
     ]
-    truths, classes = truths_of(truth.dataset), len(truth.dataset.labels)
-    recalls = [
-        recall_at_multiples(e.ranked.detections, truths, classes, options.tious, options.multiples) for e in evaluations
-    ]
-    level = int(np.abs(np.array(options.tious) - 0.5).argmin())
-    calibrations = [calibration_of(e.ranked, level) for e in evaluations]
     if not options.quiet:
         print_evaluations(evaluations, truth, options)
-        print_recalls(evaluations, recalls, options.multiples)
-        print_calibrations(evaluations, calibrations, level)
-    analyses = _analyse(evaluations, truth, options) if options.analysed else []
+    further = _further(evaluations, truth, options)
     if not options.quiet:
         print(f"{time.perf_counter() - started:.1f} s")
     if options.json is not None:
-        further = {
-            "recall_at_multiples": [plain_recall(r, options.multiples) for r in recalls],
-            "calibration": [{"tiou": options.tious[level], **c.plain} for c in calibrations],
-            "analysis": [a.plain for a in analyses],
-        }
         write_json(options.json, evaluations, truth, options, further)
     if options.curves is not None:
-        save(curves_figure(evaluations, level), options.curves)
+        save(curves_figure(evaluations, _level(options)), options.curves)
     if options.csv is not None:
         write_csv(options.csv, evaluations)
     if options.picture is not None:
@@ -105,6 +92,31 @@ def _names(files: Sequence[Path]) -> list[str]:
     """Short names of files: their stems, or their paths where stems are equal."""
     stems = [path.stem for path in files]
     return stems if len(set(stems)) == len(stems) else [str(path) for path in files]
+
+
+def _level(options: EvaluateOptions) -> int:
+    """Position of the threshold next to 0.5, which curves of one threshold are drawn at."""
+    return int(np.abs(np.array(options.tious) - 0.5).argmin())
+
+
+def _further(
+    evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions
+) -> dict[str, list[dict[str, Any]]]:
+    """Recall, calibration and, if wanted, errors: printed unless quiet, and as what JSON holds of each file."""
+    truths, classes, level = truths_of(truth.dataset), len(truth.dataset.labels), _level(options)
+    recalls = [
+        recall_at_multiples(e.ranked.detections, truths, classes, options.tious, options.multiples) for e in evaluations
+    ]
+    calibrations = [calibration_of(e.ranked, level) for e in evaluations]
+    if not options.quiet:
+        print_recalls(evaluations, recalls, options.multiples)
+        print_calibrations(evaluations, calibrations, level)
+    analyses = _analyse(evaluations, truth, options) if options.analysed else []
+    return {
+        "recall_at_multiples": [plain_recall(found, options.multiples) for found in recalls],
+        "calibration": [{"tiou": options.tious[level], **found.plain} for found in calibrations],
+        "analysis": [analysis.plain for analysis in analyses],
+    }
 
 
 def _analyse(evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions) -> list[ErrorAnalysis]:

@@ -110,7 +110,7 @@ def print_recalls(evaluations: Sequence[Evaluation], recalls: Sequence[Float], m
         show(table)
 
 
-def plain_recall(found: Float, multiples: Sequence[int]) -> dict[str, list[float]]:
+def plain_recall(found: Float, multiples: Sequence[int]) -> dict[str, Any]:
     """Recall@kx by name of k, at each threshold, as what JSON can hold."""
     return {f"{k}x": row.tolist() for k, row in zip(multiples, found, strict=True)}
 

@@ -306,3 +306,8 @@ def test_tables_csv_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert cells["b", "length", "XS", "instances"] == "3.0"
     for number in (1, 2):
         assert "<svg" in (tmp_path / f"a-{number}.svg").read_text()[:1000]
+
+
+def test_detections_outside_the_data_set_are_background() -> None:
+    found = analyse(scored((7, JUMP, 10, 20), (0, JUMP, 10, 20)), DATASET, (0.5,))
+    assert found.counts[0].sum(axis=0).tolist() == [1, 0, 0, 0, 0, 1]
