@@ -68,7 +68,7 @@ class ProposeOptions:
     sliding_score: Literal["random", "contrast", "mean", "sum"] = "random"
     """How sliding windows and anchors are ranked: in random order, or by actionness as groups are."""
     jobs: int = 1
-    """Processes that propose, a video each; several pay from some hundred videos on."""
+    """Processes that propose, a video each. A video takes milliseconds: more than one pays for thousands of videos."""
     seed: int = 0
     """Decides the random order."""
     quiet: bool = False
