@@ -366,7 +366,7 @@ def prepare(*runs: FitOptions) -> Training:
         own, digest, reg_stats = build(run, data, generator)
         tasks.append(own)
         facts.append(_facts(run, data, own, digest, reg_stats))
-    task: Task = tasks[0] if len(tasks) == 1 else SeedsTask(tasks, options.threads)
+    task: Task = tasks[0] if len(tasks) == 1 else SeedsTask(tasks)
     optimiser = make_optimiser(task.head, options.optimisation, stacked=len(tasks) > 1)
     training = Training(task, optimiser, generators, options, tuple(facts), [[] for _ in runs], [{} for _ in runs])
     if options.optimisation.ema:

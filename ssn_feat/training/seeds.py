@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import statistics
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
@@ -24,16 +23,15 @@ from ssn_feat.training.tasks import Plan, Task
 class SeedsTask:
     """The tasks of N seeds as one; see :class:`ssn_feat.training.tasks.Task`.
 
-    ``tasks``: alike but for the seed; ``threads``: how many of them gather rows at the same time.
+    ``tasks``: alike but for the seed.
     """
 
-    def __init__(self, tasks: Sequence[Task], threads: int = 1) -> None:
+    def __init__(self, tasks: Sequence[Task]) -> None:
         self.tasks, first = tuple(tasks), tasks[0]
         self.terms, self.steps, self.device = first.terms, first.steps, first.device
         self.head = stack_heads([task.head for task in tasks])
         self._losses = _Losses(first)
         self._stacks: tuple[Tensor, ...] = ()
-        self._pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def plan(self, epoch: int) -> Plan:
         """The plans of all seeds side by side, ``(steps, N, ...)`` each."""
@@ -45,21 +43,13 @@ class SeedsTask:
 
     def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         """Inputs of all seeds, ``(N, ...)`` each; the tensors are used again by the next step."""
-
-        def gather(at: int) -> tuple[Tensor, ...]:
+        for at, task in enumerate(self.tasks):
             own = Plan(plan.rows[:, at], tuple(tensor[:, at] for tensor in plan.others))
-            return self.tasks[at].inputs(own, step, generators[at : at + 1])
-
-        def keep(at: int) -> None:
-            # Copied by the thread that made them, while they are in its cache.
-            for stack, part in zip(self._stacks, gather(at), strict=True):
+            parts = task.inputs(own, step, generators[at : at + 1])
+            if not self._stacks:
+                self._stacks = tuple(part.new_empty(len(self.tasks), *part.shape) for part in parts)
+            for stack, part in zip(self._stacks, parts, strict=True):
                 stack[at].copy_(part)
-
-        seeds = range(len(self.tasks))
-        if not self._stacks:
-            self._stacks = tuple(torch.stack(parts) for parts in zip(*map(gather, seeds), strict=True))
-        else:
-            list(self._pool.map(keep, seeds))
         return self._stacks
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
