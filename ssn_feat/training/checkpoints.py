@@ -6,7 +6,7 @@
     RUN/environment.json   versions and machine
     RUN/log.jsonl          one line per epoch: mean losses, learning rate, steps per second
     RUN/checkpoint.pt      weights and everything needed to go on or to score; holds tensors and plain values only
-    RUN/best.pt            with --eval: the checkpoint of the best measured epoch; takes the place of RUN in commands
+    RUN/best.pt            with --eval: the checkpoint of the best measured epoch, for detect.py --checkpoint
     RUN/tensorboard/       with --tensorboard: the log as events
     RUN/summary.json       what came out, written when the run is finished
 """

@@ -261,6 +261,26 @@ def test_a_run_is_not_resumed_with_other_options_or_data(data, brief, tmp_path, 
         data.proposals.write_bytes(original)
 
 
+def test_a_run_begun_before_an_option_existed_is_resumed(brief, tmp_path, monkeypatch):
+    fit(replace(brief, out=tmp_path / "whole"))
+    step = loop.train_step
+
+    def pressed(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return step(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            fit(brief)
+    saved = read_checkpoint(brief.out / "checkpoint.pt")
+    for place, name in ((saved["config"], "seeds"), (saved["config"]["losses"], "label_smoothing"), (saved, "best")):
+        del place[name]
+    torch.save(saved, brief.out / "checkpoint.pt")
+    fit(replace(brief, resume=True))
+    assert_same(weights(tmp_path / "whole"), weights(brief.out))
+
+
 def other_annotations(data, tmp_path):
     video = Video("elsewhere", 10.0, "training", (Instance("run", 1.0, 2.0),))
     write_activitynet(Dataset.of("other", [video]), tmp_path / "other.json")
