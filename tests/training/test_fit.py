@@ -381,4 +381,5 @@ def test_the_command_line_trains_with_a_preset(data, tmp_path, monkeypatch, caps
         run(fit, FitOptions, PRESETS)
     assert end.value.code == 0
     assert f"{tmp_path / 'run'}: loss 0." in capsys.readouterr().out
-    assert load_run(tmp_path / "run").config.standardise
+    made = load_run(tmp_path / "run").config
+    assert (made.random_windows, made.background_videos) == (PRESETS["small"].random_windows, True)
