@@ -161,7 +161,7 @@ def _lengths(edges: Sequence[float]) -> tuple[str, ...]:
     if not edges:
         return ("all",)
     between = (f"{low:g}-{high:g} s" for low, high in pairwise(edges))
-    return f"≤{edges[0]:g} s", *between, f">{edges[-1]:g} s"
+    return f"<={edges[0]:g} s", *between, f">{edges[-1]:g} s"
 
 
 def _numbers(edges: Sequence[float]) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ from ssn_feat.evaluation.average_recall import (
 )
 from ssn_feat.evaluation.contenders import Contender, contenders, load_proposals
 from ssn_feat.proposals import AnchorOptions, SlidingOptions, TagOptions
+from ssn_feat.report.html import Rows, section
 from ssn_feat.store import FeatureStore
 
 
@@ -82,7 +83,7 @@ class CompareOptions:
     fps: Path | None = None
     """JSON file of frames per second by video id, for lists in frames."""
     out: Path | None = None
-    """Folder for proposals.csv, .json, .png and .svg."""
+    """Folder for proposals.csv, .json, .png, .svg and .html."""
     sliding: SlidingOptions = field(default_factory=SlidingOptions)
     """Lengths and overlap of sliding windows."""
     anchors: AnchorOptions = field(default_factory=AnchorOptions)
@@ -154,9 +155,8 @@ def compare_proposals(options: CompareOptions) -> list[MethodResult]:
         f"ranked by: {', '.join(f'{result.name}: {result.score}' for result in results)}",
     ]
     print("\n".join(said))
-    _print("method", _main_rows(results, options))
-    _print(f"AR, best {options.maximum} proposals, by length of instances", _group_rows(results, "by_length"))
-    _print(f"AR, best {options.maximum} proposals, by instances in a video", _group_rows(results, "by_number"))
+    for title, rows in _tables(results, options).items():
+        _print(title, rows)
     if options.out is not None:
         _write(results, options, said, options.out)
     return results
@@ -210,12 +210,17 @@ def _values(result: MethodResult, options: CompareOptions) -> list[float]:
     return [*average, result.curve.auc, *(100 * result.recall).tolist()]
 
 
-_Rows = dict[str, dict[str, str]]
-"""Cells of a table by name of a row, then by heading."""
+def _tables(results: Sequence[MethodResult], options: CompareOptions) -> dict[str, Rows]:
+    best = f"AR, best {options.maximum} proposals"
+    return {
+        "method": _main_rows(results, options),
+        f"{best}, by length of instances": _group_rows(results, "by_length"),
+        f"{best}, by instances in a video": _group_rows(results, "by_number"),
+    }
 
 
-def _main_rows(results: Sequence[MethodResult], options: CompareOptions) -> _Rows:
-    rows: _Rows = {}
+def _main_rows(results: Sequence[MethodResult], options: CompareOptions) -> Rows:
+    rows = {}
     for result in results:
         numbers = [result.per_video, *_values(result, options)]
         cells = dict(zip(("a video", *_columns(options)), (f"{number:.1f}" for number in numbers), strict=True))
@@ -227,9 +232,9 @@ def _groups(result: MethodResult, by: Literal["by_length", "by_number"]) -> Brea
     return result.by_length if by == "by_length" else result.by_number
 
 
-def _group_rows(results: Sequence[MethodResult], by: Literal["by_length", "by_number"]) -> _Rows:
+def _group_rows(results: Sequence[MethodResult], by: Literal["by_length", "by_number"]) -> Rows:
     sizes = _groups(results[0], by)
-    rows: _Rows = {"instances": {n: str(i) for n, i in zip(sizes.names, sizes.instances.tolist(), strict=True)}}
+    rows = {"instances": {n: str(i) for n, i in zip(sizes.names, sizes.instances.tolist(), strict=True)}}
     for result in results:
         own = _groups(result, by)
         shown = ["" if math.isnan(value) else f"{100 * value:.1f}" for value in own.recall.tolist()]
@@ -237,7 +242,7 @@ def _group_rows(results: Sequence[MethodResult], by: Literal["by_length", "by_nu
     return rows
 
 
-def _print(title: str, rows: _Rows) -> None:
+def _print(title: str, rows: Rows) -> None:
     headings = list(next(iter(rows.values())))
     table = Table(box=SIMPLE, padding=(0, 0, 0, 1))
     table.add_column(title, min_width=12, overflow="fold")
@@ -252,7 +257,7 @@ def _print(title: str, rows: _Rows) -> None:
 def _write(results: Sequence[MethodResult], options: CompareOptions, said: Sequence[str], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "proposals.csv").open("w", newline="") as file:
+        with (folder / "proposals.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             named = [f"AR {name}" for name in results[0].by_length.names]
             named += [f"AR {name} in a video" for name in results[0].by_number.names]
@@ -268,6 +273,9 @@ def _write(results: Sequence[MethodResult], options: CompareOptions, said: Seque
         figure = plot_recall(results, options.tious, options.protocol or "")
         for ending in ("png", "svg"):
             figure.savefig(folder / f"proposals.{ending}", dpi=120)
+        picture = (folder / "proposals.svg").read_text(encoding="utf-8")
+        page = section("Proposals", said, _tables(results, options), picture)
+        (folder / "proposals.html").write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
 

@@ -71,7 +71,10 @@ _timed = partial(timed, clock=time.process_time)
 
 
 def measure_proposals(options: SpeedOptions) -> list[Measurement]:
-    """Time everything, print a table, write JSON where asked. Raises UserError where that cannot be written."""
+    """Time proposals, their labels, recall and lists beside plain loops; print a table, write JSON where asked.
+
+    Raises UserError where that cannot be written.
+    """
     parts = [*_grouping(options), *_many(options), *_with_windows(options), _average_recall(options), _parsing(options)]
     print_measurements(parts)
     print("seconds are processor time, but for several processes, which is time that passes")

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -78,6 +79,9 @@ def test_what_is_written_is_what_was_measured(options: CompareOptions) -> None:
         assert len(record["curve"]["average_recall"]) == 100
     assert (options.out / "proposals.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (options.out / "proposals.svg").read_text()
+    page = ElementTree.fromstring((options.out / "proposals.html").read_text())
+    assert next(page.iter("table"))[0].text == "method"
+    assert [row[0].text for row in page.find("table").iter("tr")][1:] == [result.name for result in results]
 
 
 def test_groups_of_instances_and_time_are_told(options: CompareOptions, capsys) -> None:
@@ -85,7 +89,7 @@ def test_groups_of_instances_and_time_are_told(options: CompareOptions, capsys) 
     tagged, anchored, oracle = compare_proposals(changed)
     truth = load(options.annotations)
     lengths = np.concatenate([np.diff(video.intervals(), axis=1)[:, 0] for video in truth.videos.values()])
-    assert oracle.by_length.names == ("≤3.5 s", ">3.5 s")
+    assert oracle.by_length.names == ("<=3.5 s", ">3.5 s")
     assert oracle.by_length.instances.tolist() == [(lengths <= 3.5).sum(), (lengths > 3.5).sum()]
     assert oracle.by_length.recall.tolist() == [1.0, 1.0]
     assert oracle.by_number.instances.tolist() == [0, 24, 0]
@@ -101,7 +105,7 @@ def test_groups_of_instances_and_time_are_told(options: CompareOptions, capsys) 
     assert record["seconds_per_video"] == oracle.compute
     with (options.out / "proposals.csv").open() as file:
         row = list(csv.DictReader(file))[2]
-    assert (row["AR ≤3.5 s"], row["AR 3 in a video"], row["AR >3 in a video"]) == ("100.0", "100.0", "")
+    assert (row["AR <=3.5 s"], row["AR 3 in a video"], row["AR >3 in a video"]) == ("100.0", "100.0", "")
 
 
 def test_a_protocol_and_what_is_missing_are_told(options: CompareOptions, folder: Path, capsys) -> None:
