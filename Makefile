@@ -12,7 +12,7 @@ demo: $(VENV)/.installed  ## the whole chain on the toy data set, ends with a ta
 	$(BIN)/python bench/demo.py $(DEMO)
 
 test: $(VENV)/.installed  ## the whole test suite
-	$(BIN)/python -m pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
 lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .

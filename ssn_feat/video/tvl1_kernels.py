@@ -8,8 +8,8 @@ for them; because neighbours read what it would overwrite, it writes to a second
 from __future__ import annotations
 
 import torch
-import triton  # type: ignore[import-untyped]
-import triton.language as tl  # type: ignore[import-untyped]
+import triton
+import triton.language as tl
 
 from ssn_feat.video.tvl1 import CUBIC_SLOPE, LIMIT, TAU, State
 
