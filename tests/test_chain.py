@@ -12,10 +12,10 @@ from conftest import ROOT
 
 
 def command(*arguments: object, code: int = 0) -> str:
-    """Run a script of the project; its standard output (of a failure: its standard error)."""
+    """Run a script of the project; its standard output (of a failure: its standard error as well)."""
     done = subprocess.run([sys.executable, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
+    return done.stdout + (done.stderr if code else "")
 
 
 @pytest.fixture(scope="module")

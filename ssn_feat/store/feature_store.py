@@ -105,6 +105,8 @@ class FeatureStore:
         path = Path(path)
         try:
             attributes = read_attributes(path)
+        except PermissionError as error:
+            raise UserError(f"cannot read the feature store {path}: {error.strerror}") from None
         except OSError:
             what = "exists but is not a feature store" if path.exists() else "does not exist"
             raise UserError(f"feature store {path} {what}; python extract/run.py VIDEOS {path} makes one") from None
@@ -131,7 +133,8 @@ class FeatureStore:
         holds features of another recipe, with each field that differs and both values.
         """
         path = Path(path)
-        store = (None if path.exists() else cls._make(path, recipe, name)) or cls.open(path)
+        # os.path: a folder that may not be entered is for _make to report; Path.exists raises there.
+        store = (None if os.path.exists(path) else cls._make(path, recipe, name)) or cls.open(path)
         store.require_recipe(recipe)
         store.require_growing()
         store.claims.clean()
