@@ -31,7 +31,7 @@ STEPS = (
     (
         "a network for optical flow, from ImageNet weights and trimmed training instances",
         f"train/fit.py --head clips --videos {{0}}/toy/videos --annotations {{0}}/toy/annotations.json --stream flow "
-        f"{NETWORK} --steps 240 --batch 12 --segments 2 --out {{0}}/runs/flow-network --resume",
+        f"{NETWORK} --steps 320 --batch 12 --segments 2 --out {{0}}/runs/flow-network --resume",
     ),
     (
         "features of every snippet: pixels are not needed after this",
@@ -56,7 +56,7 @@ STEPS = (
         (
             f"detections of {name}",
             "train/detect.py --store {0}/features.zarr --annotations {0}/toy/annotations.json --subset testing "
-            f"--proposals {{0}}/tag.npz --checkpoint {runs} --out {{0}}/{name}.json --quiet",
+            f"--proposals {{0}}/tag.npz --checkpoint {runs} --scoring all --out {{0}}/{name}.json --quiet",
         )
         for name, runs in (
             ("rgb", "{0}/runs/rgb"),
