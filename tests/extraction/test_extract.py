@@ -279,10 +279,15 @@ def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, monkeypatch: pytest.
         written.append(place)
         write_array(place, name, array)
 
-    with monkeypatch.context() as patch:
-        patch.setattr("ssn_feat.store.feature_store.write_array", write_once)
-        with pytest.raises(KeyboardInterrupt):
-            extract(options(folder, store))
+    # A process that a shell started in the background ignores the signal, and so would this test.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr("ssn_feat.store.feature_store.write_array", write_once)
+            with pytest.raises(KeyboardInterrupt):
+                extract(options(folder, store))
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert FeatureStore.open(store).ids == ("v0",)
     assert not FeatureStore.open(store).staging.path.exists()
     assert extract(options(folder, store)).done_before == 1
