@@ -43,7 +43,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command(*small, "--streams", stream, "--proposals", work / "tag.npz", "--out", work / stream)
     command(
         *("train/detect.py", "--store", work / "f.zarr", "--proposals", work / "tag.npz"),
-        *("--checkpoint", work / "rgb", work / "flow", "--annotations", truth, "--subset", "testing"),
+        *("--checkpoint", work / "rgb" / "checkpoint.pt", work / "flow", "--annotations", truth, "--subset", "testing"),
         *("--out", work / "fused.json", "--save-model", work / "model"),
     )
     return work

@@ -146,8 +146,10 @@ def _copy_runs(runs: Sequence[Path], folder: Path, kind: str) -> tuple[str, ...]
         load_run(run)  # one that cannot be read is refused now, not when it is used
         target = folder / f"{kind}-{number}"
         target.mkdir()
+        if run.is_file():  # one checkpoint of a run, such as its best
+            shutil.copyfile(run, target / _OF_A_RUN[0])
         for name in _OF_A_RUN:
-            if (run / name).exists():
+            if run.is_dir() and (run / name).exists():
                 shutil.copyfile(run / name, target / name)
         names.append(target.name)
     return tuple(names)
