@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from interruption import interrupt
 from synthetic_store import quick, write
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
@@ -130,19 +131,8 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(brief, tmp_path, 
     """6 steps make an epoch here: within one, at its end, at the start of the next."""
     whole = replace(brief, head=head, optimisation=replace(brief.optimisation, optimiser=optimiser))
     fit(whole)
-    step, taken = loop.train_step, []
-
-    def pressed_after_some(*arguments):
-        taken.append(1)
-        if len(taken) == steps:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(*arguments)
-
     parts = replace(whole, out=tmp_path / "parts")
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", pressed_after_some)
-        with pytest.raises(KeyboardInterrupt):
-            fit(parts)
+    interrupt(parts, monkeypatch, at=steps)
     assert not load_run(parts.out).finished
     fit(replace(parts, resume=True))
     one, other = (read_checkpoint(folder / "checkpoint.pt") for folder in (whole.out, parts.out))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from interruption import interrupt
 from synthetic_store import quick, write
 
 from ssn_feat.errors import UserError
@@ -74,20 +73,9 @@ def test_a_run_with_accumulation_and_averages_is_resumed_as_if_nothing_had_happe
 ):
     whole = replace(changed(brief, accumulate=4, ema=0.9), seeds=seeds)
     fit(whole)
-    step, taken = loop.train_step, []
-
-    def pressed_after_some(*arguments):
-        taken.append(1)
-        if len(taken) == press:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(*arguments)
-
     parts = replace(whole, out=tmp_path / "parts")
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", pressed_after_some)
-        with pytest.raises(KeyboardInterrupt):
-            fit(parts)
-    assert len(taken) in (4, 6, 10)
+    taken = interrupt(parts, monkeypatch, at=press)
+    assert taken in (4, 6, 10)
     fit(replace(parts, resume=True))
     for name in [""] if seeds == 1 else ["seed-0", "seed-1"]:
         one, other = state(whole.out / name), state(parts.out / name)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from dataclasses import replace
 
 import pytest
 import torch
+from interruption import interrupt
 from synthetic_store import quick, write
 
 from ssn_feat.cli import load_yaml
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups
 from ssn_feat.heads.ssn import SSNOptions
-from ssn_feat.training import fit as loop
 from ssn_feat.training.checkpoints import load_run, read_checkpoint
 from ssn_feat.training.fit import fit
 from ssn_feat.training.options import FitOptions
@@ -82,19 +80,8 @@ def test_each_seed_is_a_run_and_the_summary_is_of_all(brief, capsys):
 def test_interrupted_seeds_go_on_as_if_nothing_had_happened(brief, tmp_path, monkeypatch, optimiser):
     whole = replace(brief, optimisation=replace(brief.optimisation, optimiser=optimiser))
     fit(whole)
-    step, taken = loop.train_step, []
-
-    def pressed_after_some(*arguments):
-        taken.append(1)
-        if len(taken) == 8:
-            os.kill(os.getpid(), signal.SIGINT)
-        return step(*arguments)
-
     parts = replace(whole, out=tmp_path / "parts")
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", pressed_after_some)
-        with pytest.raises(KeyboardInterrupt):
-            fit(parts)
+    interrupt(parts, monkeypatch, at=8)
     fit(replace(parts, resume=True))
     for seed in (4, 5, 6):
         one, other = (state(out / f"seed-{seed}") for out in (whole.out, parts.out))
