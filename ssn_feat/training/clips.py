@@ -28,6 +28,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction.sources import coverage
 from ssn_feat.progress import progress_bar
 from ssn_feat.training.checkpoints import RunFolder, describe
+from ssn_feat.training.data import device_of
 from ssn_feat.video import SnippetOptions, import_cv2, snippets
 
 BatchNormMode = Literal["frozen", "partial", "full"]
@@ -311,7 +312,7 @@ def fit_clips(options: FitClipsOptions) -> dict[str, Any]:
         if replace(options, out=held.out, jobs=held.jobs, resume=False) != held:
             raise UserError(f"{options.out} holds a run with other options (see its config.yaml): choose another --out")
         return folder.finished(quiet=False)
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
+    device = str(device_of(options.device))
     backbone = load_backbone(
         options.backbone, options.stream, options.weights, device, trainable=True, input_size=options.crop
     )
