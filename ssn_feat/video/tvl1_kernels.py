@@ -78,7 +78,9 @@ def _cubic(distance, SLOPE: tl.constexpr):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _warp(images, flow, target, channels, height, width, SLOPE: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def _warp(  # type: ignore[no-untyped-def]
+    images, flow, target, height, width, CHANNELS: tl.constexpr, SLOPE: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
     plane = height * width
     sample = tl.program_id(1).to(tl.int64) * plane
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -86,8 +88,8 @@ def _warp(images, flow, target, channels, height, width, SLOPE: tl.constexpr, BL
     x = (at % width).to(tl.float32) + tl.load(flow + 2 * sample + at, inside, 0.0)
     y = (at // width).to(tl.float32) + tl.load(flow + 2 * sample + plane + at, inside, 0.0)
     left, above = tl.floor(x), tl.floor(y)
-    for channel in range(channels):
-        start = sample * channels + channel * plane
+    for channel in tl.static_range(CHANNELS):
+        start = sample * CHANNELS + channel * plane
         value = tl.zeros([BLOCK], dtype=tl.float32)
         for tap in tl.static_range(16):
             tap_x, tap_y = left + (tap % 4 - 1), above + (tap // 4 - 1)
@@ -123,7 +125,7 @@ class KernelState(State):
         count, channels, height, width = images.shape
         target = torch.empty_like(images)
         grid = (triton.cdiv(height * width, _BLOCK), count)
-        _warp[grid](images, u, target, channels, height, width, SLOPE=CUBIC_SLOPE, BLOCK=_BLOCK, num_warps=1)
+        _warp[grid](images, u, target, height, width, CHANNELS=channels, SLOPE=CUBIC_SLOPE, BLOCK=_BLOCK, num_warps=1)
         return target
 
     def median(self) -> None:
