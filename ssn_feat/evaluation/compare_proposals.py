@@ -139,6 +139,20 @@ def compare_proposals(options: CompareOptions) -> list[MethodResult]:
 
     Raises UserError on files, annotations or options at fault, and for proposals of none of the videos.
     """
+    results, said = compare(options)
+    print("\n".join(said))
+    for title, rows in tables(results, options).items():
+        _print(title, rows)
+    if options.out is not None:
+        _write(results, options, said, options.out)
+    return results
+
+
+def compare(options: CompareOptions) -> tuple[list[MethodResult], list[str]]:
+    """What every file and method reaches, and lines that say what was counted; nothing is printed or written.
+
+    Raises UserError as :func:`compare_proposals`.
+    """
     dataset, said = _truth(options)
     results = []
     for contender in contenders(dataset, options):
@@ -154,12 +168,7 @@ def compare_proposals(options: CompareOptions) -> list[MethodResult]:
         f"R: {best} proposals of a video",
         f"ranked by: {', '.join(f'{result.name}: {result.score}' for result in results)}",
     ]
-    print("\n".join(said))
-    for title, rows in _tables(results, options).items():
-        _print(title, rows)
-    if options.out is not None:
-        _write(results, options, said, options.out)
-    return results
+    return results, said
 
 
 def _truth(options: CompareOptions) -> tuple[Dataset, list[str]]:
@@ -210,7 +219,8 @@ def _values(result: MethodResult, options: CompareOptions) -> list[float]:
     return [*average, result.curve.auc, *(100 * result.recall).tolist()]
 
 
-def _tables(results: Sequence[MethodResult], options: CompareOptions) -> dict[str, Rows]:
+def tables(results: Sequence[MethodResult], options: CompareOptions) -> dict[str, Rows]:
+    """What is printed and shown, by caption: all methods, and average recall of groups of instances."""
     best = f"AR, best {options.maximum} proposals"
     return {
         "method": _main_rows(results, options),
@@ -274,7 +284,7 @@ def _write(results: Sequence[MethodResult], options: CompareOptions, said: Seque
         for ending in ("png", "svg"):
             figure.savefig(folder / f"proposals.{ending}", dpi=120)
         picture = (folder / "proposals.svg").read_text(encoding="utf-8")
-        page = section("Proposals", said, _tables(results, options), picture)
+        page = section("Proposals", said, tables(results, options), picture)
         (folder / "proposals.html").write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
@@ -336,4 +346,4 @@ def plot_recall(results: Sequence[MethodResult], tious: Sequence[float], title: 
     return figure
 
 
-__all__ = ["CompareOptions", "MethodResult", "compare_proposals", "load_proposals", "plot_recall"]
+__all__ = ["CompareOptions", "MethodResult", "compare", "compare_proposals", "load_proposals", "plot_recall", "tables"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.protocols import coverage
@@ -15,7 +17,7 @@ from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.bootstrap import draw_videos
-from ssn_feat.evaluation.curves import calibration_of, recall_at_multiples
+from ssn_feat.evaluation.curves import Calibration, calibration_of, recall_at_multiples
 from ssn_feat.evaluation.curves_figure import curves_figure
 from ssn_feat.evaluation.error_output import error_figure, print_analyses, write_analysis_csv
 from ssn_feat.evaluation.errors import ErrorAnalysis, analyse
@@ -34,42 +36,75 @@ from ssn_feat.proposals import Proposals
 from ssn_feat.report.timeline import save, timeline_figure, timeline_of
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Files of detections, and all that is known of them; lists are in the order of the files."""
+
+    truth: Truth
+    """What they are measured against."""
+    found: list[Detections]
+    """What the files hold, classes as in the truth."""
+    evaluations: list[Evaluation]
+    """Average precision."""
+    recalls: list[NDArray[np.float64]]
+    """Recall@kx, ``(len(multiples), n_tiou)``."""
+    calibrations: list[Calibration]
+    """At the threshold of position ``level``."""
+    analyses: list[ErrorAnalysis]
+    """Why detections are wrong; empty where that was not asked for."""
+    level: int
+    """Position of the threshold next to 0.5, at which curves of one threshold are drawn."""
+    said: list[str]
+    """What is not counted, a line for each file and reason."""
+
+
 def evaluate(options: EvaluateOptions) -> list[Evaluation]:
     """Measure detections: mAP at tIoU thresholds, of any number of files side by side.
 
     Raises UserError where a file is missing, is no detection result, or names unknown classes or videos.
     """
+    started = time.perf_counter()
+    measured = measure(options)
+    if not options.quiet:
+        _print(measured, options)
+        print(f"{time.perf_counter() - started:.1f} s")
+    _write(measured, options)
+    return measured.evaluations
+
+
+def measure(options: EvaluateOptions) -> Measured:
+    """All numbers that ``options`` ask for; nothing is printed or written. Raises UserError as :func:`evaluate`."""
     if not options.files:
         raise UserError("name at least one file of detections (train/detect.py makes them)")
     truth = read_truth(options)
-    started = time.perf_counter()
-    read = [_read(path, truth, options) for path in options.files]
+    dataset, said = truth.dataset, []
+    found = []
+    for path in options.files:
+        own, lines = _read(path, truth, options)
+        found.append(own)
+        said += lines
     elsewhere: Literal["drop", "count"] = "count" if options.unknown_videos == "count" else "drop"
-    draws = draw_videos(len(truth.dataset.videos), options.bootstrap, options.seed) if options.bootstrap else None
-    measured = (options.tious, options.definition, truth.ambiguous, elsewhere)
+    draws = draw_videos(len(dataset.videos), options.bootstrap, options.seed) if options.bootstrap else None
+    how = (options.tious, options.definition, truth.ambiguous, elsewhere)
     evaluations = [
-        evaluate_detections(found, truth.dataset, *measured, name, draws)
-        for found, name in zip(read, _names(options.files), strict=True)
+        evaluate_detections(own, dataset, *how, name, draws)
+        for own, name in zip(found, _names(options.files), strict=True)
     ]
-    if not options.quiet:
-        print_evaluations(evaluations, truth, options)
-    further = _further(evaluations, truth, options)
-    if not options.quiet:
-        print(f"{time.perf_counter() - started:.1f} s")
-    if options.json is not None:
-        write_json(options.json, evaluations, truth, options, further)
-    if options.curves is not None:
-        save(curves_figure(evaluations, _level(options)), options.curves)
-    if options.csv is not None:
-        write_csv(options.csv, evaluations)
-    if options.picture is not None:
-        draw(options.picture, options, truth.known, read[0])
-    return evaluations
+    truths, classes, level = truths_of(dataset), len(dataset.labels), _level(options)
+    recalls = [
+        recall_at_multiples(e.ranked.detections, truths, classes, options.tious, options.multiples) for e in evaluations
+    ]
+    calibrations = [calibration_of(e.ranked, level) for e in evaluations]
+    analyses = []
+    if options.analysed:
+        buckets = options.buckets
+        analyses = [analyse(e.ranked.detections, dataset, options.tious, buckets, e.name) for e in evaluations]
+    return Measured(truth, found, evaluations, recalls, calibrations, analyses, level, said)
 
 
-def _read(path: Path, truth: Truth, options: EvaluateOptions) -> Detections:
-    """The detections of a file; says what is not counted. Raises UserError on unknown classes and videos."""
-    found = Detections.read(path)
+def _read(path: Path, truth: Truth, options: EvaluateOptions) -> tuple[Detections, list[str]]:
+    """The detections of a file, and what is not counted. Raises UserError on unknown classes and videos."""
+    found, said = Detections.read(path), []
     strangers = sum(video not in truth.known.videos for video in found.ids)
     try:
         found = found.relabelled(truth.known.labels)
@@ -79,13 +114,15 @@ def _read(path: Path, truth: Truth, options: EvaluateOptions) -> Detections:
         hint = "; --unknown-videos drop leaves them out" if "videos are not in" in str(error) else ""
         raise UserError(f"{path}: {error}{hint}") from None
     elsewhere = sum(video in truth.known.videos and video not in truth.dataset.videos for video in found.ids)
-    if not options.quiet and strangers + elsewhere:
+    if strangers + elsewhere:
         fate = "counted as false alarms" if options.unknown_videos == "count" else "left out"
-        print(f"{path}: {fate} are detections in {strangers} unknown videos and {elsewhere} that are not evaluated")
+        said.append(
+            f"{path}: {fate} are detections in {strangers} unknown videos and {elsewhere} that are not evaluated"
+        )
     reached = coverage(truth.dataset, found.ids)
-    if not options.quiet and reached.unreachable:
-        print(f"{path}: {reached}")
-    return found
+    if reached.unreachable:
+        said.append(f"{path}: {reached}")
+    return found, said
 
 
 def _names(files: Sequence[Path]) -> list[str]:
@@ -99,40 +136,38 @@ def _level(options: EvaluateOptions) -> int:
     return int(np.abs(np.array(options.tious) - 0.5).argmin())
 
 
-def _further(
-    evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions
-) -> dict[str, list[dict[str, Any]]]:
-    """Recall, calibration and, if wanted, errors: printed unless quiet, and as what JSON holds of each file."""
-    truths, classes, level = truths_of(truth.dataset), len(truth.dataset.labels), _level(options)
-    recalls = [
-        recall_at_multiples(e.ranked.detections, truths, classes, options.tious, options.multiples) for e in evaluations
-    ]
-    calibrations = [calibration_of(e.ranked, level) for e in evaluations]
-    if not options.quiet:
-        print_recalls(evaluations, recalls, options.multiples)
-        print_calibrations(evaluations, calibrations, level)
-    analyses = _analyse(evaluations, truth, options) if options.analysed else []
-    return {
-        "recall_at_multiples": [plain_recall(found, options.multiples) for found in recalls],
-        "calibration": [{"tiou": options.tious[level], **found.plain} for found in calibrations],
-        "analysis": [analysis.plain for analysis in analyses],
-    }
+def _print(measured: Measured, options: EvaluateOptions) -> None:
+    for line in measured.said:
+        print(line)
+    print_evaluations(measured.evaluations, measured.truth, options)
+    print_recalls(measured.evaluations, measured.recalls, options.multiples)
+    print_calibrations(measured.evaluations, measured.calibrations, measured.level)
+    print_analyses(measured.analyses)
 
 
-def _analyse(evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions) -> list[ErrorAnalysis]:
-    """Why detections are wrong, printed, written and drawn as ``options`` say."""
-    analyses = [
-        analyse(e.ranked.detections, truth.dataset, options.tious, options.buckets, e.name) for e in evaluations
-    ]
-    if not options.quiet:
-        print_analyses(analyses)
+def _write(measured: Measured, options: EvaluateOptions) -> None:
+    """Write and draw what ``options`` name a file for."""
+    if options.json is not None:
+        tiou = options.tious[measured.level]
+        parts = {
+            "recall_at_multiples": [plain_recall(found, options.multiples) for found in measured.recalls],
+            "calibration": [{"tiou": tiou, **found.plain} for found in measured.calibrations],
+            "analysis": [analysis.plain for analysis in measured.analyses],
+        }
+        write_json(options.json, measured.evaluations, measured.truth, options, parts)
+    if options.csv is not None:
+        write_csv(options.csv, measured.evaluations)
+    if options.curves is not None:
+        save(curves_figure(measured.evaluations, measured.level), options.curves)
     if options.analysis_csv is not None:
-        write_analysis_csv(options.analysis_csv, analyses)
+        write_analysis_csv(options.analysis_csv, measured.analyses)
     if options.analysis_picture is not None:
-        for number, analysis in enumerate(analyses, start=1):
+        for number, analysis in enumerate(measured.analyses, start=1):
             path = options.analysis_picture
-            save(error_figure(analysis), path if len(analyses) == 1 else path.with_stem(f"{path.stem}-{number}"))
-    return analyses
+            alone = len(measured.analyses) == 1
+            save(error_figure(analysis), path if alone else path.with_stem(f"{path.stem}-{number}"))
+    if options.picture is not None:
+        draw(options.picture, options, measured.truth.known, measured.found[0])
 
 
 def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: Detections | None) -> None:
@@ -152,4 +187,4 @@ def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: 
     save(timeline_figure(timelines, dataset.labels, options.timeline), picture)
 
 
-__all__ = ["PRESETS", "EvaluateOptions", "Evaluation", "evaluate", "evaluate_detections"]
+__all__ = ["PRESETS", "EvaluateOptions", "Evaluation", "Measured", "evaluate", "evaluate_detections", "measure"]
