@@ -38,8 +38,11 @@ def as_intervals(values: ArrayLike, what: str = "intervals") -> Floats:
         return array.reshape(0, 2)
     if array.ndim != 2 or array.shape[1] != 2:
         raise UserError(f"{what} must be rows of (start, end), not an array of shape {array.shape}")
-    good = np.isfinite(array).all(axis=1) & (array[:, 0] <= array[:, 1])
-    if not good.all():
+    # A finite sum has finite terms; the rows are looked at one by one only where something is wrong.
+    if not (np.isfinite(array.sum()) and (array[:, 0] <= array[:, 1]).all()):
+        good = np.isfinite(array).all(axis=1) & (array[:, 0] <= array[:, 1])
+        if good.all():
+            return array
         row = int(np.argmin(good))
         raise UserError(f"{what}: row {row} is ({array[row, 0]:g}, {array[row, 1]:g}); needed is a finite start <= end")
     return array
@@ -81,6 +84,25 @@ def overlap_over(a: ArrayLike, b: ArrayLike) -> Floats:
     rows, columns = as_intervals(a), as_intervals(b)
     inter = _intersection(rows, columns)
     return _ratio(inter, np.broadcast_to((rows[:, 1] - rows[:, 0])[:, None], inter.shape))
+
+
+def overlapping(a: ArrayLike, b: ArrayLike) -> tuple[Indices, Indices, Floats]:
+    """The pairs of ``a`` ``(N, 2)`` and ``b`` ``(M, 2)`` that may share time, and their tIoU, without the other pairs.
+
+    Returns rows of ``a``, ascending, rows of ``b``, and tIoU, each ``(P,)``. Pairs that are apart may be among them,
+    with tIoU 0; no pair with a tIoU above 0 is left out. Fast where the ``b`` hardly overlap each other, as annotated
+    instances do. The arithmetic is that of :func:`tiou`.
+    """
+    rows, columns = as_intervals(a), as_intervals(b)
+    order = np.argsort(columns[:, 0], kind="stable")
+    start, end = columns[order].T.copy()
+    first = np.searchsorted(np.maximum.accumulate(end), rows[:, 0], side="right")
+    count = np.maximum(np.searchsorted(start, rows[:, 1], side="left") - first, 0)
+    i = np.repeat(np.arange(len(rows)), count)
+    j = np.arange(len(i)) - np.repeat(np.cumsum(count) - count - first, count)
+    start_i, end_i = rows[i].T
+    inter = np.maximum(np.minimum(end_i, end[j]) - np.maximum(start_i, start[j]), 0.0)
+    return i, order[j], _ratio(inter, (end_i - start_i) + (end - start)[j] - inter)
 
 
 def nms(intervals: ArrayLike, scores: ArrayLike, threshold: float) -> Indices:
@@ -245,4 +267,4 @@ def _portions(counts: Indices) -> Iterator[slice]:
         yield slice(start, stop)
 
 
-__all__ = ["as_intervals", "nms", "nms_grouped", "overlap_over", "tiou"]
+__all__ = ["as_intervals", "nms", "nms_grouped", "overlap_over", "overlapping", "tiou"]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssn_feat.errors import UserError
-from ssn_feat.intervals import as_intervals, nms, nms_grouped, overlap_over, tiou
+from ssn_feat.intervals import as_intervals, nms, nms_grouped, overlap_over, overlapping, tiou
 
 # Few distinct values, so that touching, nested, equal and empty intervals and ties of scores are all common.
 points = st.sampled_from([0.0, 0.1, 0.3, 1.0, 2.0, 2.5, 4.0, 1e3])
@@ -54,6 +54,16 @@ def test_tiou_is_symmetric_bounded_and_below_both_overlaps(a: list, b: list) -> 
 
 
 @settings(max_examples=200)
+@given(boxes, boxes)
+def test_the_overlapping_pairs_are_those_of_the_whole_matrix(a: list, b: list) -> None:
+    rows, columns, overlaps = overlapping(a, b)
+    matrix = np.zeros((len(a), len(b)))
+    matrix[rows, columns] = overlaps
+    np.testing.assert_array_equal(matrix, tiou(a, b))
+    assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows)
+    assert (np.diff(rows) >= 0).all()
+
+
 @given(boxes, st.data(), st.sampled_from([0.0, 0.25, 1 / 3, 0.5, 0.6, 0.9, 1.0]))
 def test_nms_is_the_plain_greedy_loop(intervals: list, data: st.DataObject, threshold: float) -> None:
     n = len(intervals)

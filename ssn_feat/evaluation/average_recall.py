@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.annotations.dataset import Dataset, Video
 from ssn_feat.errors import UserError
-from ssn_feat.intervals import tiou
+from ssn_feat.intervals import overlapping, tiou
 from ssn_feat.proposals import Proposals
 
 Floats = NDArray[np.float64]
@@ -177,11 +177,14 @@ def best_overlaps(proposals: Proposals, dataset: Dataset, number: int | None = N
 
     Raises UserError where there is no truth.
     """
-    videos = _with_truth(dataset)
-    counts = np.array([[len(proposals.intervals.get(video.id, ()))] for video in videos])
-    counts = counts if number is None else np.minimum(counts, number)
-    for video, best in zip(videos, _running_best(proposals, videos, counts), strict=True):
-        yield video, best[:, 0]
+    for video in _with_truth(dataset):
+        times, best = video.intervals(), np.zeros(len(video.instances))
+        rows = proposals.intervals.get(video.id, times[:0])
+        if number is not None and number < len(rows):
+            rows = rows[np.argsort(-proposals.scores[video.id], kind="stable")[:number]]
+        _, instance, overlaps = overlapping(rows, times)
+        np.maximum.at(best, instance, overlaps)
+        yield video, best
 
 
 def _with_truth(dataset: Dataset) -> list[Video]:

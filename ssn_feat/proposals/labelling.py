@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.intervals import as_intervals, tiou
+from ssn_feat.intervals import as_intervals, overlapping
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,19 @@ def label_proposals(intervals: ArrayLike, truth: ArrayLike, classes: ArrayLike) 
         raise UserError(f"{len(instances)} instances need as many classes, not {len(labels)}")
     if not len(instances):
         return ProposalLabels(np.zeros(len(boxes), np.int64), np.zeros(len(boxes)), np.zeros(len(boxes)))
-    overlaps = tiou(instances, boxes)  # long rows: many proposals, few instances
-    best = overlaps.argmax(axis=0)
-    found = overlaps[best, np.arange(len(boxes))]
-    length, nearest = boxes[:, 1] - boxes[:, 0], instances[best]
-    inside = np.minimum(boxes[:, 1], nearest[:, 1]) - np.maximum(boxes[:, 0], nearest[:, 0])
-    share = np.divide(inside, length, out=np.zeros_like(length), where=found > 0)
-    return ProposalLabels(np.where(found > 0, labels[best] + 1, 0), found, share)
+    rows, columns, overlaps = overlapping(boxes, instances)
+    found = np.zeros(len(boxes))
+    np.maximum.at(found, rows, overlaps)
+    highest = overlaps == found[rows]
+    best = np.full(len(boxes), len(instances))
+    np.minimum.at(best, rows[highest], columns[highest])
+    some = np.flatnonzero(found)
+    mine, nearest = boxes[some], instances[best[some]]
+    label, share = np.zeros(len(boxes), np.int64), np.zeros(len(boxes))
+    label[some] = labels[best[some]] + 1
+    inside = np.minimum(mine[:, 1], nearest[:, 1]) - np.maximum(mine[:, 0], nearest[:, 0])
+    share[some] = inside / (mine[:, 1] - mine[:, 0])
+    return ProposalLabels(label, found, share)
 
 
 __all__ = ["ProposalLabels", "label_proposals"]
