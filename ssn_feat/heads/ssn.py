@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ssn_feat.cli import NestedTuple
 from ssn_feat.errors import UserError
-from ssn_feat.heads.dropout import dropout
+from ssn_feat.heads.dropout import dropout, thin_
 from ssn_feat.heads.losses import Groups, Scores
 from ssn_feat.heads.stpp import Pyramid, SegmentPooling
 
@@ -103,19 +106,42 @@ class SSNHead(nn.Module):
         ``segments`` ``(V * groups.size, S, D)`` and ``scaling`` ``(V * groups.size, 2)``, video by video in the order
         of ``groups``. Equals the rows of :meth:`forward` at a third of its cost.
         """
-        return self.score_groups(self.pool(segments, scaling, generator), groups)
+        return self.score_groups(*group_features(self.pool(segments, scaling, generator), groups), groups)
 
-    def score_groups(self, pooled: Tensor, groups: Groups) -> Scores:
-        """What :meth:`group_scores` returns, from pooled features ``(N, 1 + parts, D)``, dropout already applied."""
-        if len(pooled) % groups.size:
-            raise UserError(f"{len(pooled)} proposals cannot be divided into videos of {groups.size} ({groups})")
-        pooled = pooled.view(-1, groups.size, *pooled.shape[1:])
-        activity, parts = pooled[:, :, 0], pooled[:, :, 1:].flatten(2)
+    def score_groups(self, activity: Tensor, parts: Tensor, groups: Groups) -> Scores:
+        """What :meth:`group_scores` returns, from features that are pooled already, dropout applied.
+
+        ``activity`` ``(V * (fg + bg), D)``, the course means of the proposals of the activity loss; ``parts``
+        ``(V * (fg + incomplete), parts * D)``, those of the completeness loss.
+        """
+        grouped = parts.view(-1, groups.foreground + groups.incomplete, parts.shape[-1])
         return Scores(
-            self.activity_fc(groups.for_activity(activity)),
-            self.completeness_fc(groups.for_completeness(parts)),
-            self._regression(groups.for_regression(parts)),
+            self.activity_fc(activity),
+            self.completeness_fc(parts),
+            self._regression(groups.for_regression(grouped)),
         )
+
+    def pool_groups(
+        self, rows: Tensor, scaling: Tensor, groups: Groups, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """What :meth:`score_groups` takes, from features alone that :func:`needed_segments` names, without gradient.
+
+        ``rows`` ``(V * len(needed_segments), D)``, which are overwritten; ``scaling`` ``(V * (fg + incomplete), 2)``.
+        Dropout is applied in training mode.
+        """
+        if self.training:
+            rows, scale = thin_(rows, self.options.dropout, generator)
+        else:
+            scale = 1.0
+        rows = rows.float()
+        segments, course = sum(self.options.segments), self.options.segments[1]
+        fit = groups.foreground + groups.incomplete
+        whole = rows[: len(scaling) * segments].view(len(scaling), segments, -1)
+        parts = self.pooling.parts(whole, scaling, scale).flatten(1)
+        first = self.options.segments[0]
+        own = whole.view(-1, fit, *whole.shape[1:])[:, : groups.foreground, first : first + course].mean(2)
+        background = rows[len(scaling) * segments :].view(len(own), groups.background, course, rows.shape[1]).mean(2)
+        return torch.cat([own, background], dim=1).flatten(0, 1) * scale, parts
 
     def _regression(self, parts: Tensor) -> Tensor:
         scores = functional.linear(parts, self.regressor_fc.weight, self.regressor_fc.bias)
@@ -129,6 +155,29 @@ class SSNHead(nn.Module):
         weight, bias = self.regressor_fc.weight, self.regressor_fc.bias
         copies = 2 * self.classes // len(weight)
         return weight.repeat(copies, 1), bias.repeat(copies)
+
+
+def group_features(pooled: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
+    """Activity and part features of the proposals that their losses take; see :meth:`SSNHead.score_groups`.
+
+    ``pooled``: ``(V * groups.size, 1 + parts, D)``. Raises UserError where it cannot be divided into videos.
+    """
+    if len(pooled) % groups.size:
+        raise UserError(f"{len(pooled)} proposals cannot be divided into videos of {groups.size} ({groups})")
+    pooled = pooled.view(-1, groups.size, *pooled.shape[1:])
+    return groups.for_activity(pooled[:, :, 0]), groups.for_completeness(pooled[:, :, 1:].flatten(2))
+
+
+def needed_segments(videos: int, groups: Groups, segments: Sequence[int]) -> NDArray[np.int64]:
+    """Which of the ``(videos * groups.size * sum(segments))`` segments of a batch the losses look at, int64.
+
+    All of the foreground and incomplete proposals, then of background proposals those of the course alone: background
+    is an example for activity only.
+    """
+    size = groups.foreground + groups.incomplete
+    places = np.arange(videos * groups.size * sum(segments)).reshape(videos, groups.size, -1)
+    course = slice(segments[0], segments[0] + segments[1])
+    return np.concatenate((places[:, :size].ravel(), places[:, size:, course].ravel()))
 
 
 def initialise(layer: nn.Linear, generator: torch.Generator | None = None) -> None:

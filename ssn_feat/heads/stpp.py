@@ -143,9 +143,17 @@ class SegmentPooling(nn.Module):
         ``segments`` is ``(N, S, D)``, the features of the sampled segments in order of time; ``scaling`` ``(N, 2)`` the
         fraction of the starting and of the ending extension inside the video.
         """
-        factors = torch.cat([torch.ones_like(scaling[:, :1]), scaling], dim=1)[:, self.scaling_column]
         # One product with all weights, scaling included: measured faster than pooling stage by stage.
-        return torch.bmm((factors[:, :, None] * self.weights).to(segments.dtype), segments)
+        return torch.bmm((self._factors(scaling) * self.weights).to(segments.dtype), segments)
+
+    def parts(self, segments: Tensor, scaling: Tensor, factor: float = 1.0) -> Tensor:
+        """The part features of :meth:`forward` alone, ``(N, parts, D)``, times ``factor``."""
+        weights = (self._factors(scaling) * self.weights)[:, 1:] * factor
+        return torch.bmm(weights.to(segments.dtype), segments)
+
+    def _factors(self, scaling: Tensor) -> Tensor:
+        """What each row of the weights is multiplied by for each proposal, ``(N, 1 + parts, 1)``."""
+        return torch.cat([torch.ones_like(scaling[:, :1]), scaling], dim=1)[:, self.scaling_column, None]
 
 
 class RowSums:

@@ -16,9 +16,9 @@ from torch.nn import functional
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
-from ssn_feat.heads.dropout import dropout
+from ssn_feat.heads.dropout import thin_
 from ssn_feat.heads.losses import Groups, LossOptions, balanced_weights, ssn_loss
-from ssn_feat.heads.ssn import SSNHead
+from ssn_feat.heads.ssn import SSNHead, needed_segments
 from ssn_feat.training.features import FeatureTable
 from ssn_feat.training.options import ActionnessOptions
 from ssn_feat.training.pools import Candidates, Pool, Pools
@@ -113,6 +113,7 @@ class SSNTask:
         self.device = table.rows.device
         self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
         self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
+        self.needed = needed_segments(batch_videos, groups, head.options.segments)
         self.stage_rows = StageRows.of(candidates, table, augmentation)
         mean, deviation = pools.target_stats
         self.targets = ((candidates.targets - mean) / deviation).astype(np.float32)
@@ -133,21 +134,26 @@ class SSNTask:
         labels = self.labels[chosen]
         # A background proposal may touch an instance by a hair; to the losses it is background all the same.
         labels[..., self.groups.foreground + self.groups.incomplete :] = 0
-        drawn = (rows.reshape(len(rows), -1), own.scaling[chosen], labels, self.targets[chosen])
+        complete = self.groups.foreground + self.groups.incomplete
+        scaling = own.scaling[chosen[..., :complete]].reshape(len(rows), -1, 2)
+        drawn = (rows.reshape(len(rows), -1)[:, self.needed], scaling, labels, self.targets[chosen])
         first, *others = (torch.from_numpy(array).to(self.device) for array in drawn)
         return Plan(first, tuple(others))
 
     def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         scaling, labels, targets = (tensor[step] for tensor in plan.others)
-        features = self.table.rows.index_select(0, plan.rows[step]).float()
-        segments = features.view(labels.numel(), -1, self.table.feature_dim)
-        pooled = self.head.pool(segments, scaling.flatten(0, 1), generators[0])
-        return pooled, labels, targets, *self.class_weights
+        features = self.table.rows.index_select(0, plan.rows[step])
+        return (
+            *self.head.pool_groups(features, scaling, self.groups, generators[0]),
+            labels,
+            targets,
+            *self.class_weights,
+        )
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(head, SSNHead)
-        pooled, labels, targets, *class_weights = inputs
-        scores = head.score_groups(pooled, self.groups)
+        activity, parts, labels, targets, *class_weights = inputs
+        scores = head.score_groups(activity, parts, self.groups)
         result = ssn_loss(scores, labels, targets, self.groups, self.options, *class_weights)
         right = scores.activity.detach().argmax(dim=1) == self.groups.for_activity(labels)
         return (*result, right.float().mean())
@@ -187,8 +193,8 @@ class ActionnessTask:
         return Plan(torch.from_numpy(rows).to(self.device), ())
 
     def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        features = self.table.rows.index_select(0, plan.rows[step]).float()
-        return (dropout(features, self.head.dropout, generators[0]),)
+        features, scale = thin_(self.table.rows.index_select(0, plan.rows[step]), self.head.dropout, generators[0])
+        return (features.float() * scale,)
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(head, ActionnessHead)

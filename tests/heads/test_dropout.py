@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ssn_feat.heads.dropout import dropout
+from ssn_feat.heads.dropout import dropout, thin_
 
 
-@pytest.mark.parametrize("probability", [0.8, 0.5, 0.1])
+@pytest.mark.parametrize("probability", [0.8, 0.5, 0.1, 0.001, 0.999])
 @pytest.mark.parametrize("gradient", [False, True])
 def test_share_kept_and_mean_preserved(probability, gradient):
     n = 1_000_003
@@ -16,8 +16,7 @@ def test_share_kept_and_mean_preserved(probability, gradient):
     kept = y != 0
     assert kept.float().mean() == pytest.approx(1 - probability, abs=5 * np.sqrt(probability * (1 - probability) / n))
     assert len(y[kept].unique()) == 1
-    # Kept share times scale is one exactly, up to the rounding of float32.
-    assert round((1 - probability) * 65536) / 65536 * y[kept][0].item() == pytest.approx(1, rel=1e-7)
+    assert y[kept][0].item() == pytest.approx(1 / (1 - probability), rel=1e-6)
 
 
 def test_elements_are_independent():
@@ -60,3 +59,14 @@ def test_input_is_left_alone_and_half_stays_half():
     assert dropout(x.bfloat16(), 0.5).dtype == torch.bfloat16
     assert dropout(x, 0) is x
     assert dropout(torch.empty(0, 9, 4), 0.8).shape == (0, 9, 4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_thinning_in_place_is_dropout_without_its_scale(dtype):
+    x = torch.randn(37, 100).to(dtype)
+    expected = dropout(x, 0.8, torch.Generator().manual_seed(6))
+    thinned, scale = thin_(x, 0.8, torch.Generator().manual_seed(6))
+    assert thinned is x
+    assert (x != 0).float().mean() == pytest.approx(0.2, abs=0.05)
+    torch.testing.assert_close(x.double() * scale, expected.double(), rtol=1e-2, atol=0)
+    assert thin_(x, 0.0) == (x, 1.0)

@@ -9,7 +9,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.dense import fold, score_dense
 from ssn_feat.heads.losses import Groups, LossOptions, ssn_loss
-from ssn_feat.heads.ssn import SSNHead, SSNOptions
+from ssn_feat.heads.ssn import SSNHead, SSNOptions, needed_segments
 
 LAYERS = ("activity_fc", "completeness_fc", "regressor_fc")
 
@@ -127,4 +127,16 @@ def test_a_class_agnostic_head_regresses_alike_for_all_classes(released):
     features, stages = torch.randn(20, 4), torch.tensor([[0, 2, 8, 10], [5, 8, 17, 20]])
     dense = [score_dense(fold(h, released), features, stages, torch.ones(2, 2)) for h in (head, twin)]
     for one, other in zip(*dense, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_pooling_only_what_the_losses_need_equals_pooling_everything():
+    head = SSNHead(16, 5, SSNOptions(stpp=(1, (1, 2), 1), dropout=0), torch.Generator().manual_seed(0))
+    groups, videos = Groups(2, 3, 2), 4
+    segments, scaling = torch.randn(videos * groups.size, 9, 16), torch.rand(videos * groups.size, 2)
+    expected = head.group_scores(segments, scaling, groups)
+    rows = segments.flatten(0, 1)[torch.from_numpy(needed_segments(videos, groups, (2, 5, 2)))]
+    own = groups.for_completeness(scaling.view(videos, groups.size, 2))
+    found = head.score_groups(*head.pool_groups(rows, own, groups), groups)
+    for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)

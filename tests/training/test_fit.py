@@ -56,7 +56,7 @@ def assert_same(one, other):
 
 def test_actionness_is_learned(data, tmp_path):
     summary = fit(data.options(tmp_path / "run", head="actionness", proposals=None))
-    assert summary["final"]["accuracy"] > 0.9
+    assert summary["final"]["accuracy"] > 0.85  # with dropout
     trained, store = load_run(tmp_path / "run"), FeatureStore.open(data.store)
     assert (trained.kind, trained.reg_stats, trained.labels) == ("actionness", None, data.dataset.labels)
     right = total = 0
@@ -190,13 +190,14 @@ def test_a_batch_reads_rows_of_its_proposals(brief):
     training = prepare(replace(brief, standardise=False))
     task, plan = training.task, training.task.plan(0)
     scaling, labels, targets = plan.others
-    assert plan.rows.shape == (6, 8 * 8 * 9)
-    assert (scaling.shape, labels.shape, targets.shape) == ((6, 8, 8, 2), (6, 8, 8), (6, 8, 8, 2))
+    # Seven whole proposals of each of eight videos, and the course of one of background.
+    assert plan.rows.shape == (6, 8 * (7 * 9 + 5))
+    assert (scaling.shape, labels.shape, targets.shape) == ((6, 8 * 7, 2), (6, 8, 8), (6, 8, 8, 2))
     assert (labels[..., :7] > 0).all()
     assert (labels[..., 7] == 0).all()
     assert ((plan.rows >= 0) & (plan.rows < len(task.table.rows))).all()
     # All rows of a proposal are of one video, in order of time.
-    rows = plan.rows.view(-1, 9).numpy()
+    rows = plan.rows[:, : 8 * 7 * 9].reshape(-1, 9).numpy()
     videos = np.searchsorted(task.table.offsets, rows, side="right")
     assert (videos == videos[:, :1]).all()
     assert (np.diff(rows[:, 2:7], axis=1) >= 0).all()
