@@ -60,6 +60,11 @@ def test_the_overlapping_pairs_are_those_of_the_whole_matrix(a: list, b: list) -
     matrix = np.zeros((len(a), len(b)))
     matrix[rows, columns] = overlaps
     np.testing.assert_array_equal(matrix, tiou(a, b))
+    groups = [np.arange(len(side)) % 3 for side in (a, b)]
+    rows, columns, overlaps = overlapping(a, b, (groups[0], groups[1]))
+    matrix[:] = 0
+    matrix[rows, columns] = overlaps
+    np.testing.assert_array_equal(matrix, tiou(a, b) * (groups[0][:, None] == groups[1]))
     assert len(set(zip(rows.tolist(), columns.tolist(), strict=True))) == len(rows)
     assert (np.diff(rows) >= 0).all()
 

@@ -177,14 +177,22 @@ def best_overlaps(proposals: Proposals, dataset: Dataset, number: int | None = N
 
     Raises UserError where there is no truth.
     """
-    for video in _with_truth(dataset):
-        times, best = video.intervals(), np.zeros(len(video.instances))
-        rows = proposals.intervals.get(video.id, times[:0])
-        if number is not None and number < len(rows):
-            rows = rows[np.argsort(-proposals.scores[video.id], kind="stable")[:number]]
-        _, instance, overlaps = overlapping(rows, times)
-        np.maximum.at(best, instance, overlaps)
-        yield video, best
+    videos = _with_truth(dataset)
+    truth = [video.intervals() for video in videos]
+    rows = [_best_ranked(proposals, video.id, number) for video in videos]
+    groups = [np.repeat(np.arange(len(videos)), list(map(len, parts))) for parts in (rows, truth)]
+    _, instance, overlaps = overlapping(np.concatenate(rows), np.concatenate(truth), (groups[0], groups[1]))
+    best = np.zeros(len(groups[1]))
+    np.maximum.at(best, instance, overlaps)
+    yield from zip(videos, np.split(best, np.cumsum(list(map(len, truth)))[:-1]), strict=True)
+
+
+def _best_ranked(proposals: Proposals, video: str, number: int | None) -> Floats:
+    """The best ``number`` proposals of a video (None: all, in any order), ``(n, 2)``."""
+    rows = proposals.intervals.get(video, np.zeros((0, 2)))
+    if number is None or number >= len(rows):
+        return rows
+    return rows[np.argsort(-proposals.scores[video], kind="stable")[:number]]
 
 
 def _with_truth(dataset: Dataset) -> list[Video]:

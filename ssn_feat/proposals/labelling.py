@@ -24,11 +24,18 @@ class ProposalLabels:
     overlap: NDArray[np.float64]
 
 
-def label_proposals(intervals: ArrayLike, truth: ArrayLike, classes: ArrayLike) -> ProposalLabels:
-    """Name the proposals of one video as the original's ``name_proposal`` does.
+def label_proposals(
+    intervals: ArrayLike,
+    truth: ArrayLike,
+    classes: ArrayLike,
+    videos: tuple[ArrayLike, ArrayLike] | None = None,
+) -> ProposalLabels:
+    """Name proposals as the original's ``name_proposal`` does.
 
     intervals: ``(N, 2)``. truth: ``(M, 2)``, the same unit. classes: class index of each instance, int ``(M,)``.
-    Raises UserError on malformed intervals or classes of another number.
+    videos: the number of the video of each proposal ``(N,)`` and of each instance ``(M,)``, many videos at once being
+    faster than one after the other; None where all are of one video.
+    Raises UserError on malformed intervals, or classes or numbers of videos of another length.
     """
     boxes, instances = as_intervals(intervals, "proposals"), as_intervals(truth, "instances")
     labels = np.asarray(classes, dtype=np.int64).reshape(-1)
@@ -36,7 +43,7 @@ def label_proposals(intervals: ArrayLike, truth: ArrayLike, classes: ArrayLike) 
         raise UserError(f"{len(instances)} instances need as many classes, not {len(labels)}")
     if not len(instances):
         return ProposalLabels(np.zeros(len(boxes), np.int64), np.zeros(len(boxes)), np.zeros(len(boxes)))
-    rows, columns, overlaps = overlapping(boxes, instances)
+    rows, columns, overlaps = overlapping(boxes, instances, videos)
     found = np.zeros(len(boxes))
     np.maximum.at(found, rows, overlaps)
     highest = overlaps == found[rows]

@@ -18,12 +18,15 @@ from ssn_feat.report.tables import show, table_of
 
 T = TypeVar("T")
 
+ORIGINAL_MACHINE = "one thread of a virtual machine with an AMD EPYC, Python 3.11, NumPy 1.23, torch 2.15"
+
 
 @dataclass(frozen=True)
 class Measurement:
     """One part. seconds: ours, the least of some runs. plain: seconds of a plain loop over the same, None without one.
 
-    agrees: whether both gave the same. size: what was worked on, in words.
+    agrees: whether both gave the same. size: what was worked on, in words. original: seconds that the original code
+    took over as much on another day and a machine of the kind that :data:`ORIGINAL_MACHINE` names, None if not known.
     """
 
     part: str
@@ -31,6 +34,7 @@ class Measurement:
     seconds: float
     plain: float | None = None
     agrees: bool | None = None
+    original: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -75,13 +79,19 @@ def _processor() -> str:
 
 def print_measurements(measurements: Sequence[Measurement]) -> None:
     """A table, below it the machine."""
-    table = table_of("part", "of", "seconds", "plain loop, s", "ratio", "same result", names=("of",))
+    table = table_of(
+        "part", "of", "seconds", "plain loop, s", "ratio", "same result", "original, s", "ratio", names=("of",)
+    )
     for each in measurements:
         plain = "" if each.plain is None else f"{each.plain:.4g}"
         ratio = "" if each.ratio is None else f"{each.ratio:.3g}"
         same = "" if each.agrees is None else "yes" if each.agrees else "NO"
-        table.add_row(each.part, each.size, f"{each.seconds:.4g}", plain, ratio, same)
+        original = "" if each.original is None else f"{each.original:.4g}"
+        times = "" if each.original is None else f"{each.original / each.seconds:.3g}"
+        table.add_row(each.part, each.size, f"{each.seconds:.4g}", plain, ratio, same, original, times)
     show(table)
+    if any(each.original for each in measurements):
+        print(f"the original's times are of {ORIGINAL_MACHINE}, taken per item from runs over as much or more")
     print(", ".join(f"{name}: {value}" for name, value in machine().items()))
 
 
