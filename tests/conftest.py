@@ -10,9 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = Path(__file__).resolve().parent / "golden"
+# On a busy machine any call may take a while: no test is about how long.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
 SHARED = Path(os.environ.get("SSN_FEAT_SHARED", ROOT.parent / "shared"))
 
 
