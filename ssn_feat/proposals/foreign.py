@@ -16,6 +16,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.proposals.collection import Proposals
 
 # Columns of BSN and BMN whose product ranks a proposal.
+_EDGES = (("xmin", "xmax"), ("tmin", "tmax"))
 _SCORES = ("xmin_score", "xmax_score", "iou_score", "clr_score", "reg_socre")
 
 
@@ -85,7 +86,7 @@ def read_frame_list(path: Path, fps: Mapping[str, float]) -> Proposals:
 def read_csv_folder(path: Path, durations: Mapping[str, float]) -> Proposals:
     """A folder of one ``<video>.csv`` per video with a line of column names, as BSN and BMN write them.
 
-    ``xmin`` and ``xmax`` are shares of the video: seconds are share * ``durations[id]``. An id is the name of the file,
+    ``xmin`` and ``xmax`` (``tmin`` and ``tmax`` in mmaction2's files) are shares of the video: seconds are share * ``durations[id]``. An id is the name of the file,
     or that without a leading ``v_``; files of which ``durations`` knows neither are left out, and counted in
     ``parameters``. The score is the column ``score``, or the product of those of ``xmin_score``, ``xmax_score``,
     ``iou_score``, ``clr_score`` and ``reg_socre`` (so spelled there) that a file has, or else the order.
@@ -113,17 +114,23 @@ def _csv_rows(path: Path, duration: float) -> list[tuple[float, float, float]]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
-            if not {"xmin", "xmax"} <= set(columns):
-                raise UserError(f"{path}, line 1: expected columns xmin and xmax, found {', '.join(columns) or 'none'}")
+            edges = next((pair for pair in _EDGES if set(pair) <= set(columns)), None)
+            if edges is None:
+                found_names = ", ".join(columns) or "none"
+                raise UserError(
+                    f"{path}, line 1: expected columns xmin and xmax, or tmin and tmax, found {found_names}"
+                )
             factors = ["score"] if "score" in columns else [name for name in _SCORES if name in columns]
             found: list[tuple[float, float, float]] = []
             for row in reader:
-                values = [row[name] or "" for name in ("xmin", "xmax", *factors)]
+                values = [row[name] or "" for name in (*edges, *factors)]
                 if not all(map(_is_number, values)):
                     raise UserError(f"{path}, line {reader.line_num}: expected numbers, not {','.join(values)[:60]!r}")
                 start, end, *scores = map(float, values)
                 if end < start:
-                    raise UserError(f"{path}, line {reader.line_num}: xmax {end:g} lies before xmin {start:g}")
+                    raise UserError(
+                        f"{path}, line {reader.line_num}: {edges[1]} {end:g} lies before {edges[0]} {start:g}"
+                    )
                 rank = math.prod(scores) if scores else -float(len(found))
                 found.append((start * duration, end * duration, rank))
             return found

@@ -212,20 +212,22 @@ def test_a_csv_folder_ranks_by_what_it_holds(tmp_path: Path) -> None:
     for name, text in {
         "v_a": "xmin,xmax,xmin_score,xmax_score,iou_score\n0.5,1.0,0.5,0.5,0.8\n0,0.5,1,1,1\n",
         "b": "xmin,xmax\n0,1\n0.25,0.5\n",
+        "c": "tmin,tmax,tmin_score,tmax_score,score,match_iou,match_ioa\n0.25,0.5,0.9,0.9,0.3,0,0\n",
         "elsewhere": "not read",
     }.items():
         (tmp_path / f"{name}.csv").write_text(text)
-    made = read_csv_folder(tmp_path, {"a": 10.0, "b": 4.0})
+    made = read_csv_folder(tmp_path, {"a": 10.0, "b": 4.0, "c": 8.0})
     assert made.intervals["a"].tolist() == [[5, 10], [0, 5]]
     assert made.scores["a"].tolist() == pytest.approx([0.2, 1.0])
     assert (made.intervals["b"].tolist(), made.scores["b"].tolist()) == ([[0, 4], [1, 2]], [0, -1])
+    assert (made.intervals["c"].tolist(), made.scores["c"].tolist()) == ([[2, 4]], [0.3])
     assert made.parameters["unknown_videos"] == 1
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"a\.csv, line 1: expected columns xmin and xmax, found none"),
+        ("", r"a\.csv, line 1: expected columns xmin and xmax, or tmin and tmax, found none"),
         ("xmin,score\n", "found xmin, score"),
         ("xmin,xmax\n0,1\n0\n", "line 3: expected numbers, not '0,'"),
         ("xmin,xmax,score\n0,1,nan\n", "line 2: expected numbers"),
