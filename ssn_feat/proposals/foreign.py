@@ -86,10 +86,11 @@ def read_frame_list(path: Path, fps: Mapping[str, float]) -> Proposals:
 def read_csv_folder(path: Path, durations: Mapping[str, float]) -> Proposals:
     """A folder of one ``<video>.csv`` per video with a line of column names, as BSN and BMN write them.
 
-    ``xmin`` and ``xmax`` (``tmin`` and ``tmax`` in mmaction2's files) are shares of the video: seconds are share * ``durations[id]``. An id is the name of the file,
-    or that without a leading ``v_``; files of which ``durations`` knows neither are left out, and counted in
-    ``parameters``. The score is the column ``score``, or the product of those of ``xmin_score``, ``xmax_score``,
-    ``iou_score``, ``clr_score`` and ``reg_socre`` (so spelled there) that a file has, or else the order.
+    ``xmin`` and ``xmax`` (``tmin`` and ``tmax`` in mmaction2's files) are shares of the video: seconds are share *
+    ``durations[id]``. An id is the name of the file, or that without a leading ``v_``; files of which ``durations``
+    knows neither are left out, and counted in ``parameters``. The score is the column ``score``, or the product of
+    those of ``xmin_score``, ``xmax_score``, ``iou_score``, ``clr_score`` and ``reg_socre`` (so spelled there) that a
+    file has, or else the order.
 
     Raises UserError naming the file and the line that is at fault, and where no file is known.
     """
