@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -57,6 +59,6 @@ def _keep(count: int, probability: float, generator: torch.Generator | None) -> 
     below, rest = divmod((1 - probability) * 256, 1)
     thresholds = below + (more.view(np.uint16)[:blocks] < round(rest * 65536))
     # A threshold of 256 does not fit a byte.
-    narrow = thresholds.astype(np.uint8 if below < 255 else np.uint16)
+    narrow: NDArray[Any] = thresholds.astype(np.uint8 if below < 255 else np.uint16)
     keep: NDArray[np.bool_] = bytes_.view(np.uint8).reshape(blocks, _BLOCK) < narrow[:, None]
     return keep.reshape(-1)[:count]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -36,10 +37,12 @@ def make_optimiser(head: nn.Module, options: OptimisationOptions, stacked: bool 
 
     ``stacked``: as in :func:`parameter_groups`; every rule used works on single values, so heads do not mix.
     """
-    groups = [
-        {**group, "weight_decay": options.weight_decay * group["decay_mult"]}
-        for group in parameter_groups(head, options, stacked)
-    ]
+    return optimiser_of(parameter_groups(head, options, stacked), options)
+
+
+def optimiser_of(groups: Sequence[dict[str, Any]], options: OptimisationOptions) -> torch.optim.Optimizer:
+    """The optimiser of ``groups``, each with its factors ``lr_mult`` and ``decay_mult``; see :func:`make_optimiser`."""
+    groups = [{**group, "weight_decay": options.weight_decay * group["decay_mult"]} for group in groups]
     if options.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=options.lr, fused=True)
     return torch.optim.SGD(groups, lr=options.lr, momentum=options.momentum, fused=True)
@@ -54,10 +57,25 @@ def rate(options: OptimisationOptions, step: int, steps_per_epoch: int) -> float
     return value * min(1.0, (step + 1) / options.warmup_steps) if options.warmup_steps else value
 
 
+def ema_decay(options: OptimisationOptions, step: int) -> float:
+    """Share of the averaged weights that ``step`` (from 0, over all epochs) leaves as they are."""
+    return min(options.ema, (2 + step) / (11 + step))
+
+
+def state_of(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """The optimiser's state, with rates as plain numbers wherever they lie."""
+    state: dict[str, Any] = optimiser.state_dict()
+    groups = [
+        {**group, "lr": float(group["lr"]), **({"capturable": False} if "capturable" in group else {})}
+        for group in state["param_groups"]
+    ]
+    return {**state, "param_groups": groups}
+
+
 def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
     """Give every group ``value`` times its factor."""
     for group in optimiser.param_groups:
         group["lr"] = value * group["lr_mult"]
 
 
-__all__ = ["make_optimiser", "parameter_groups", "rate", "set_rate"]
+__all__ = ["ema_decay", "make_optimiser", "optimiser_of", "parameter_groups", "rate", "set_rate", "state_of"]

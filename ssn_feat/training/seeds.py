@@ -31,7 +31,8 @@ class SeedsTask:
         self.terms, self.steps, self.device = first.terms, first.steps, first.device
         self.head = stack_heads([task.head for task in tasks])
         self._losses = _Losses(first)
-        self._stacks: tuple[Tensor, ...] = ()
+        # Two, since the inputs of the next step may be made while those of this one are in use.
+        self._stacks: list[tuple[Tensor, ...]] = [(), ()]
 
     def plan(self, epoch: int) -> Plan:
         """The plans of all seeds side by side, ``(steps, N, ...)`` each."""
@@ -42,15 +43,16 @@ class SeedsTask:
         )
 
     def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        """Inputs of all seeds, ``(N, ...)`` each; the tensors are used again by the next step."""
+        """Inputs of all seeds, ``(N, ...)`` each; the tensors are used again by the step after the next."""
+        which = step % 2
         for at, task in enumerate(self.tasks):
             own = Plan(plan.rows[:, at], tuple(tensor[:, at] for tensor in plan.others))
             parts = task.inputs(own, step, generators[at : at + 1])
-            if not self._stacks:
-                self._stacks = tuple(part.new_empty(len(self.tasks), *part.shape) for part in parts)
-            for stack, part in zip(self._stacks, parts, strict=True):
+            if not self._stacks[which]:
+                self._stacks[which] = tuple(part.new_empty(len(self.tasks), *part.shape) for part in parts)
+            for stack, part in zip(self._stacks[which], parts, strict=True):
                 stack[at].copy_(part)
-        return self._stacks
+        return self._stacks[which]
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The terms of each seed, ``(N,)`` each."""

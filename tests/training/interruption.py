@@ -7,7 +7,8 @@ import signal
 
 import pytest
 
-from ssn_feat.training import fit as loop
+from ssn_feat.training import steps as loop
+from ssn_feat.training.fit import fit
 from ssn_feat.training.options import FitOptions
 
 
@@ -24,5 +25,5 @@ def interrupt(options: FitOptions, monkeypatch: pytest.MonkeyPatch, at: int) -> 
     with monkeypatch.context() as patch:
         patch.setattr(loop, "train_step", pressed_after_some)
         with pytest.raises(KeyboardInterrupt):
-            loop.fit(options)
+            fit(options)
     return len(taken)

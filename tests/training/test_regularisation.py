@@ -13,12 +13,13 @@ from synthetic_store import quick, write
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
-from ssn_feat.training import fit as loop
+from ssn_feat.training import steps as loop
 from ssn_feat.training.checkpoints import load_run, read_checkpoint
-from ssn_feat.training.fit import fit, prepare
+from ssn_feat.training.fit import fit
 from ssn_feat.training.options import OptimisationOptions
 from ssn_feat.training.pools import Pool
 from ssn_feat.training.sampling import draw
+from ssn_feat.training.state import prepare
 from ssn_feat.training.tasks import class_frequencies
 
 
@@ -46,7 +47,7 @@ def weights(training):
 
 
 def test_accumulation_steps_along_the_mean_gradient_also_at_the_end_of_an_epoch(brief):
-    plain = {"optimiser": "sgd", "momentum": 0.0, "weight_decay": 0.0, "bias_lr": 1.0, "lr": 0.1}
+    plain = {"optimiser": "sgd", "momentum": 0.0, "weight_decay": 0.0, "bias_lr": 1.0, "lr": 0.1, "schedule": "step"}
     options = replace(changed(brief, accumulate=4, **plain), ssn=SSNOptions(dropout=0.0))
     training = prepare(options)
     task, plan = training.task, training.task.plan(0)

@@ -1,0 +1,165 @@
+"""The loop of a training: epochs, measurements, checkpoints, what is shown, and Ctrl-C."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ssn_feat.progress import progress_bar
+from ssn_feat.training.checkpoints import BEST, Run, RunFolder, describe, run_of
+from ssn_feat.training.options import FitOptions
+from ssn_feat.training.state import Training
+from ssn_feat.training.steps import steps_of
+
+# What --eval finds of a run: metrics by name, the first of which decides what is best.
+Measure = Callable[[Run], Mapping[str, float]]
+# Seconds between checkpoints of a running training; each is written at the end of an epoch.
+_CHECKPOINT_SECONDS = 20.0
+# Seconds between two updates of the progress display.
+_DISPLAY_SECONDS = 0.5
+
+
+def run_epochs(
+    training: Training,
+    folders: Sequence[RunFolder],
+    stop: Callable[[], bool],
+    measure: Measure | None = None,
+    write_events: Callable[[Sequence[Mapping[str, Any]]], None] = lambda lines: None,
+) -> None:
+    """Train to the last epoch or until ``stop()`` says so; leaves a checkpoint of each head in its folder either way.
+
+    ``measure`` gives the metrics of ``--eval``; ``write_events`` takes the last line of each log.
+    Raises UserError, naming each term, once a loss is not finite.
+    """
+    task = training.task
+    saved_at = time.perf_counter()
+    total = training.options.optimisation.epochs * task.steps
+    with (
+        closing(steps_of(training)) as steps,
+        _display(f"training {training.options.head}", total, training.options.quiet) as show,
+    ):
+        task.head.train()
+        while not training.finished:
+            steps.begin()
+            if not training.step:
+                training.sums = torch.zeros(len(task.terms), len(folders), dtype=torch.float64)
+            # Gradients are in no checkpoint: a run stops only where none are gathered.
+            while training.step < task.steps and not (training.step == training.group.start and stop()):
+                terms = steps.step()
+                training.step += 1
+                show(training.done, task.terms, terms.mean(dim=1))
+            steps.settle()
+            if training.step < task.steps:
+                break
+            _end_epoch(training)
+            if measure is not None and _due(training):
+                _measure(training, folders, measure)
+            for folder, log in zip(folders, training.logs, strict=True):
+                folder.log(log)
+            write_events([log[-1] for log in training.logs])
+            if time.perf_counter() - saved_at > _CHECKPOINT_SECONDS:
+                _save(training, folders)
+                saved_at = time.perf_counter()
+        _save(training, folders)
+
+
+def _save(training: Training, folders: Sequence[RunFolder]) -> None:
+    for folder, state in zip(folders, training.states(), strict=True):
+        folder.save(state)
+
+
+def _due(training: Training) -> bool:
+    """Whether the epoch that just ended is measured: each n-th and the last."""
+    return training.finished or training.epoch % training.options.eval_every == 0
+
+
+def _measure(training: Training, folders: Sequence[RunFolder], measure: Measure) -> None:
+    """Add the metrics of each head to the last line of its log; keep the head where the first of them is the best."""
+    for at, (folder, state) in enumerate(zip(folders, training.states(), strict=True)):
+        metrics = measure(run_of(state))
+        training.logs[at][-1] |= metrics
+        name, value = next(iter(metrics.items()))
+        if value > training.best[at].get(name, -math.inf):
+            training.best[at] = {"epoch": training.epoch - 1, **metrics}
+            folder.save(state | {"best": training.best[at]}, BEST)
+
+
+def _end_epoch(training: Training) -> None:
+    means = training.sums / training.step
+    line = {"epoch": training.epoch, "lr": float(training.optimiser.param_groups[0]["lr"])}
+    for log, own in zip(training.logs, means.T.tolist(), strict=True):
+        log.append(line | dict(zip(training.task.terms, own, strict=True)))
+    training.epoch += 1
+    training.step = 0
+
+
+@contextmanager
+def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tuple[str, ...], Tensor], None]]:
+    """A function that shows how far the training is, a few times a second."""
+    if quiet:
+        yield lambda done, names, values: None
+        return
+    with progress_bar(what, total) as advance:
+        shown, last, mean = 0, time.perf_counter(), torch.zeros(0)
+
+        def show(done: int, names: tuple[str, ...], values: Tensor) -> None:
+            nonlocal shown, last, mean
+            mean = values if len(mean) == 0 else mean.lerp(values, 0.02)
+            now = time.perf_counter()
+            if now - last > _DISPLAY_SECONDS or done == total:
+                terms = describe(dict(zip(names, mean.tolist(), strict=True)))
+                advance(done - shown, f"{terms}, {(done - shown) / (now - last):.0f} steps/s")
+                shown, last = done, now
+
+        yield show
+
+
+@contextmanager
+def machine(options: FitOptions, device: torch.device) -> Iterator[None]:
+    """Threads of a step and, on a GPU, whose dropout has no generator of its own, the seed; both undone at the end."""
+    threads = torch.get_num_threads()
+    gpus = [] if device.type == "cpu" else [device]
+    # With more than one, a thread prepares the steps: what remains is torch's.
+    torch.set_num_threads(max(1, options.threads - 1))
+    try:
+        with torch.random.fork_rng(devices=gpus):
+            if gpus:
+                torch.manual_seed(options.seed)
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@contextmanager
+def stop_requested() -> Iterator[Callable[[], bool]]:
+    """Says whether Ctrl-C was pressed; a second one ends the program at once.
+
+    An exception in the middle of a step would leave weights half updated.
+    """
+    pressed = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: no signal arrives here
+        yield lambda: False
+        return
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+__all__ = ["Measure", "machine", "run_epochs", "stop_requested"]
