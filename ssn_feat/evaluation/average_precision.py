@@ -227,6 +227,30 @@ def rank(
     )
 
 
+def video_average_precision(
+    detections: Scored,
+    truths: Truths,
+    videos: int,
+    classes: int,
+    threshold: float,
+    definition: Definition = "activitynet",
+) -> Float:
+    """How well each video alone is solved, float64 ``(V,)``: AP of its detections among themselves, mean over the
+    classes that it has truths of; NaN for videos without truths.
+
+    Its mean is no mAP, which ranks the detections of all videos together: it is there to find videos worth looking at.
+    """
+    inside = np.flatnonzero(detections.videos < videos)
+    own = detections.rows(inside)
+    # Each (video, class) as a class of its own.
+    apart = own._replace(classes=own.videos * classes + own.classes)
+    wanted = truths._replace(classes=truths.videos * classes + truths.classes)
+    found = average_precision_of(apart, wanted, videos * classes, [threshold], definition).reshape(videos, classes)
+    known = ~np.isnan(found)
+    total = np.where(known, found, 0.0).sum(axis=1)
+    return np.divide(total, known.sum(axis=1), out=np.full(videos, np.nan), where=known.any(axis=1))
+
+
 def mean_average_precision(average_precisions: Float) -> Float:
     """Mean over the classes that have truths, float64 ``(n_tiou,)``, of ``(K, n_tiou)``; NaN where none has any."""
     known = average_precisions[~np.isnan(average_precisions).all(axis=1)]

@@ -69,25 +69,32 @@ def _tiou(a: Float, b: Float) -> Float:
 def precision_recall(ranked: Ranked) -> Float:
     """Interpolated precision at the recalls RECALLS, mean over the classes that have truths: ``(n_tiou, 101)``.
 
-    Interpolated: the highest precision at this recall or a higher one; 0 where recall is never reached. Without
-    truths NaN.
+    Without truths NaN. See :func:`class_precision_recall`.
     """
-    known = np.flatnonzero(ranked.numbers)
-    result = np.full((len(ranked.matched), len(RECALLS)), np.nan)
-    for level, hits in enumerate(ranked.matched >= 0):
-        counted = np.concatenate([[0], np.cumsum(hits | ~ranked.left_out)])
-        curves = np.zeros((len(known), len(RECALLS)))
-        for row, label in enumerate(known):
-            first, last = ranked.starts[label : label + 2]
-            rows = first + np.flatnonzero(hits[first:last])
-            right = np.arange(1, len(rows) + 1)
-            precision = right / (counted[rows + 1] - counted[first])
-            highest = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-            # A hair less, so that a recall that is the same up to rounding is reached.
-            curves[row] = highest[np.searchsorted(right / ranked.numbers[label], RECALLS - 1e-9)]
-        if len(known):
-            result[level] = curves.mean(axis=0)
-    return result
+    known = ranked.numbers > 0
+    if not known.any():
+        return np.full((len(ranked.matched), len(RECALLS)), np.nan)
+    return np.stack([class_precision_recall(ranked, level)[known].mean(axis=0) for level in range(len(ranked.matched))])
+
+
+def class_precision_recall(ranked: Ranked, level: int) -> Float:
+    """Interpolated precision of each class at the recalls RECALLS, at the threshold numbered ``level``: ``(K, 101)``.
+
+    Interpolated: the highest precision at this recall or a higher one; 0 where recall is never reached. NaN for classes
+    without truths.
+    """
+    hits = ranked.matched[level] >= 0
+    counted = np.concatenate([[0], np.cumsum(hits | ~ranked.left_out)])
+    curves = np.full((len(ranked.numbers), len(RECALLS)), np.nan)
+    for label in np.flatnonzero(ranked.numbers):
+        first, last = ranked.starts[label : label + 2]
+        rows = first + np.flatnonzero(hits[first:last])
+        right = np.arange(1, len(rows) + 1)
+        precision = right / (counted[rows + 1] - counted[first])
+        highest = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+        # A hair less, so that a recall that is the same up to rounding is reached.
+        curves[label] = highest[np.searchsorted(right / ranked.numbers[label], RECALLS - 1e-9)]
+    return curves
 
 
 @dataclass(frozen=True)
@@ -145,4 +152,12 @@ def calibration_of(ranked: Ranked, level: int) -> Calibration:
     return calibration(ranked.detections.scores[counted], hits[counted])
 
 
-__all__ = ["RECALLS", "Calibration", "calibration", "calibration_of", "precision_recall", "recall_at_multiples"]
+__all__ = [
+    "RECALLS",
+    "Calibration",
+    "calibration",
+    "calibration_of",
+    "class_precision_recall",
+    "precision_recall",
+    "recall_at_multiples",
+]

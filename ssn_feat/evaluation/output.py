@@ -28,26 +28,33 @@ Float = NDArray[np.float64]
 
 def print_evaluations(evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions) -> None:
     """Print tables of mAP, its intervals, and what was counted."""
+    for line in said_of(truth, options):
+        print(line)
+    show(_mean_table(evaluations))
+    if evaluations[0].resampled is not None:
+        number = len(evaluations[0].resampled)
+        print(f"\n95 % intervals over videos (bootstrap of {len(truth.dataset.videos)} videos, {number} draws)")
+        show(_interval_table(evaluations))
+    if options.per_class:
+        show(_class_table(evaluations, truth.dataset))
+
+
+def said_of(truth: Truth, options: EvaluateOptions) -> list[str]:
+    """What was counted, in lines to put beside the numbers."""
     dataset = truth.dataset
     instances = sum(len(video.instances) for video in dataset.videos.values())
     labels = {i.label for video in dataset.videos.values() for i in video.instances}
     subset = options.subset or (protocol(options.protocol).subset if options.protocol else "all subsets")
-    print(
+    lines = [
         f"mAP@tIoU as {options.definition} defines it; {subset} of {dataset.name}: "
         f"{len(dataset.videos)} videos, {instances} instances, {len(labels)} of {len(dataset.labels)} classes"
-    )
+    ]
     if truth.line is not None:
-        print(f"protocol {truth.line}")
+        lines.append(f"protocol {truth.line}")
     if truth.empty:
         treatment = "false alarms" if truth.empty_count else f"left out ({_why(options)})"
-        print(f"detections in the {truth.empty} videos without instances are {treatment}")
-    show(_mean_table(evaluations))
-    if evaluations[0].resampled is not None:
-        number = len(evaluations[0].resampled)
-        print(f"\n95 % intervals over videos (bootstrap of {len(dataset.videos)} videos, {number} draws)")
-        show(_interval_table(evaluations))
-    if options.per_class:
-        show(_class_table(evaluations, dataset))
+        lines.append(f"detections in the {truth.empty} videos without instances are {treatment}")
+    return lines
 
 
 def _why(options: EvaluateOptions) -> str:

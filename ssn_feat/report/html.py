@@ -1,4 +1,4 @@
-"""Results as a section of HTML that stands alone: no script, no style sheet, no file beside it."""
+"""Results as a section of HTML that stands alone or in the page: no script, no style sheet, no file beside it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,29 @@ Rows = Mapping[str, Mapping[str, str]]
 """Cells of a table by name of a row, then by heading."""
 
 
-def section(title: str, lines: Sequence[str], tables: Mapping[str, Rows], svg: str = "") -> str:
-    """``<section>`` with a heading, lines of text, tables by caption and a picture; all text is escaped.
+def section(title: str, lines: Sequence[str], tables: Mapping[str, Rows], picture: str = "") -> str:
+    """``<section>`` with a heading, a picture, lines of text and tables by caption; all text is escaped.
 
-    ``svg`` is the content of an SVG file; what comes before its ``<svg`` is left out.
+    ``picture`` is HTML or the content of an SVG file, taken as it is; what comes before an ``<svg`` is left out.
     """
-    parts = [f"<section>\n<h2>{escape(title)}</h2>"]
+    parts = [f'<section id="{escape(title.lower().replace(" ", "-"))}">\n<h2>{escape(title)}</h2>']
     parts += [f"<p>{escape(line)}</p>" for line in lines]
-    parts += [_table(caption, rows) for caption, rows in tables.items()]
-    parts.append(svg[max(svg.find("<svg"), 0) :])
+    parts.append(picture[max(picture.find("<svg"), 0) :])
+    parts += [table(caption, rows) for caption, rows in tables.items()]
     return "\n".join(parts) + "\n</section>\n"
 
 
-def _table(caption: str, rows: Rows) -> str:
+def table(caption: str, rows: Rows) -> str:
+    """``<table>`` with a caption; all text is escaped."""
     headings = list(next(iter(rows.values()), {}))
-    head = "".join(f"<th>{escape(heading)}</th>" for heading in ["", *headings])
+    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in ["", *headings])
     body = [
-        f"<tr><th>{escape(name)}</th>{''.join(f'<td>{escape(cells[heading])}</td>' for heading in headings)}</tr>"
+        f'<tr><th scope="row">{escape(name)}</th>'
+        f"{''.join(f'<td>{escape(cells[heading])}</td>' for heading in headings)}</tr>"
         for name, cells in rows.items()
     ]
-    return "\n".join([f"<table>\n<caption>{escape(caption)}</caption>", f"<tr>{head}</tr>", *body, "</table>"])
+    start = f'<div class="scroll"><table>\n<caption>{escape(caption)}</caption>'
+    return "\n".join([start, f"<thead><tr>{head}</tr></thead>", "<tbody>", *body, "</tbody></table></div>"])
 
 
-__all__ = ["Rows", "section"]
+__all__ = ["Rows", "section", "table"]

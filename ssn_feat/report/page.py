@@ -1,0 +1,149 @@
+"""One self-contained page of HTML of all results: what ``bench/report.py`` does.
+
+The page holds its script, style sheet, plotly.js and data; it fetches nothing but the video files that it plays. Data
+lies in blocks of JSON that the browser does not look into until they are needed, one for each video, so that a thousand
+videos open as fast as one. Names of classes, videos and files are data: nothing in them is taken for HTML or script.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import time
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ssn_feat.detection.ragged import replacing
+from ssn_feat.errors import UserError
+from ssn_feat.evaluation.compare_proposals import compare, tables
+from ssn_feat.evaluation.contenders import load_proposals
+from ssn_feat.evaluation.detections import Measured, measure
+from ssn_feat.evaluation.truth import Truth, read_truth
+from ssn_feat.extraction.sources import find_videos
+from ssn_feat.report.charts import proposal_charts, training_charts
+from ssn_feat.report.colours import class_colours, ink_on
+from ssn_feat.report.content import Content
+from ssn_feat.report.figures import write_figures
+from ssn_feat.report.inputs import Inputs, read_log, sort_inputs
+from ssn_feat.report.options import ReportOptions
+from ssn_feat.report.summary import add_detections, training_tables
+from ssn_feat.report.videos import Shown, actionness_of, index, records, shown_of
+
+_TEMPLATES = resources.files("ssn_feat.report") / "templates"
+
+
+def report(options: ReportOptions) -> Path:
+    """Write the page, and the figures where asked; returns where it is.
+
+    Raises UserError for inputs that are missing or cannot be read, and where jinja2 or plotly are not installed.
+    """
+    started = time.perf_counter()
+    if not options.inputs:
+        raise UserError("name what to show: detections (.json), proposals (.npz), run folders")
+    libraries, inputs, content = _libraries(), sort_inputs(options.inputs), Content()
+    measured = measure(options.evaluated(inputs.detections)) if inputs.detections else None
+    if measured is not None:
+        add_detections(content, measured, options)
+    compared, how = None, None
+    if inputs.proposals:
+        how = options.compared(inputs.proposals)
+        compared, said = compare(how)
+        content.add("Proposals", said, tables(compared, how), proposal_charts(compared, how))
+    logs = [read_log(run) for run in inputs.runs]
+    if logs:
+        content.add("Training", [], training_tables(logs), training_charts(logs))
+    shown = _shown(options, inputs, measured) if options.annotations is not None else None
+    _write(options, libraries, content, shown, _facts(shown, measured, inputs))
+    if options.figures is not None:
+        write_figures(options.figures, measured, compared or [], how, logs)
+    if not options.quiet:
+        videos = len(shown.dataset.videos) if shown else 0
+        size = options.out.stat().st_size / 2**20
+        print(f"{options.out}: {videos} videos, {size:.1f} MB; {time.perf_counter() - started:.1f} s")
+    return options.out
+
+
+def _libraries() -> tuple[ModuleType, str]:
+    """jinja2, and plotly.js. Raises UserError where they are not installed."""
+    try:
+        import jinja2
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise UserError(f"a page needs {error.name}: pip install 'ssn-feat[report]'") from None
+    return jinja2, get_plotlyjs()
+
+
+def _shown(options: ReportOptions, inputs: Inputs, measured: Measured | None) -> Shown:
+    truth: Truth = measured.truth if measured is not None else read_truth(options.evaluated(()))
+    dataset = truth.dataset
+    proposals = [load_proposals(path, dataset) for path in inputs.proposals]
+    detections, hits = shown_of(measured) if measured is not None else ([], [])
+    actionness = actionness_of(list(dataset.videos), proposals, options.store, inputs.runs)
+    files = find_videos(options.videos) if options.videos is not None else {}
+    if options.videos is not None and not files.keys() & dataset.videos.keys():
+        raise UserError(f"none of the {len(files)} files in {options.videos} has the id of one of the videos")
+    return Shown(dataset, detections, hits, proposals, actionness, files)
+
+
+def _write(
+    options: ReportOptions,
+    libraries: tuple[ModuleType, str],
+    content: Content,
+    shown: Shown | None,
+    facts: Mapping[str, Any],
+) -> None:
+    jinja2, plotly = libraries
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    scripts = [plotly, _text("page.js")]
+    sizes = options.shown_proposals, options.shown_detections
+    stream = environment.from_string(_text("page.html.j2")).stream(
+        title=options.title,
+        sections=content.sections,
+        titles=[*content.titles, *(["Videos"] if shown else [])],
+        style=_text("page.css"),
+        scripts=scripts,
+        allowed=" ".join(map(_hash, scripts)),
+        facts={"charts": content.charts, **facts},
+        videos=() if shown is None else records(shown, options.out, *sizes),
+    )
+    stream.enable_buffering(64)
+    with replacing(options.out) as part:
+        # A name may hold half of a surrogate pair, which no file can.
+        stream.dump(str(part), encoding="utf-8", errors="replace")
+
+
+def _text(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """What a content security policy lets this one script run by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def _facts(shown: Shown | None, measured: Measured | None, inputs: Inputs) -> dict[str, Any]:
+    """What the page's script knows of the videos from the start."""
+    if shown is None:
+        return {"index": None}
+    labels, tiou = shown.dataset.labels, 0.5
+    colours = list(class_colours(labels).values())
+    if measured is not None:
+        tiou = measured.evaluations[0].thresholds[measured.level]
+    return {
+        "index": index(shown, tiou),
+        "labels": list(labels),
+        "colours": colours,
+        "inks": [ink_on(colour) for colour in colours],
+        "detections": [] if measured is None else [e.name for e in measured.evaluations],
+        "proposals": [path.name for path in inputs.proposals],
+        "tiou": round(tiou, 3),
+    }
+
+
+__all__ = ["report"]

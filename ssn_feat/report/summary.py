@@ -1,0 +1,116 @@
+"""Tables of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ssn_feat.evaluation.average_precision import truths_of
+from ssn_feat.evaluation.detections import Measured
+from ssn_feat.evaluation.errors import KINDS
+from ssn_feat.evaluation.output import said_of
+from ssn_feat.report.charts import detection_charts
+from ssn_feat.report.content import Content
+from ssn_feat.report.html import Rows
+from ssn_feat.report.inputs import TrainingLog
+from ssn_feat.report.options import ReportOptions
+
+_ERRORS = ("errors", "impact", "missed", "sensitivity")
+
+
+def add_detections(content: Content, measured: Measured, options: ReportOptions) -> None:
+    """Add the sections of mAP, of curves, of classes and of errors."""
+    how = options.evaluated(())
+    charts = detection_charts(measured)
+    said = [*said_of(measured.truth, how), *measured.said]
+    content.add("Summary", said, _mean_tables(measured), {"map": charts["map"]})
+    curves = {name: charts[name] for name in ("precision-recall", "levels", "calibration")}
+    content.add("Curves", [], _recall_tables(measured, how.multiples), curves)
+    content.add("Classes", [], _class_tables(measured), {"classes": charts["classes"]})
+    lines = [
+        "As DETAD: false positives by kind and what they cost, missed instances and sensitivity by what instances are "
+        "like; means over the tIoU thresholds."
+    ]
+    content.add("Errors", lines, _error_tables(measured), {name: charts[name] for name in _ERRORS if name in charts})
+
+
+def _thresholds(measured: Measured) -> list[str]:
+    return [f"{threshold:.3g}" for threshold in measured.evaluations[0].thresholds]
+
+
+def _mean_tables(measured: Measured) -> dict[str, Rows]:
+    first = measured.evaluations[0]
+    heads = [*_thresholds(measured), "average"]
+    means, differences = {}, {}
+    for e in measured.evaluations:
+        cells = [f"{value:.3f}" for value in (*e.mean, e.average)]
+        if e.resampled is not None:
+            low, high = e.interval()
+            cells = [f"{cell} ({a:.3f}–{b:.3f})" for cell, a, b in zip(cells, low, high, strict=True)]
+            if e is not first:
+                by, (low, high) = e.difference(first)
+                differences[f"{e.name} − {first.name}"] = {
+                    head: f"{value:+.3f} ({a:+.3f} to {b:+.3f})"
+                    for head, value, a, b in zip(heads, by, low, high, strict=True)
+                }
+        counted = {"detections": str(e.detections), "videos without": str(e.lacking)}
+        means[e.name] = {**dict(zip(heads, cells, strict=True)), **counted}
+    note = " (95 % intervals over videos)" if first.resampled is not None else ""
+    tables: dict[str, Rows] = {f"mAP at tIoU{note}": means}
+    if differences:
+        tables["difference in mAP, of the same draws of videos"] = differences
+    return tables
+
+
+def _recall_tables(measured: Measured, multiples: Sequence[int]) -> dict[str, Rows]:
+    rows = {}
+    heads = [*_thresholds(measured), "average"]
+    for e, found in zip(measured.evaluations, measured.recalls, strict=True):
+        for k, values in zip(multiples, found, strict=True):
+            cells = (f"{value:.3f}" for value in (*values, values.mean()))
+            rows[f"{e.name} @{k}x"] = dict(zip(heads, cells, strict=True))
+    return {"Recall@kx: of the k x best detections of a class in a video with x instances of it": rows} if rows else {}
+
+
+def _class_tables(measured: Measured) -> dict[str, Rows]:
+    dataset = measured.truth.dataset
+    number = np.bincount(truths_of(dataset).classes, minlength=len(dataset.labels))
+    tiou = _thresholds(measured)[measured.level]
+    rows = {}
+    for position, label in enumerate(dataset.labels):
+        cells = {"instances": str(number[position])}
+        for e in measured.evaluations:
+            own = e.average_precision[position]
+            for head, value in ((f"{e.name} @{tiou}", own[measured.level]), (f"{e.name} average", own.mean())):
+                cells[head] = "–" if np.isnan(value) else f"{value:.3f}"
+        rows[label] = cells
+    return {"average precision of each class": rows}
+
+
+def _error_tables(measured: Measured) -> dict[str, Rows]:
+    rows = {}
+    for kind, name in enumerate(KINDS):
+        cells = {}
+        for analysis in measured.analyses:
+            cells[f"{analysis.name}: share of the top 10 G"] = f"{100 * analysis.share[kind]:.1f} %"
+            gain = f"{analysis.gains[kind - 1]:+.3f}" if kind else ""
+            cells[f"{analysis.name}: mAP_N gained without"] = gain
+        rows[name] = cells
+    return {"detections of highest score by kind": rows} if measured.analyses else {}
+
+
+def training_tables(logs: Sequence[TrainingLog]) -> dict[str, Rows]:
+    """What came out of each run."""
+    keys = [k for k in dict.fromkeys(k for log in logs for k in log.summary) if k != "final"]
+    rows = {log.name: {key: _cell(log.summary.get(key)) for key in keys} for log in logs}
+    return {"runs": rows} if keys else {}
+
+
+def _cell(value: object) -> str:
+    if value is None or isinstance(value, dict | list):
+        return ""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
+__all__ = ["add_detections", "training_tables"]
