@@ -44,7 +44,7 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 EVENTS = "tensorboard"
 # Options that say how a command runs, not what it learns: a resumed run may differ in them.
-OF_THE_COMMAND = ("out", "resume", "overwrite", "quiet", "threads")
+OF_THE_COMMAND = ("out", "resume", "overwrite", "quiet", "threads", "features")
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.features import FeatureTable, Standardisation, present, stream_dims
+from ssn_feat.training.memory import fits
 from ssn_feat.training.options import FitOptions
 from ssn_feat.training.pools import Candidates, candidates_of, random_windows
 
@@ -58,12 +61,31 @@ def read_data(options: FitOptions) -> TrainingData:
     if proposals is not None:
         ids = present(ids, proposals.ids, options.missing, f"the file of proposals {options.proposals}")
     with nullcontext(None) if options.quiet else progress_bar("reading features", len(ids)) as advance:
-        table = FeatureTable.load(store, ids, options.streams, advance or (lambda: None))
+        folder = features_folder(options, store, ids)
+        table = FeatureTable.load(store, ids, options.streams, advance or (lambda: None), folder)
     standardisation = Standardisation.of(table.rows) if options.standardise else None
     if standardisation is not None:
         table = table.standardised(standardisation)
-    table = table.to(device_of(options.device))
+    table = _on_device(table, device_of(options.device))
     return TrainingData(store, annotations.labels, dataset.only(ids), proposals, table, standardisation)
+
+
+def _on_device(table: FeatureTable, device: torch.device) -> FeatureTable:
+    """The table where it is trained on. Raises UserError where a GPU has no room for it."""
+    if device.type == "cuda":
+        size, free = table.rows.nbytes, torch.cuda.mem_get_info(device)[0]
+        if size > free:
+            raise UserError(
+                f"{size / 1e9:.1f} GB of features do not fit into {free / 1e9:.1f} GB: train on --device cpu"
+            )
+    return table.to(device)
+
+
+def features_folder(options: FitOptions, store: FeatureStore, ids: Sequence[str]) -> Path | None:
+    """Where the features of the videos ``ids`` are kept in a mapped file; None: in memory."""
+    size = 2 * sum(store.rows(video) for video in ids) * sum(stream_dims(store, options.streams))
+    mapped = options.features == "mapped" or (options.features == "auto" and not fits(size))
+    return options.out if mapped else None
 
 
 def _with_instances(dataset: Dataset, options: FitOptions) -> Dataset:

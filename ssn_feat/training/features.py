@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore
+from ssn_feat.training.memory import room
 
 # Rows whose statistics are computed at once: keeps the float64 copy of a chunk at some tens of megabytes.
 _CHUNK = 4096
@@ -71,9 +73,11 @@ class FeatureTable:
         ids: Sequence[str],
         streams: Sequence[str],
         advance: Callable[[], None] = lambda: None,
+        folder: Path | None = None,
     ) -> FeatureTable:
         """Read videos from a store; ``advance`` is called after each.
 
+        ``folder``: where rows are kept in a mapped file, None for memory; both hold the same.
         Raises UserError for an unknown stream, and where no video is asked for or one is missing in the store.
         """
         if not ids:
@@ -81,7 +85,7 @@ class FeatureTable:
         dims = stream_dims(store, streams)
         counts = [store.rows(video) for video in ids]
         offsets = np.cumsum([0, *counts], dtype=np.int64)
-        rows = torch.empty((int(offsets[-1]), sum(dims)), dtype=torch.float16)
+        rows = room((int(offsets[-1]), sum(dims)), torch.float16, folder)
         spans, durations = np.empty((len(rows), 2)), np.empty(len(ids))
         for at, video in enumerate(ids):
             stored = store.read(video, streams)

@@ -109,11 +109,14 @@ class FitOptions:
     heart proposes nothing but actions there: without windows there is no background to learn from."""
     augmentation: tuple[float, float] = (0.5, 0.5)
     """Length of the starting and of the ending stage as parts of the proposal's length."""
+    features: Literal["auto", "memory", "mapped"] = "auto"
+    """Keep features in memory, or in a file in OUT that is mapped into it and gone at the end; auto takes memory where
+    they need at most half of what is available. Both give the same run."""
     device: str = "auto"
     """Where to train: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
-    threads: int = 1
-    """Processor threads of a step. A step is small: a second one gains a tenth on an idle machine and costs many times
-    that on a busy one."""
+    threads: int = 2
+    """Processor threads. The second prepares the features of the next step; it never waits busily, so it does no harm
+    on a busy machine. Any further ones share the products, which are small: they help on an idle machine only."""
     resume: bool = False
     """Go on with the run in OUT where it was interrupted; a finished or absent one is left or started."""
     overwrite: bool = False

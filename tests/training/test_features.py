@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
-from synthetic_store import write
+from synthetic_store import quick, write
 
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore
+from ssn_feat.training import memory
+from ssn_feat.training.checkpoints import load_run
+from ssn_feat.training.data import features_folder
 from ssn_feat.training.features import FeatureTable, Standardisation, join_streams, present
+from ssn_feat.training.fit import fit
+from ssn_feat.training.options import FitOptions
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +35,35 @@ def test_rows_are_those_of_the_store_streams_side_by_side(store):
         np.testing.assert_array_equal(table.spans[rows], stored.spans)
         assert table.durations[v] == stored.duration
     assert table.offsets[-1] == len(table.rows)
+
+
+def test_rows_in_a_mapped_file_are_the_same_and_leave_nothing_behind(store, tmp_path):
+    folder = tmp_path / "run"
+    plain, mapped = (FeatureTable.load(store, store.ids, ("rgb",), folder=place) for place in (None, folder))
+    assert torch.equal(plain.rows, mapped.rows)
+    assert list(folder.iterdir()) == []
+    standardisation = Standardisation.of(plain.rows)
+    assert torch.equal(plain.standardised(standardisation).rows, mapped.standardised(standardisation).rows)
+
+
+def test_runs_on_mapped_features_equal_runs_in_memory(tmp_path):
+    data = write(tmp_path / "data")
+    for place in ("memory", "mapped"):
+        fit(data.options(tmp_path / place, features=place, optimisation=quick(epochs=2)))
+    one, other = (load_run(tmp_path / place).head.state_dict() for place in ("memory", "mapped"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_features_go_to_a_file_where_memory_is_short(store, tmp_path, monkeypatch):
+    options = FitOptions(tmp_path, "", tmp_path / "out")
+    monkeypatch.setattr(memory, "available_memory", lambda: None)
+    assert features_folder(options, store, store.ids) is None
+    monkeypatch.setattr(memory, "available_memory", lambda: 1000)
+    assert features_folder(options, store, store.ids) == tmp_path / "out"
+    assert features_folder(replace(options, features="memory"), store, store.ids) is None
+    assert features_folder(replace(options, features="mapped"), store, store.ids) == tmp_path / "out"
+    with pytest.raises(UserError, match=r"cannot keep \S+ GB of features in"):
+        memory.room((1 << 40, 1 << 10), torch.float16, tmp_path)
 
 
 def test_standardised_rows_have_mean_0_and_deviation_1(store):
