@@ -1,0 +1,139 @@
+"""Pixels that were decoded once, kept on disk: a folder with a bound on its size that several processes share."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.errors import UserError
+from ssn_feat.video.opencv import import_cv2
+
+# The folder is looked through after a process has written this share of the bound; above the second share the files
+# that were used longest ago go, until the third is left. Up to 20 processes that write at once keep within the bound.
+_LOOK, _FULL, _LEFT = 0.005, 0.9, 0.75
+# Half-written files of processes that died are removed after this many seconds.
+_STALE = 600.0
+
+
+@dataclass
+class PixelCache:
+    """Images by name in ``folder``, at most ``limit`` bytes of them; those used longest ago go first.
+
+    ``quality``: 0 keeps images bit by bit; 1 to 100 as JPEG of that quality, a tenth to a fiftieth of the size. A file
+    appears complete or not at all; one that is damaged counts as absent.
+    """
+
+    folder: Path
+    limit: int
+    quality: int = 0
+    _written: int = field(default=0, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or not 0 <= self.quality <= 100:
+            raise UserError(
+                f"a cache needs a positive limit and a quality of 0 to 100, not {self.limit}, {self.quality}"
+            )
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the cache {self.folder}: {error.strerror}") from None
+        self._written = self.limit  # look through it at the first write
+
+    def get(self, name: str) -> NDArray[np.uint8] | None:
+        """The image called ``name``, uint8 (H, W, C), or None."""
+        path = self._path(name)
+        try:
+            content = path.read_bytes()
+            os.utime(path)
+        except OSError:
+            return None
+        with (
+            contextlib.suppress(ValueError, EOFError, KeyError, BadZipFile),
+            np.load(BytesIO(content), allow_pickle=False) as stored,
+        ):
+            image: NDArray[np.uint8] = stored["image"]
+            return _from_jpeg(image, stored["shape"]) if "shape" in stored.files else image
+        return None
+
+    def put(self, name: str, image: NDArray[np.uint8]) -> None:
+        """Keep an image, uint8 (H, W, C). A full disk is no reason to stop: the image is then not kept."""
+        buffer = BytesIO()
+        if self.quality:
+            np.savez(buffer, image=_to_jpeg(image, self.quality), shape=np.array(image.shape))
+        else:
+            np.savez(buffer, image=image)
+        content = buffer.getvalue()
+        if len(content) > self.limit * (1 - _FULL):
+            return
+        path = self._path(name)
+        partial = path.with_name(f".{uuid.uuid4().hex}")
+        if self._written + len(content) > _LOOK * self.limit:
+            self._make_room()
+            self._written = 0
+        try:
+            path.parent.mkdir(exist_ok=True)
+            partial.write_bytes(content)
+            os.replace(partial, path)
+            self._written += len(content)
+        except OSError:
+            partial.unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """Bytes of all files in it."""
+        return sum(size for _, size, _ in self._files())
+
+    def _path(self, name: str) -> Path:
+        digest = hashlib.sha256(f"{self.quality} {name}".encode()).hexdigest()
+        return self.folder / digest[:2] / digest[2:40]
+
+    def _files(self) -> Iterator[tuple[float, int, str]]:
+        """Last use, bytes and path of each file. Others may remove some meanwhile."""
+        for shard in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
+            with contextlib.suppress(OSError), os.scandir(shard) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        found = entry.stat()
+                        yield found.st_mtime, found.st_size, entry.path
+
+    def _make_room(self) -> None:
+        files = sorted(self._files())
+        held = sum(size for _, size, _ in files)
+        newest = files[-1][0] if files else 0.0
+        bound = (_LEFT if held > _FULL * self.limit else 1.0) * self.limit
+        for used, size, path in files:
+            stale = os.path.basename(path).startswith(".") and newest - used > _STALE
+            if stale or held > bound:
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+                held -= size
+
+
+def _to_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
+    """Three channels as one colour image, others as gray images one above the other."""
+    cv2 = import_cv2()
+    planes = image if image.shape[2] == 3 else image.transpose(2, 0, 1).reshape(-1, image.shape[1])
+    _, data = cv2.imencode(".jpg", np.ascontiguousarray(planes), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(data)
+
+
+def _from_jpeg(data: NDArray[np.uint8], shape: NDArray[np.int64]) -> NDArray[np.uint8] | None:
+    height, width, channels = (int(n) for n in shape)
+    decoded = import_cv2().imdecode(data, import_cv2().IMREAD_UNCHANGED)
+    if decoded is None:
+        return None
+    if channels == 3:
+        return np.asarray(decoded)
+    return np.ascontiguousarray(decoded.reshape(channels, height, width).transpose(1, 2, 0))
+
+
+__all__ = ["PixelCache"]
