@@ -6,7 +6,7 @@ This is the growing tier; :mod:`ssn_feat.store.packed` is the other, made from i
 
     NAME.zarr/                 attributes: format, format_version, tier, name, recipe, fingerprint
       videos/<key>/            there under this name = committed; attributes: id, duration, fps, ..., arrays
-        rgb, flow, ...         float16 (T, D) or (T, C, D)
+        rgb, flow, ...         float16 (T, D) or (T, C, D); float32 where the recipe says "dtype": "float32"
         time                   float64 (T, 2), start and end of each snippet in seconds
       failed/<key>/            attributes: id, reason, tries, time
       runs/<key>/              attributes: what an extraction run meant to do (videos, their predicted rows, options)
@@ -31,7 +31,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.store.arrays import TIME, Damage, as_features, as_spans, check_hash, describe, read_array, write_array
+from ssn_feat.store.arrays import (
+    FEATURE_TYPES,
+    TIME,
+    Compression,
+    Damage,
+    as_features,
+    as_spans,
+    check_hash,
+    describe,
+    read_array,
+    write_array,
+)
 from ssn_feat.store.claims import Claims
 from ssn_feat.store.files import Staging, read_attributes, rename_new, sync_folder, sync_tree, write_group, writing
 from ssn_feat.store.keys import id_of, key_of
@@ -47,15 +58,16 @@ class StoredVideo:
     """One video read from a store.
 
     ``spans``: start and end of each snippet, float64 ``(T, 2)``, seconds. ``features``: one array per stream that was
-    asked for, float16 ``(T, D)`` or, where crops were kept, ``(T, C, D)``. ``duration`` is in seconds; ``fps`` is None
-    where unknown. ``info``: everything that was recorded when the video was written.
+    asked for, of the store's dtype (float16 as a rule), ``(T, D)`` or, where crops were kept, ``(T, C, D)``.
+    ``duration`` is in seconds; ``fps`` is None where unknown. ``info``: everything that was recorded when the video was
+    written.
     """
 
     id: str
     duration: float
     fps: float | None
     spans: NDArray[np.float64]
-    features: dict[str, NDArray[np.float16]]
+    features: dict[str, NDArray[Any]]
     info: dict[str, Any]
 
 
@@ -82,19 +94,23 @@ class FeatureStore:
         self.name: str = attributes["name"]
         self.recipe: Recipe = attributes["recipe"]
         self.fingerprint: str = attributes["fingerprint"]
+        self.compress: Compression = attributes.get("compress", "none")
         self.staging = Staging(path)
         self.claims = Claims(self.staging)
 
     # ------------------------------------------------------------------ making and opening
 
     @classmethod
-    def create(cls, path: Path | str, recipe: Mapping[str, Any], name: str = "") -> FeatureStore:
+    def create(
+        cls, path: Path | str, recipe: Mapping[str, Any], name: str = "", compress: Compression | None = None
+    ) -> FeatureStore:
         """Make an empty store for features of ``recipe``; ``name`` is that of the data set (default: the file's).
 
-        Raises UserError where ``path`` is taken, StoreWriteError where it cannot be written.
+        ``compress`` says how arrays are kept (default: none); it changes nothing about what is read. Raises UserError
+        where ``path`` is taken, StoreWriteError where it cannot be written.
         """
         path = Path(path)
-        store = cls._make(path, recipe, name)
+        store = cls._make(path, recipe, name, compress)
         if store is None:
             raise UserError(f"{path} exists already; open it, or choose another name for the new store")
         return store
@@ -126,23 +142,30 @@ class FeatureStore:
         return FeatureStore(path, attributes)
 
     @classmethod
-    def open_or_create(cls, path: Path | str, recipe: Mapping[str, Any], name: str = "") -> FeatureStore:
+    def open_or_create(
+        cls, path: Path | str, recipe: Mapping[str, Any], name: str = "", compress: Compression | None = None
+    ) -> FeatureStore:
         """Open a store to write features of ``recipe`` into it, making it first where there is none.
 
         What dead processes of this machine left in the staging folder is removed. Raises UserError where the store
-        holds features of another recipe, with each field that differs and both values.
+        holds features of another recipe, with each field that differs and both values, and
+        where it was made with another ``compress`` than the one asked for.
         """
         path = Path(path)
         # os.path: a folder that may not be entered is for _make to report; Path.exists raises there.
-        store = (None if os.path.exists(path) else cls._make(path, recipe, name)) or cls.open(path)
+        store = (None if os.path.exists(path) else cls._make(path, recipe, name, compress)) or cls.open(path)
         store.require_recipe(recipe)
+        if compress and compress != store.compress:
+            raise UserError(f"the store {path} was made with --compress {store.compress}: leave that option out")
         store.require_growing()
         store.claims.clean()
         store.staging.clean()
         return store
 
     @classmethod
-    def _make(cls, path: Path, recipe: Mapping[str, Any], name: str) -> FeatureStore | None:
+    def _make(
+        cls, path: Path, recipe: Mapping[str, Any], name: str, compress: Compression | None
+    ) -> FeatureStore | None:
         """A new store, None where the path is taken."""
         recipe = plain_recipe(recipe)
         attributes = {
@@ -152,6 +175,7 @@ class FeatureStore:
             "name": name or path.name.removesuffix(".zarr"),
             "recipe": recipe,
             "fingerprint": fingerprint(recipe),
+            **({"compress": compress} if compress and compress != "none" else {}),
         }
         with writing(path), Staging(path).folder() as folder:
             write_group(folder, attributes)
@@ -176,6 +200,11 @@ class FeatureStore:
 
     def require_growing(self) -> None:
         """Raises UserError for a packed store, which is never written to."""
+
+    @property
+    def dtype(self) -> str:
+        """Name of the type of stored features: what the recipe says, else float16."""
+        return str(self.recipe.get("dtype", FEATURE_TYPES[0]))
 
     # ------------------------------------------------------------------ what is there
 
@@ -296,6 +325,17 @@ class FeatureStore:
             raise self.damaged(video_id, str(damage)) from damage
         return _stored(video_id, attributes, spans, features)
 
+    def read_all(self, ids: Iterable[str] | None = None, streams: Sequence[str] | None = None) -> Iterator[StoredVideo]:
+        """Videos one after the other, in the order of ``ids`` (default: all, sorted): the fast way to read many.
+
+        Arguments and errors as of :meth:`read`.
+        """
+        for video_id in self.ids if ids is None else ids:
+            yield self.read(video_id, streams)
+
+    def __iter__(self) -> Iterator[StoredVideo]:
+        return self.read_all()
+
     def _array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
         return read_array(self._folder(video_id), name, described)
 
@@ -329,14 +369,14 @@ class FeatureStore:
 
         Args:
             video_id: any text but the empty one.
-            features: per stream floats ``(T, D)`` or ``(T, C, D)``; stored as float16.
+            features: per stream floats ``(T, D)`` or ``(T, C, D)``; stored as :attr:`dtype`.
             spans: start and end of each snippet, ``(T, 2)``, seconds.
             info: plain values to record; ``duration`` (seconds; default: the end of the last span) and ``fps`` are
                 given back by :meth:`read`.
 
         Raises:
-            UserError: features that are not finite, do not fit float16, have another number of rows than the spans or
-                other streams or widths than the videos of the store.
+            UserError: features that are not finite, do not fit :attr:`dtype`, have another number of rows than the
+                spans or other streams or widths than the videos of the store.
             StoreWriteError: the disk is full, the store read-only, ...
         """
         target = self._folder(video_id)
@@ -345,14 +385,16 @@ class FeatureStore:
         where = f"video {video_id!r}"
         if not features or TIME in features:
             raise UserError(f"{where}: at least one stream is needed, and none may be called {TIME!r}")
-        arrays: dict[str, NDArray[Any]] = {s: as_features(v, f"{where}, stream {s!r}") for s, v in features.items()}
+        arrays: dict[str, NDArray[Any]] = {
+            s: as_features(v, f"{where}, stream {s!r}", self.dtype) for s, v in features.items()
+        }
         arrays[TIME] = as_spans(spans, where)
         self._check(where, arrays)
         attributes = _attributes(video_id, arrays, info or {})
         with writing(self.path), self.staging.folder() as folder:
             write_group(folder, attributes)
             for name, array in arrays.items():
-                write_array(folder, name, array)
+                write_array(folder, name, array, self.compress)
             sync_tree(folder)
             committed = rename_new(folder, target)
         if committed:

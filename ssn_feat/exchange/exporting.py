@@ -1,0 +1,258 @@
+"""A store's features as the folders of files that other projects read, with what they must be told about time."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import tyro
+import yaml
+from numpy.typing import NDArray
+
+from ssn_feat.annotations import Dataset, load
+from ssn_feat.annotations.dataset import Video
+from ssn_feat.errors import UserError
+from ssn_feat.exchange.grids import Grid, grid_of
+from ssn_feat.exchange.patterns import ID
+from ssn_feat.exchange.rescale import rescaled
+from ssn_feat.progress import progress_bar
+from ssn_feat.store import FeatureStore, StoredVideo
+
+ExportFormat = Literal["actionformer", "opentad", "bmn"]
+_LONGEST_NAME = 200
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """A feature store as files for another project."""
+
+    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
+    """The feature store."""
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
+    """The folder to write; it must be new or empty."""
+    format: ExportFormat
+    """For whom: actionformer (npy, json, yaml), opentad (npy, json, py, missing_files.txt) or bmn (csv)."""
+    annotations: str = ""
+    """Annotations (a path or DIALECT:PATH) to write beside the features; actionformer and opentad need them."""
+    streams: tuple[str, ...] = ()
+    """Streams, side by side in this order; default: all, rgb before flow."""
+    files: str = ""
+    """Names of the files, as v_{id}; default: {id}, and v_{id} for bmn."""
+    rows: int = 100
+    """bmn: rows of every video."""
+    tolerance: float = 0.05
+    """Seconds by which the times that the other project will compute may differ from the store's."""
+
+    def __post_init__(self) -> None:
+        if self.files and ID not in self.files:
+            raise UserError(f"files must hold {ID}, as v_{ID}, not {self.files!r}")
+        if self.format != "bmn" and not self.annotations:
+            raise UserError(f"{self.format} needs --annotations: its data set is made of them")
+        if self.rows < 1:
+            raise UserError(f"rows must be at least 1, not {self.rows}")
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export wrote."""
+
+    videos: dict[str, int]
+    """Rows of each video."""
+    missing: tuple[str, ...]
+    """Ids that the annotations name and the store lacks."""
+    grid: Grid | None
+    """The time base that the other project is told; None for rescaled rows of bmn."""
+
+
+def export_features(options: ExportOptions) -> ExportReport:
+    """Write a store's features as files for another project; prints what was written and what is missing.
+
+    Raises UserError where the folder is taken, where an id cannot be the name of a file, and where the other project
+    would compute other times than the store's (by more than ``tolerance``).
+    """
+    store = FeatureStore.open(options.store)
+    dataset = load(options.annotations) if options.annotations else None
+    ids = [i for i in dataset.videos if i in set(store.ids)] if dataset else list(store.ids)
+    if not ids:
+        raise UserError(f"none of the {len(store)} videos of {options.store} is in {options.annotations}")
+    missing = tuple(i for i in dataset.videos if i not in set(ids)) if dataset else ()
+    streams = _streams(store, options.streams)
+    names = {video_id: _file_name(video_id, options) for video_id in ids}
+    grid = None if options.format == "bmn" else grid_of(store, ids, options.tolerance)
+    features = _folder(options.out) / (f"csv_mean_{options.rows}" if options.format == "bmn" else "features")
+    features.mkdir()
+    counts: dict[str, int] = {}
+    with progress_bar("videos", len(ids)) as advance:
+        for video in store.read_all(ids, streams):
+            rows = _joined(video, streams)
+            if options.format == "bmn":
+                rows = rescaled(rows, video.spans, video.duration, options.rows)
+                _write_csv(features / f"{names[video.id]}.csv", rows)
+            else:
+                np.save(features / f"{names[video.id]}.npy", rows.astype(np.float32))
+            counts[video.id] = len(rows)
+            advance()
+    width = sum(store.feature_dim(stream) for stream in streams)
+    if dataset is not None and grid is not None:
+        _DESCRIBE[options.format](_Export(options, dataset, grid, width, missing))
+    report = ExportReport(counts, missing, grid)
+    print(_summary(options, report, width))
+    return report
+
+
+def main(options: ExportOptions) -> None:
+    """Write a feature store as files for ActionFormer, OpenTAD or BMN."""
+    export_features(options)
+
+
+def _streams(store: FeatureStore, chosen: Sequence[str]) -> list[str]:
+    unknown = [stream for stream in chosen if stream not in store.streams]
+    if unknown:
+        raise UserError(f"the store {store.path} has no stream {unknown[0]!r}; it has {', '.join(store.streams)}")
+    # The order of published two-stream features.
+    return list(chosen) or sorted(store.streams, key=lambda stream: (stream != "rgb", stream))
+
+
+def _joined(video: StoredVideo, streams: Sequence[str]) -> NDArray[Any]:
+    """Columns of the streams side by side, ``(T, D)``; of several crops their mean."""
+    parts = [video.features[stream] for stream in streams]
+    return np.concatenate([p.astype(np.float32).mean(axis=1) if p.ndim == 3 else p for p in parts], axis=1)
+
+
+def _file_name(video_id: str, options: ExportOptions) -> str:
+    """The file name of a video, without its ending. Raises UserError for an id that must not become one."""
+    name = (options.files or ("v_{id}" if options.format == "bmn" else ID)).replace(ID, video_id)
+    if name.startswith(".") or len(name.encode()) > _LONGEST_NAME or any(c in name for c in "/\\\0"):
+        raise UserError(f"the id {video_id[:80]!r} cannot be the name of a file, which {options.format} needs")
+    return name
+
+
+def _folder(out: Path) -> Path:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"{out} exists already and is not empty: choose another folder")
+    out.mkdir(parents=True, exist_ok=True)
+    return out
+
+
+def _write_csv(path: Path, rows: NDArray[Any]) -> None:
+    """With nine digits, which give every float32 (and float16) back."""
+    header = ",".join(f"f{i}" for i in range(rows.shape[1]))
+    np.savetxt(path, rows, fmt="%.9g", delimiter=",", header=header, comments="")
+
+
+@dataclass(frozen=True)
+class _Export:
+    """What the files beside the features are made of."""
+
+    options: ExportOptions
+    dataset: Dataset
+    grid: Grid
+    width: int
+    missing: tuple[str, ...]
+
+    @property
+    def around_id(self) -> tuple[str, str]:
+        """What names of files have before and after the id."""
+        head, _, tail = (self.options.files or ID).partition(ID)
+        return head, tail
+
+    def write_annotations(self, dataset: Dataset) -> str:
+        """Annotations as both projects read them, with frames and frame rates; the path of the file."""
+        database = {
+            video.id: _entry(video, dataset, self.grid.fps.get(video.id) or video.fps)
+            for video in dataset.videos.values()
+        }
+        path = self.options.out / "annotations.json"
+        path.write_text(json.dumps({"version": dataset.name, "database": database}))
+        return str(path)
+
+
+def _entry(video: Video, dataset: Dataset, fps: float | None) -> dict[str, Any]:
+    instances = [
+        {
+            "label": instance.label,
+            "segment": [instance.start, instance.end],
+            "label_id": dataset.label_index[instance.label],
+        }
+        for instance in video.instances
+    ]
+    # OpenTAD takes frame / duration for the frame rate: not rounded, it gives the same one.
+    rate = {} if fps is None else {"fps": fps, "frame": video.duration * fps}
+    return {"subset": video.subset, "duration": video.duration, **rate, "annotations": instances}
+
+
+def _actionformer(export: _Export) -> None:
+    """The values of a configuration for its loaders ``thumos`` and ``anet``, of which the latter needs every file."""
+    options, grid = export.options, export.grid
+    there = export.dataset.only(set(export.dataset.videos) - set(export.missing))
+    head, tail = export.around_id
+    values = {
+        "json_file": export.write_annotations(there),
+        "feat_folder": str(options.out / "features"),
+        "file_prefix": head or None,
+        "file_ext": f"{tail}.npy",
+        "num_classes": len(there.labels),
+        "input_dim": export.width,
+        # -1 and 1: its way to say that rows are spread evenly over each video.
+        "feat_stride": _plain(grid.stride),
+        "num_frames": _plain(grid.window),
+        "default_fps": _plain(grid.common_fps),
+        "downsample_rate": 1,
+    }
+    text = yaml.safe_dump({"dataset": values, "model": {"input_dim": export.width}}, sort_keys=False)
+    (options.out / "actionformer.yaml").write_text(text)
+    _write_lines(options.out / "missing_files.txt", export.missing)
+
+
+def _opentad(export: _Export) -> None:
+    """What a data set of its configuration is made of; it skips the videos that missing_files.txt lists."""
+    options, grid = export.options, export.grid
+    features = options.out / "features"
+    _write_lines(features / "missing_files.txt", export.missing)
+    _write_lines(options.out / "category_idx.txt", export.dataset.labels)
+    head, tail = export.around_id
+    base: dict[str, Any] = {
+        "type": "ThumosPaddingDataset" if grid.rows is None else "AnetResizeDataset",
+        "ann_file": export.write_annotations(export.dataset),
+        "class_map": str(options.out / "category_idx.txt"),
+        "data_path": str(features),
+        "block_list": str(features / "missing_files.txt"),
+    }
+    if grid.rows is None:
+        base |= {"feature_stride": _plain(grid.stride), "sample_stride": 1, "offset_frames": _plain(grid.window / 2)}
+    else:
+        base |= {"resize_length": grid.rows}
+    load_feats = {"type": "LoadFeats", "feat_format": "npy", "prefix": head, "suffix": tail}
+    lines = [f"dataset = {base!r}", f"load_feats = {load_feats!r}", f"in_channels = {export.width}"]
+    (options.out / "opentad.py").write_text("\n".join(lines) + "\n")
+
+
+def _write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+
+
+_DESCRIBE: dict[str, Callable[[_Export], None]] = {"actionformer": _actionformer, "opentad": _opentad}
+
+
+def _plain(value: float | None) -> float | int | None:
+    return int(value) if value is not None and math.isclose(value, round(value), abs_tol=1e-9) else value
+
+
+def _summary(options: ExportOptions, report: ExportReport, width: int) -> str:
+    lines = [f"{options.out}: {len(report.videos)} videos, {sum(report.videos.values()):,} rows of {width} columns"]
+    if report.missing:
+        lines.append(f"{len(report.missing)} that {options.annotations} names are not in the store")
+    grid = report.grid
+    if grid is not None and grid.rows is not None:
+        lines.append(f"every video has {grid.rows} rows, spread evenly over it")
+    elif grid is not None:
+        lines.append(
+            f"a row every {grid.stride:g} frames around the middle of {grid.window:g}, at "
+            f"{f'{grid.common_fps:g}' if grid.common_fps else 'each video its own'} frames a second"
+        )
+    return "\n".join(lines)
