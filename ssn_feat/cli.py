@@ -70,6 +70,11 @@ def _text(value: Any, _: type) -> str:
     return value
 
 
+def _texts(value: Any) -> tuple[str, ...]:
+    # One word stands for a list of one; taken as a sequence it would fall into its letters.
+    return tuple(_text(item, str) for item in ([value] if isinstance(value, str) else value))
+
+
 def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(forbid_extra_keys=True)
     # cattrs would convert silently (3.7 to 3, "no" to True); a configuration file is checked instead.
@@ -77,6 +82,7 @@ def _converter() -> cattrs.Converter:
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
     converter.register_structure_hook_func(lambda t: t == tuple[Any, ...], lambda value, _: _nested(value))
+    converter.register_structure_hook_func(lambda t: t == tuple[str, ...], lambda value, _: _texts(value))
     return converter
 
 

@@ -4,7 +4,7 @@ from ssn_feat.backbones.architecture import Architecture, Normalisation
 from ssn_feat.backbones.backbone import STREAM_CHANNELS, Backbone
 from ssn_feat.backbones.folding import fold_batch_norm
 from ssn_feat.backbones.inflation import inflate
-from ssn_feat.backbones.load import load_backbone
+from ssn_feat.backbones.load import load_backbone, usable_device
 from ssn_feat.backbones.weights import Checkpoint, read_checkpoint
 
 __all__ = [
@@ -17,4 +17,5 @@ __all__ = [
     "inflate",
     "load_backbone",
     "read_checkpoint",
+    "usable_device",
 ]

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from ssn_feat.backbones.architecture import Architecture
-from ssn_feat.backbones.backbone import STREAM_CHANNELS, Backbone, check_stream
+from ssn_feat.backbones.backbone import STREAM_CHANNELS, Backbone, Precision, check_stream
 from ssn_feat.backbones.efficientnet import efficientnet_lite0
 from ssn_feat.backbones.inception import bninception, inception_v3
 from ssn_feat.backbones.inflation import inflate_input
@@ -29,6 +29,8 @@ def load_backbone(
     *,
     trainable: bool = False,
     input_size: int | None = None,
+    precision: Precision = "float32",
+    compiled: bool = False,
 ) -> Backbone:
     """The backbone ``spec`` for one stream, with weights, on a device.
 
@@ -38,10 +40,12 @@ def load_backbone(
 
     ``weights``: a file (see :func:`ssn_feat.backbones.read_checkpoint`); ``random:SEED``, for tests, which says so on
     standard error; the name of one of torchvision's weights; None for the network's own default. Weights of an RGB
-    network are inflated for the flow stream; weights that have the stream's channels are taken bit by bit.
+    network are inflated for the streams flow and rgbdiff; weights that have the stream's channels are taken bit by bit.
 
     ``input_size``: height and width of the input in pixels where they shall differ from those that the network was made
     for; a smaller input costs in proportion to its area and some accuracy.
+
+    ``precision``, ``compiled``: of the fast form, see :meth:`Backbone.inference`.
 
     Returns the fast form for extraction, or with ``trainable`` the plain network in evaluation mode with gradients.
     Raises UserError for an unknown name, stream or device, and for weights that are missing or do not fit.
@@ -50,13 +54,14 @@ def load_backbone(
     if input_size is not None and input_size < 1:
         raise UserError(f"input_size must be at least 1 pixel, not {input_size}")
     seed = _seed(weights)
-    place = _device(device)
+    place = usable_device(device)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         architecture = _architecture(spec, stream, input_size)
     sha256 = _give_weights(architecture, spec, stream, weights, seed)
-    normalisation = architecture.normalisation if stream == "rgb" else architecture.normalisation.for_flow()
+    _check_clips(architecture, spec, stream)
+    normalisation = architecture.normalisation.for_flow() if stream == "flow" else architecture.normalisation
     backbone = Backbone(
         spec,
         stream,
@@ -69,14 +74,22 @@ def load_backbone(
     )
     if input_size is not None and input_size != backbone.input_size:
         _resize(backbone, input_size)
-    return backbone if trainable else backbone.inference(check=architecture.brings_weights)
+    return backbone if trainable else backbone.inference(architecture.brings_weights, precision, compiled)
+
+
+def _check_clips(architecture: Architecture, spec: str, stream: str) -> None:
+    """Video models are for the stream clip, and for rgb where they are fed by hand."""
+    if stream == "clip" and architecture.clip_length is None:
+        raise UserError(f"{spec} takes single images: the stream clip needs a video model, as torchvision:r2plus1d_18")
+    if stream in ("flow", "rgbdiff") and architecture.clip_length is not None:
+        raise UserError(f"the video model {spec} takes clips of RGB frames, not the stream {stream!r}")
 
 
 def _resize(backbone: Backbone, input_size: int) -> None:
     """Give a backbone inputs of another size, where its layers allow it."""
     own, backbone.input_size = backbone.input_size, input_size
     try:
-        backbone(torch.zeros((1, *backbone.input_shape), dtype=torch.uint8))
+        backbone(torch.zeros((1, *backbone.pixel_shape), dtype=torch.uint8))
     except (RuntimeError, AssertionError, UserError) as error:  # what layers say of a size that does not work out
         reason = str(error).partition("\n")[0]
         raise UserError(
@@ -94,10 +107,7 @@ def _architecture(spec: str, stream: str, input_size: int | None) -> Architectur
         return known[spec]()
     family, _, name = spec.partition(":")
     if family == "torchvision" and name:
-        architecture = torchvision_model(name)
-        if architecture.clip_length is not None and stream != "rgb":
-            raise UserError(f"the video model {spec} takes clips of RGB frames, not the stream {stream!r}")
-        return architecture
+        return torchvision_model(name)
     if re.fullmatch(r"[\w.]+:\w+", spec):
         return user_module(spec, stream, STREAM_CHANNELS[stream])
     raise UserError(f"unknown backbone {spec!r}: {', '.join(known)}, torchvision:NAME or package.module:callable")
@@ -151,7 +161,8 @@ def _seed(weights: str | Path | None) -> int | None:
     return int(text)
 
 
-def _device(device: str) -> torch.device:
+def usable_device(device: str) -> torch.device:
+    """The device of that name. Raises UserError where there is none."""
     try:
         return torch.empty(0, device=torch.device(device)).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -19,11 +19,13 @@ def user_module(spec: str, stream: str, channels: int) -> Architecture:
 
     The contract:
 
-    - The callable is called with those of ``stream`` (``"rgb"`` or ``"flow"``) and ``channels`` (3 or 10) that its
-      signature has, as keyword arguments, and returns a :class:`torch.nn.Module`.
-    - The module maps normalised float32 (N, C, H, W) to features (N, D).
+    - The callable is called with those of ``stream`` (``"rgb"``, ``"flow"``, ``"rgbdiff"`` or ``"clip"``) and
+      ``channels`` (3, 10, 15 or 3) that its signature has, as keyword arguments, and returns a
+      :class:`torch.nn.Module`.
+    - The module maps normalised float32 (N, C, H, W) to features (N, D); one with the attribute ``clip_length`` (T)
+      is a video model, for the stream clip, and maps (N, C, T, H, W).
     - If the signature has neither argument, the module is taken as an RGB network and its first convolution is
-      inflated for flow.
+      inflated for flow and rgbdiff.
     - Optional attributes of the module: ``input_size`` (pixels, default 224); ``feature_dim`` (D; default: found by
       running two inputs of zeros); ``normalisation`` (a :class:`Normalisation` of RGB input; default: RGB order,
       x / 255). Flow arrives as (x - 128) / the mean of its stds.
@@ -42,10 +44,16 @@ def user_module(spec: str, stream: str, channels: int) -> Architecture:
     normalisation = getattr(module, "normalisation", Normalisation((0.0,), (255.0,), "rgb"))
     if not isinstance(size, int) or size < 1:
         raise UserError(f"{spec}: input_size must be a whole number of pixels, not {size!r}")
+    clip_length = getattr(module, "clip_length", None)
+    if clip_length is not None and (not isinstance(clip_length, int) or clip_length < 1):
+        raise UserError(f"{spec}: clip_length must be a whole number of frames, not {clip_length!r}")
     if not isinstance(normalisation, Normalisation):
         raise UserError(f"{spec}: normalisation must be a ssn_feat.backbones.Normalisation, not {normalisation!r}")
-    dim = getattr(module, "feature_dim", None) or _measured_dim(module, spec, channels if given else 3, size)
-    return Architecture(module, dim, size, normalisation, brings_weights=True, inflatable=not given)
+    shape = (channels if given else 3, *([] if clip_length is None else [clip_length]), size, size)
+    dim = getattr(module, "feature_dim", None) or _measured_dim(module, spec, shape)
+    return Architecture(
+        module, dim, size, normalisation, clip_length=clip_length, brings_weights=True, inflatable=not given
+    )
 
 
 def _import(spec: str) -> Callable[..., Any]:
@@ -71,9 +79,9 @@ def _accepted(function: Callable[..., Any]) -> set[str]:
 
 
 @torch.inference_mode()
-def _measured_dim(module: nn.Module, spec: str, channels: int, size: int) -> int:
-    features = module.eval()(torch.zeros(2, channels, size, size))
+def _measured_dim(module: nn.Module, spec: str, shape: tuple[int, ...]) -> int:
+    features = module.eval()(torch.zeros(2, *shape))
     if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 2:
-        shape = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
-        raise UserError(f"{spec} must map (2, {channels}, {size}, {size}) to (2, D), but gave {shape}")
+        found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
+        raise UserError(f"{spec} must map {(2, *shape)} to (2, D), but gave {found}")
     return features.shape[1]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import joblib
 import torch
 
+from ssn_feat.backbones import usable_device
 from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.extraction.plan import Plan, describe, make_plan, run_record
 from ssn_feat.extraction.progress import Progress
@@ -15,6 +16,7 @@ from ssn_feat.extraction.sources import coverage
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore
+from ssn_feat.video import resolved_method
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractRepo
     Prints what it will do, shows progress, prints what failed. Raises UserError where nothing can be done at all:
     no videos, weights that do not fit, a store of another recipe or one that cannot be written.
     """
-    options = _resolved(options)
+    options = settled(options)
     found = coverage(options.videos, options.annotations, options.subsets, options.prefix, options.name)
     plan = make_plan(options, found, again)
     print(describe(plan, options), flush=True)
@@ -103,16 +105,33 @@ def main(options: ExtractOptions) -> int:
     return extract(options).exit_code
 
 
-def _resolved(options: ExtractOptions) -> ExtractOptions:
-    """Device and number of processes chosen where they are left open.
+def settled(options: ExtractOptions) -> ExtractOptions:
+    """Options with device, precision, flow method, batch and number of processes chosen where they are left open.
 
     On a CPU, processes of one thread each: two gave twice the snippets a second of one with two threads, whose threads
-    wait for each other.
+    wait for each other. Raises UserError for a device that cannot be used.
     """
-    gpu = torch.cuda.is_available()
-    device = options.device if options.device != "auto" else "cuda" if gpu else "cpu"
-    jobs = options.jobs or (joblib.cpu_count() if device == "cpu" else 1)
-    return replace(options, device=device, jobs=jobs)
+    device = options.device
+    if device == ("auto",):
+        device = ("cuda",) if torch.cuda.is_available() else ("cpu",)
+    if not options.dask:
+        for name in device:
+            usable_device(name)
+    gpu = device[0].startswith("cuda")
+    precision = options.precision
+    if precision == "auto":
+        precision = "float16" if gpu else "float32"
+    snippets = options.snippets
+    if snippets.flow_method == "auto":
+        snippets = replace(snippets, flow_method=resolved_method("auto", "cuda" if gpu else "cpu"))
+    return replace(
+        options,
+        device=device,
+        precision=precision,
+        snippets=snippets,
+        batch=options.batch or (64 if gpu else 16),
+        jobs=options.jobs or (len(device) if gpu else joblib.cpu_count()),
+    )
 
 
 def summarise(report: ExtractReport) -> str:

@@ -55,8 +55,9 @@ def extract_video(
     Raises UserError where the video cannot be read or a backbone does not fit the options.
     """
     path = Path(path)
-    check_backbones(backbones, options)
     device = next(iter(backbones.values())).device
+    options = options.resolved(device=device.type)
+    check_backbones(backbones, options)
     source = snippets(path, options, batch, device, fps)
     feeders = {str(stream): _Feeder(backbones[stream], keep_crops) for stream in options.streams}
     parts: dict[str, list[torch.Tensor]] = {stream: [] for stream in options.streams}
@@ -79,15 +80,14 @@ def check_backbones(backbones: Mapping[str, Backbone], options: SnippetOptions) 
     for stream in options.streams:
         if stream not in backbones:
             raise UserError(f"no backbone for the stream {stream}")
-        backbone = backbones[stream]
-        if backbone.clip_length is not None:
+        backbone, crop = backbones[stream], options.crop_of(stream)
+        if backbone.clip_length is not None and stream != "clip":
+            raise UserError(f"{backbone.name} takes clips of {backbone.clip_length} frames: use the stream clip")
+        channels = backbone.pixel_shape[0] * (backbone.clip_length or 1)
+        if (backbone.input_size, channels) != (crop, options.channels(stream)):
             raise UserError(
-                f"{backbone.name} takes clips of {backbone.clip_length} frames: a network of images is needed"
-            )
-        if (backbone.input_size, backbone.channels) != (options.crop, options.channels(stream)):
-            raise UserError(
-                f"the {stream} backbone {backbone.name} takes {backbone.channels} channels of "
-                f"{backbone.input_size} pixels a side, but snippets have {options.channels(stream)} of {options.crop}"
+                f"the {stream} backbone {backbone.name} takes {channels} channels of "
+                f"{backbone.input_size} pixels a side, but snippets have {options.channels(stream)} of {crop}"
             )
 
 
@@ -100,7 +100,9 @@ class _Feeder:
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """Features float32 (B, D) or (B, crops, D), on the CPU, of uint8 (B, C, H, W) or (B, crops, C, H, W)."""
-        if pixels.ndim == 4:
+        if self._backbone.clip_length is not None:  # B G R of frame after frame to (B, ..., 3, T, H, W)
+            pixels = pixels.unflatten(-3, (self._backbone.clip_length, 3)).transpose(-4, -3)
+        if pixels.ndim == 1 + len(self._backbone.pixel_shape):
             return self._apply(pixels)
         features = self._apply(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
         return features if self._keep_crops else features.mean(dim=1)
@@ -108,7 +110,8 @@ class _Feeder:
     def _apply(self, pixels: torch.Tensor) -> torch.Tensor:
         while True:
             try:
-                return torch.cat([self._backbone(part).cpu() for part in pixels.split(self._limit or len(pixels))])
+                parts = pixels.split(self._limit or len(pixels))
+                return self._checked(torch.cat([self._backbone(part).cpu() for part in parts]))
             except torch.OutOfMemoryError:
                 inputs = min(self._limit or len(pixels), len(pixels))
                 if inputs == 1:
@@ -118,6 +121,13 @@ class _Feeder:
                 print(
                     f"note: {inputs} inputs at once do not fit into memory: {self._limit} from now on", file=sys.stderr
                 )
+
+    def _checked(self, features: torch.Tensor) -> torch.Tensor:
+        if self._backbone.precision == "float16" and not bool(torch.isfinite(features).all()):
+            raise UserError(
+                f"{self._backbone.name} leaves the range of float16: choose the precision bfloat16 or float32"
+            )
+        return features
 
 
 def _info(path: Path, source: Snippets) -> dict[str, Any]:

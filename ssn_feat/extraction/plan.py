@@ -57,9 +57,8 @@ def make_plan(options: ExtractOptions, found: Coverage, again: Collection[str] =
     found = _part(found, options)
     if again:
         found = replace(found, videos={i: path for i, path in found.videos.items() if i in again})
-    backbones = load_backbones(options)
-    sizes = {backbone.input_size for backbone in backbones.values()}
-    snippet_options = options.snippets_for(max(sizes))
+    backbones = load_backbones(options, None if options.jobs == 1 and not options.dask else "cpu")
+    snippet_options = options.snippets_for(backbones)
     recipe = recipe_of(backbones, snippet_options, options.keep_crops, options.fps)
     done: frozenset[str] = frozenset()
     failed_before = 0
@@ -83,10 +82,11 @@ def _predicted_rows(videos: Mapping[str, Path], options: SnippetOptions, fps: fl
     known: dict[str, float] = {}
     for video_id in list(videos)[:: max(1, len(videos) // _PROBED)]:
         try:
-            with closing(open_source(videos[video_id], fps)) as source:
-                frames = source.probe.declared_frames
+            with closing(open_source(videos[video_id], fps, options.decoder)) as source:
+                probe = source.probe
         except UserError:  # it will be reported when its turn comes
             continue
+        frames = round(probe.duration * options.nominal_fps) if options.nominal_fps else probe.declared_frames
         known[video_id] = float(len(snippet_starts(frames, options.stride, options.flow_length)))
     mean = sum(known.values()) / len(known) if known else 0.0
     return {video_id: known.get(video_id, mean) for video_id in videos}
@@ -107,13 +107,26 @@ def describe(plan: Plan, options: ExtractOptions) -> str:
         lines[-1] += f", of which {plan.failed_before} failed before"
     flow = f", flow by {snippet_options['flow_method']}" if "flow_method" in snippet_options else ""
     dims = ", ".join(f"{name} ({stream['feature_dim']})" for name, stream in plan.recipe["streams"].items())
+    every = f"{snippet_options['stride']} frames{_rate(plan)}"
     lines.append(
-        f"features {dims} of {options.backbone}, a snippet every {snippet_options['stride']} frames{flow}, "
-        f"{snippet_options['crops']} crop of {snippet_options['crop']} pixels"
+        f"features {dims} of {' '.join(options.backbone)}, a snippet every {every}{flow}, "
+        f"{snippet_options['crops']} crop of {_crops(plan)} pixels"
     )
     lines.append(f"size     about {round(sum(plan.rows.values())):,} snippets, {plan.bytes / 1e6:,.1f} MB")
-    lines.append(f"with     {options.jobs} process{'es' if options.jobs > 1 else ''} on {options.device}")
+    where = f"the workers of {options.dask}" if options.dask else ""
+    where = where or f"{options.jobs} process{'es' if options.jobs > 1 else ''}"
+    lines.append(f"with     {where} on {' '.join(options.device)}, {options.precision}")
     return "\n".join(lines)
+
+
+def _rate(plan: Plan) -> str:
+    nominal = plan.recipe["snippets"].get("nominal_fps")
+    return f" at {nominal:g} a second" if nominal else ""
+
+
+def _crops(plan: Plan) -> str:
+    snippets = plan.recipe["snippets"]
+    return f"{snippets['crop']}" + "".join(f" ({entry})" for entry in snippets.get("stream_crops", ()))
 
 
 def _listing(ids: tuple[str, ...]) -> str:
@@ -131,9 +144,10 @@ def run_record(plan: Plan, options: ExtractOptions, store: FeatureStore) -> dict
         weights=tuple(_absolute(entry) for entry in options.weights),
         snippets=replace(options.snippets, flow_weights=_absolute(options.snippets.flow_weights)),
         store=Path(),
-        batch=16,
+        batch=0,
         jobs=0,
-        device="auto",
+        dask="",
+        device=("auto",),
     )
     before = {video_id: rows for run in store.runs() for video_id, rows in run["videos"].items()}
     videos = {video_id: plan.rows.get(video_id, before.get(video_id, 0.0)) for video_id in plan.coverage.videos}

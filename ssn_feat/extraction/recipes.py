@@ -18,6 +18,7 @@ from ssn_feat.video import SnippetOptions, decoder_versions
 
 # Raised whenever the same options begin to give other values.
 VERSION = 1
+_PLAIN = SnippetOptions()
 
 
 def recipe_of(
@@ -25,12 +26,13 @@ def recipe_of(
 ) -> Recipe:
     """All that decides the value of features, as plain values. Options that decide nothing here are left out.
 
-    ``fps`` is that of folders of images. Raises UserError where a backbone does not fit the options.
+    ``options``: resolved. ``fps`` is that of folders of images. Raises UserError where a backbone does not fit the
+    options.
     """
     check_backbones(backbones, options)
     recipe: Recipe = {
         "extraction": VERSION,
-        "decoder": decoder_versions(),
+        "decoder": decoder_versions(options.decoder),
         "snippets": _snippets(options),
         "keep_crops": keep_crops,
         "streams": {
@@ -49,6 +51,10 @@ def _snippets(options: SnippetOptions) -> dict[str, Any]:
         unused += [name for name in values if name.startswith("flow_") and name != "flow_length"]
     if "rgb" not in options.streams:
         unused.append("rgb_frame")
+    if "clip" not in options.streams:
+        unused += ["clip_length", "clip_step"]
+    # Left out at their defaults: stores made before these options were there go on.
+    unused += [name for name in ("nominal_fps", "stream_crops", "decoder") if values[name] == getattr(_PLAIN, name)]
     if options.flow_weights:
         values["flow_weights"] = file_sha256(Path(options.flow_weights))
     return {name: value for name, value in values.items() if name not in unused}
@@ -71,11 +77,18 @@ def snippet_options_of(recipe: Mapping[str, Any], flow_weights: str = "") -> Sni
         ) from None
 
 
-def load_backbones(options: ExtractOptions) -> dict[str, Backbone]:
-    """The backbones that ``options`` name, one per stream, on their device."""
+def load_backbones(options: ExtractOptions, device: str | None = None) -> dict[str, Backbone]:
+    """The backbones that ``options`` name, one per stream, on ``device`` (their first one if None)."""
+    assert options.precision != "auto", "open options are settled before networks are loaded"
     return {
         str(stream): load_backbone(
-            options.backbone, stream, options.weights_of(stream), options.device, input_size=options.input_size
+            options.backbone_of(stream),
+            stream,
+            options.weights_of(stream),
+            device or options.device[0],
+            input_size=options.snippets.crop_of(stream) or None,
+            precision=options.precision,
+            compiled=options.compile,
         )
         for stream in options.snippets.streams
     }
@@ -90,16 +103,25 @@ def backbones_of(
     """The backbones of a recipe, so that one more video can be extracted alike.
 
     ``weights``: per stream what :func:`ssn_feat.backbones.load_backbone` takes. A recipe holds the weights' sha256, not
-    the weights. Raises UserError, naming what differs, where the result would not have the same recipe.
+    the weights. On a CPU, which is slow at half precision, the networks compute in float32 whatever the recipe says.
+    Raises UserError, naming what differs, where the result would not have the same recipe.
     """
     options = snippet_options_of(recipe, flow_weights)
     backbones = {}
     for stream in options.streams:
-        name = recipe["streams"][stream]["backbone"]["name"]
-        chosen = (weights or {}).get(stream)
-        backbones[str(stream)] = load_backbone(name, stream, chosen, device, input_size=options.crop)
+        made = recipe["streams"][stream]["backbone"]
+        backbones[str(stream)] = load_backbone(
+            made["name"],
+            stream,
+            (weights or {}).get(stream),
+            device,
+            input_size=options.crop_of(stream),
+            precision=made.get("precision", "float32") if device != "cpu" else "float32",
+        )
     alike = recipe_of(backbones, options, bool(recipe.get("keep_crops")), recipe.get("fps_of_images"))
     found = differences(recipe, plain_recipe(alike))
+    if device == "cpu":
+        found = [each for each in found if not each[0].endswith(".backbone.precision")]
     if found:
         changed = "; ".join(f"{name} was {held} and is {asked}" for name, held, asked in found)
         raise UserError(f"features of this video would not be like those that were trained on: {changed}")

@@ -6,7 +6,6 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction.one_video import ExtractedVideo, extract_video
 from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.extraction.plan import Plan
+from ssn_feat.extraction.pools import Place, Pool, worker_pool
 from ssn_feat.extraction.progress import Progress
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.store import FeatureStore, StoreWriteError
@@ -61,58 +61,61 @@ def outcomes(options: ExtractOptions, store: FeatureStore, plan: Plan, progress:
 def _outcomes(
     options: ExtractOptions, store: FeatureStore, plan: Plan, videos: Mapping[str, Path], progress: Progress
 ) -> Iterator[Outcome]:
-    if options.jobs == 1 or len(videos) < 2:
-        with _threads(joblib.cpu_count()):
+    if not options.dask and (options.jobs == 1 or len(videos) < 2):
+        # Decoding and flow in one thread, the networks in another: they share the cores.
+        with _threads(max(1, joblib.cpu_count() // 2)):
+            on_device = options.jobs == 1 or options.device[0] == "cpu"
+            backbones = plan.backbones if on_device else _loaded(options, store.fingerprint, options.device[0])
             for video_id, path in videos.items():
-                yield _one(options, store, plan.backbones, video_id, path, functools.partial(progress.rows, video_id))
+                yield _one(options, store, backbones, video_id, path, functools.partial(progress.rows, video_id))
         return
-    options = replace(options, jobs=min(options.jobs, len(videos)))
+    if not options.dask:
+        options = replace(options, jobs=min(options.jobs, len(videos)))
     # Long videos first: the last one to finish decides when the run ends.
     todo = dict(sorted(videos.items(), key=lambda item: -plan.rows[item[0]]))
-    for outcome in _surviving(options, store, todo):
-        progress.rows(outcome.id, outcome.rows)
-        yield outcome
+    with worker_pool(options) as pool:
+        for outcome in _surviving(pool, options, store, todo):
+            progress.rows(outcome.id, outcome.rows)
+            yield outcome
 
 
-def _surviving(options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path]) -> Iterator[Outcome]:
+def _surviving(pool: Pool, options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path]) -> Iterator[Outcome]:
     """Videos in worker processes. A process that dies (a crash inside a decoder, no memory) costs its video only."""
     left = dict(todo)
     while left:
         started: list[str] = []
         try:
-            for outcome in _parallel(options, store, left, options.jobs, started):
+            for outcome in _parallel(pool, options, store, left, pool.at_once, started):
                 del left[outcome.id]
                 yield outcome
-        except BrokenProcessPool:
+        except pool.deaths:
             # One dead worker ends all of them, and nobody says whose it was: each video that was under way, alone.
             for video_id in [i for i in started if i in left]:
-                yield _alone(options, store, video_id, left.pop(video_id))
+                yield _alone(pool, options, store, video_id, left.pop(video_id))
 
 
-def _alone(options: ExtractOptions, store: FeatureStore, video_id: str, path: Path) -> Outcome:
+def _alone(pool: Pool, options: ExtractOptions, store: FeatureStore, video_id: str, path: Path) -> Outcome:
     """One video with no other beside it, in a process of its own."""
     try:
-        return next(_parallel(options, store, {video_id: path}, 1, []))
-    except BrokenProcessPool:
+        return next(_parallel(pool, options, store, {video_id: path}, 1, []))
+    except pool.deaths:
         reason = "its worker process died (a crash while decoding, or not enough memory)"
         store.record_failure(video_id, reason)
         return Outcome(video_id, failure=reason)
 
 
 def _parallel(
-    options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path], at_once: int, started: list[str]
+    pool: Pool, options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path], at_once: int, started: list[str]
 ) -> Iterator[Outcome]:
     """Outcomes of ``todo`` as they come, ``at_once`` videos at a time; ids are added to ``started`` as videos begin."""
-    threads = max(1, joblib.cpu_count() // options.jobs)
 
     def tasks() -> Iterator[Any]:
         for video_id, path in list(todo.items()):
             started.append(video_id)
-            yield joblib.delayed(_worker)(options, store, video_id, path, threads, os.getpid())
+            yield joblib.delayed(_worker)(options, store, video_id, path, pool.place())
 
     parallel = joblib.Parallel(
-        n_jobs=max(2, options.jobs),  # with one, joblib would use this process
-        backend="loky",
+        n_jobs=max(2, pool.at_once),  # with one, joblib would use this process
         return_as="generator_unordered",
         batch_size=1,
         pre_dispatch=at_once,
@@ -121,14 +124,12 @@ def _parallel(
     return results
 
 
-def _worker(
-    options: ExtractOptions, store: FeatureStore, video_id: str, path: Path, threads: int, parent: int
-) -> Outcome:
-    """One video in a worker process of the process ``parent``."""
-    if os.getppid() == parent:
-        _end_with(parent)
-    with _threads(threads):
-        backbones = _loaded(options, store.fingerprint)
+def _worker(options: ExtractOptions, store: FeatureStore, video_id: str, path: Path, place: Place) -> Outcome:
+    """One video in a worker process."""
+    if place.parent and os.getppid() == place.parent:
+        _end_with(place.parent)
+    with _threads(place.threads):
+        backbones = _loaded(options, store.fingerprint, place.device(options.device))
         return _one(options, store, backbones, video_id, path, None)
 
 
@@ -145,9 +146,9 @@ def _end_with(parent: int) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(options: ExtractOptions, fingerprint: str) -> dict[str, Backbone]:
+def _loaded(options: ExtractOptions, fingerprint: str, device: str) -> dict[str, Backbone]:
     """The backbones, kept for the next video of this process; loaded anew when weights changed under their name."""
-    return load_backbones(options)
+    return load_backbones(options, device)
 
 
 def _one(
@@ -190,7 +191,7 @@ def _extracted(
     on_rows: Callable[[int], None],
 ) -> ExtractedVideo:
     """The features of one video. Raises UserError where it is incomplete and may not be."""
-    snippet_options = options.snippets_for(max(backbone.input_size for backbone in backbones.values()))
+    snippet_options = options.snippets_for(backbones)
     store.require_recipe(recipe_of(backbones, snippet_options, options.keep_crops, options.fps))
     video = extract_video(
         path,

@@ -1,11 +1,21 @@
 """Pixels: decoding, optical flow, the snippet grid, crops. Needs OpenCV, imported on first use."""
 
 from ssn_feat.video.decode import Decoded, Probe, VideoReader, probe
-from ssn_feat.video.flow import FlowMethod, dequantise_flow, flow, flow_function, quantise_flow, to_gray
+from ssn_feat.video.flow import (
+    FlowMethod,
+    dequantise_flow,
+    flow,
+    flow_function,
+    quantise_flow,
+    resolved_method,
+    to_gray,
+)
 from ssn_feat.video.folders import FolderReader
 from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
 from ssn_feat.video.opencv import decoder_versions, import_cv2
-from ssn_feat.video.snippets import STREAMS, SnippetBatch, SnippetOptions, Snippets, Stream, snippets
+from ssn_feat.video.options import STREAMS, SnippetOptions, Stream
+from ssn_feat.video.resampled import ResampledSource
+from ssn_feat.video.snippets import SnippetBatch, Snippets, snippets
 from ssn_feat.video.sources import Frames, FrameSource, frames, open_source
 
 __all__ = [
@@ -16,6 +26,7 @@ __all__ = [
     "FrameSource",
     "Frames",
     "Probe",
+    "ResampledSource",
     "SnippetBatch",
     "SnippetGrid",
     "SnippetOptions",
@@ -31,6 +42,7 @@ __all__ = [
     "open_source",
     "probe",
     "quantise_flow",
+    "resolved_method",
     "snippet_grid",
     "snippet_starts",
     "snippets",

@@ -11,7 +11,7 @@ import numpy as np
 
 from ssn_feat.errors import UserError
 from ssn_feat.video.damage import Extent, find_damage
-from ssn_feat.video.opencv import import_cv2
+from ssn_feat.video.opencv import import_cv2, quiet_opening
 
 # AVI keeps no presentation times: its frames start late by the decoder's reordering delay, and the last ones have no
 # time at all. A first frame this many frame intervals late or less is taken for such a delay.
@@ -82,13 +82,13 @@ class VideoReader:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
-        self._capture = _open(self.path)
-        self.probe = _probe(self._capture)
+        self.probe = self._open()
         self._interval = 1.0 / (self.probe.fps or _DEFAULT_FPS)
         self._offset = 0.0
         self._shape: tuple[int, int] | None = None
         self._ended = False
         self._summary: Decoded | None = None
+        self._failure = ""
         self.frames = 0
         self.time = 0.0
         self._first_time = 0.0
@@ -96,10 +96,10 @@ class VideoReader:
 
     def advance(self) -> bool:
         """Decode the next frame. False after the last one."""
-        if self._ended or not self._capture.grab():
+        stamp = None if self._ended else self._grab()
+        if stamp is None:
             self._ended = True
             return False
-        stamp = self._capture.get(import_cv2().CAP_PROP_POS_MSEC) / 1000.0
         if self.frames == 0:
             self._offset = stamp if 0.0 < stamp <= _REORDERING * self._interval else 0.0
             self.time = stamp - self._offset
@@ -115,8 +115,8 @@ class VideoReader:
 
     def image(self) -> np.ndarray:
         """The current frame: BGR uint8 (H, W, 3), upright."""
-        ok, image = self._capture.retrieve()
-        if not ok:
+        image = self._picture()
+        if image is None:
             raise UserError(f"frame {self.frames - 1} of {self.path} (at {self.time:.3f} s) cannot be converted to BGR")
         if self._shape is None:
             self._shape = image.shape[:2]
@@ -126,7 +126,26 @@ class VideoReader:
                 f"{self.path} changes its size from {width}x{height} to {image.shape[1]}x{image.shape[0]} at "
                 f"{self.time:.3f} s: re-encode it at one size"
             )
-        return np.asarray(image)
+        return image
+
+    def _open(self) -> Probe:
+        """Open the file; what its header says."""
+        self._capture = _open(self.path)
+        return _probe(self._capture)
+
+    def _grab(self) -> float | None:
+        """Decode the next frame; its time stamp in seconds, None after the last one."""
+        if not self._capture.grab():
+            return None
+        return float(self._capture.get(import_cv2().CAP_PROP_POS_MSEC)) / 1000.0
+
+    def _picture(self) -> np.ndarray | None:
+        """The current frame, BGR uint8 (H, W, 3); None where it cannot be converted."""
+        ok, image = self._capture.retrieve()
+        return np.asarray(image) if ok else None
+
+    def _release(self) -> None:
+        self._capture.release()
 
     def decoded(self) -> Decoded:
         """The summary of a finished pass. A file that ended before its container says is read again, to say why.
@@ -156,7 +175,7 @@ class VideoReader:
             duration=duration,
             fps=1.0 / interval,
             times_repaired=self.times_repaired,
-            damage=find_damage(self.path, Extent(self.frames, duration), declared),
+            damage=self._failure or find_damage(self.path, Extent(self.frames, duration), declared),
             warnings=tuple(self._warnings()),
         )
 
@@ -169,7 +188,7 @@ class VideoReader:
     def close(self) -> None:
         """Free the decoder; the summary stays available."""
         self._ended = True
-        self._capture.release()
+        self._release()
 
     def __enter__(self) -> VideoReader:
         return self
@@ -187,16 +206,22 @@ def probe(path: Path | str) -> Probe:
         capture.release()
 
 
-def _open(path: Path) -> Any:
-    cv2 = import_cv2()
+def require_file(path: Path) -> None:
+    """Raises UserError where there is no file, a folder, or an empty file."""
     if not path.exists():
         raise UserError(f"there is no video {path}")
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a video file")
     if path.stat().st_size == 0:
         raise UserError(f"the video {path} is empty (0 bytes): fetch it again")
+
+
+def _open(path: Path) -> Any:
+    cv2 = import_cv2()
+    require_file(path)
     # One thread: the work is spread over videos, not inside one. An absolute path cannot be taken for a device or URL.
-    capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
+    with quiet_opening(cv2):
+        capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
     if not capture.isOpened():
         capture.release()
         raise UserError(f"{path} is not a video that OpenCV can read (no video stream, damaged or not a video at all)")

@@ -13,7 +13,10 @@ from ssn_feat.errors import UserError
 from ssn_feat.video.opencv import import_cv2
 
 FlowMethod = Literal["dis", "farneback", "tvl1", "tvl1_fixed", "raft"]
-FlowFunction = Callable[[np.ndarray, np.ndarray], torch.Tensor]
+FlowFunction = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+ON_DEVICE: tuple[FlowMethod, ...] = ("tvl1", "tvl1_fixed", "raft")
+"""The methods that run on the device they are given; the others run on the CPU whatever it is."""
 
 # Dense inverse search matches patches of 8 pixels on a pyramid; it fails on images that are hardly larger.
 _DIS_SMALLEST = 16
@@ -26,34 +29,45 @@ def to_gray(image: np.ndarray) -> np.ndarray:
     return gray
 
 
+def resolved_method(method: FlowMethod | Literal["auto"], device: torch.device | str = "cpu") -> FlowMethod:
+    """``method``, or for auto the choice for the device: tvl1_fixed on a GPU, dis on a CPU."""
+    if method != "auto":
+        return method
+    return "tvl1_fixed" if torch.device(device).type == "cuda" else "dis"
+
+
 def flow(
-    prev: np.ndarray,
-    next: np.ndarray,
-    method: FlowMethod = "dis",
+    prev: np.ndarray | torch.Tensor,
+    next: np.ndarray | torch.Tensor,
+    method: FlowMethod | Literal["auto"] = "dis",
     device: torch.device | str = "cpu",
     weights: Path | str | None = None,
 ) -> torch.Tensor:
     """Optical flow from each ``prev`` image to its ``next``: float32 (N, 2, H, W) pixels, component 0 to the right.
 
-    ``prev`` and ``next`` are gray uint8 (N, H, W). A pair's flow does not depend on the other pairs. Methods:
+    ``prev`` and ``next`` are gray uint8 (N, H, W), arrays or tensors on any device. A pair's flow does not depend on
+    the other pairs. Methods:
 
     - ``dis``: dense inverse search (Kroeger et al. 2016), OpenCV's medium preset. CPU; right beyond 8 pixels a frame.
     - ``farneback``: OpenCV's, with the parameters of its sample. CPU; shrinks motion by about a third.
     - ``tvl1``: what two-stream networks were trained on, see :mod:`ssn_feat.video.tvl1`. The choice on a CPU.
     - ``tvl1_fixed``: the same with a fixed number of iterations, a whole batch at once. The choice on a GPU.
     - ``raft``: torchvision's RAFT; ``weights`` is the file of a state dict of ``raft_large`` or ``raft_small``.
+    - ``auto``: dis on a CPU, tvl1_fixed on a GPU.
 
-    The last three run on ``device``, where the result lies; the first two on the CPU whatever it is. Raises UserError
-    on an unknown method, images of unequal shape, of another type or too small, and on missing or unfit weights.
+    tvl1, tvl1_fixed and raft run on ``device``, where the result lies; the others on the CPU whatever it is. Raises
+    UserError on an unknown method, images of unequal shape, of another type or too small, and on missing or unfit
+    weights.
     """
-    return flow_function(method, device, weights)(prev, next)
+    return flow_function(method, device, weights)(torch.as_tensor(prev), torch.as_tensor(next))
 
 
 def flow_function(
-    method: FlowMethod, device: torch.device | str = "cpu", weights: Path | str | None = None
+    method: FlowMethod | Literal["auto"], device: torch.device | str = "cpu", weights: Path | str | None = None
 ) -> FlowFunction:
-    """:func:`flow` with all but the images settled; loads ``weights`` once. Raises UserError like it."""
+    """:func:`flow` of tensors with all but the images settled; loads ``weights`` once. Raises UserError like it."""
     device = torch.device(device)
+    method = resolved_method(method, device)
     if (weights is not None) != (method == "raft"):
         raise UserError(
             "raft flow needs weights: a file with the state dict of torchvision's raft_large or raft_small"
@@ -62,7 +76,7 @@ def flow_function(
         )
     if method in ("dis", "farneback"):
         solve = _dis if method == "dis" else _farneback
-        return lambda prev, next: torch.from_numpy(solve(*_checked(prev, next)))
+        return lambda prev, next: torch.from_numpy(solve(*(t.cpu().numpy() for t in _checked(prev, next))))
     if method in ("tvl1", "tvl1_fixed"):
         from ssn_feat.video.tvl1 import tvl1
 
@@ -75,17 +89,22 @@ def flow_function(
     raise UserError(f"unknown optical flow method {method!r}: dis, farneback, tvl1, tvl1_fixed or raft")
 
 
-def _checked(prev: np.ndarray, next: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if prev.shape != next.shape or prev.ndim != 3 or prev.dtype != np.uint8 or next.dtype != np.uint8:
-        raise UserError(
-            f"optical flow needs two gray uint8 arrays (N, H, W) of one shape, not {prev.dtype} {prev.shape} "
-            f"and {next.dtype} {next.shape}"
-        )
+def _checked(prev: torch.Tensor, next: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    if prev.shape != next.shape or prev.ndim != 3 or prev.dtype != torch.uint8 or next.dtype != torch.uint8:
+        first, second = (f"{str(t.dtype).removeprefix('torch.')} {tuple(t.shape)}" for t in (prev, next))
+        raise UserError(f"optical flow needs two gray uint8 arrays (N, H, W) of one shape, not {first} and {second}")
     return prev, next
 
 
-def _on(device: torch.device, prev: np.ndarray, next: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(prev).to(device), torch.from_numpy(next).to(device)
+def _on(device: torch.device, prev: torch.Tensor, next: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return to_device(prev, device), to_device(next, device)
+
+
+def to_device(images: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """``images`` on ``device``, copied from pinned memory where that lets the host go on meanwhile."""
+    if device.type == "cuda" and images.device.type == "cpu":
+        return images.pin_memory().to(device, non_blocking=True)
+    return images.to(device)
 
 
 def _dis(prev: np.ndarray, next: np.ndarray) -> np.ndarray:

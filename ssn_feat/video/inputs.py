@@ -54,6 +54,25 @@ def resize(image: np.ndarray, size: tuple[int, int], how: Resize = "plain") -> n
     return resized
 
 
+def resize_images(images: torch.Tensor, size: tuple[int, int], how: Resize = "plain") -> torch.Tensor:
+    """:func:`resize` of a batch on its device: uint8 (N, C, H, W) at ``size`` (width, height).
+
+    OpenCV and Pillow compute with whole numbers: single pixels differ from theirs by one gray level.
+    """
+    if images.shape[:1:-1] == size:
+        return images
+    scaled = interpolate(
+        images.to(torch.float32), size=size[::-1], mode="bilinear", antialias=how == "smooth", align_corners=False
+    )
+    return scaled.add_(0.5).clamp_(0, 255).to(torch.uint8)
+
+
+def gray_images(images: torch.Tensor) -> torch.Tensor:
+    """Gray uint8 (N, H, W) of BGR uint8 (N, 3, H, W) on its device, bit by bit as :func:`ssn_feat.video.to_gray`."""
+    blue, green, red = images.to(torch.int32).unbind(1)
+    return ((blue * 3735 + green * 19235 + red * 9798 + (1 << 14)) >> 15).to(torch.uint8)
+
+
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     """``image`` uint8 (H, W) or BGR (H, W, 3) as it comes back from a JPEG file of this ``quality``; 0 keeps it."""
     if quality == 0:

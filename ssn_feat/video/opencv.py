@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from ssn_feat.errors import UserError
+
+_FFMPEG_LEVEL, _FFMPEG_QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
 
 
 def import_cv2() -> ModuleType:
@@ -31,8 +36,36 @@ def _names_a_library(problem: str) -> bool:
     return re.search(r"lib\w+[-\w.]*\.so", problem) is not None
 
 
-def decoder_versions() -> dict[str, str]:
-    """What decides decoded pixels beside the file: ``{"opencv": ..., "avcodec": ...}``; belongs into a recipe."""
+@contextmanager
+def quiet_opening(cv2: ModuleType) -> Iterator[None]:
+    """Videos opened within the block are read without a word of FFmpeg's on standard error about damaged frames.
+
+    What is damaged is told by :class:`ssn_feat.video.Decoded`. OpenCV reads FFmpeg's level from the environment as it
+    opens a file, so both it and OpenCV's own level stand as before after the block; a level that the user has set
+    (OPENCV_FFMPEG_LOGLEVEL, OPENCV_FFMPEG_DEBUG) is left alone.
+    """
+    chosen = any(name in os.environ for name in (_FFMPEG_LEVEL, "OPENCV_FFMPEG_DEBUG"))
+    level = cv2.utils.logging.getLogLevel()
+    cv2.utils.logging.setLogLevel(min(level, cv2.utils.logging.LOG_LEVEL_ERROR))
+    if not chosen:
+        os.environ[_FFMPEG_LEVEL] = _FFMPEG_QUIET
+    try:
+        yield
+    finally:
+        if not chosen:
+            os.environ.pop(_FFMPEG_LEVEL, None)
+        cv2.utils.logging.setLogLevel(level)
+
+
+def decoder_versions(decoder: str = "opencv") -> dict[str, str]:
+    """What decides decoded pixels beside the file: ``{"opencv": ..., "avcodec": ...}``; belongs into a recipe.
+
+    For the decoder torchcodec ``{"opencv": ..., "torchcodec": ..., "avcodec": ...}``: OpenCV resizes all the same.
+    """
     cv2 = import_cv2()
+    if decoder == "torchcodec":
+        from ssn_feat.video.torchcodec import versions
+
+        return {"opencv": cv2.__version__, **versions()}
     found = re.search(r"avcodec:\s+YES \(([\d.]+)\)", cv2.getBuildInformation())
     return {"opencv": cv2.__version__, "avcodec": found.group(1) if found else "none"}

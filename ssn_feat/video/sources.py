@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from ssn_feat.video.decode import Decoded, Probe, VideoReader
 from ssn_feat.video.folders import FolderReader
+
+Decoder = Literal["opencv", "torchcodec"]
 
 
 class FrameSource(Protocol):
@@ -31,12 +33,18 @@ class FrameSource(Protocol):
     def close(self) -> None: ...
 
 
-def open_source(path: Path | str, fps: float | None = None) -> FrameSource:
+def open_source(path: Path | str, fps: float | None = None, decoder: Decoder = "opencv") -> FrameSource:
     """The reader for a video file or for a folder of images; ``fps`` is what the latter needs and the former ignores.
 
-    Raises UserError on what cannot be read.
+    ``decoder``: what reads video files. Raises UserError on what cannot be read, and where the decoder is missing.
     """
-    return FolderReader(path, fps) if Path(path).is_dir() else VideoReader(path)
+    if Path(path).is_dir():
+        return FolderReader(path, fps)
+    if decoder == "torchcodec":
+        from ssn_feat.video.torchcodec import TorchcodecReader
+
+        return TorchcodecReader(path)
+    return VideoReader(path)
 
 
 class Frames(Iterator[tuple[float, np.ndarray]]):
@@ -60,11 +68,12 @@ class Frames(Iterator[tuple[float, np.ndarray]]):
         return self._source.decoded()
 
 
-def frames(path: Path | str, fps: float | None = None) -> Frames:
+def frames(path: Path | str, fps: float | None = None, decoder: Decoder = "opencv") -> Frames:
     """All frames of a video in order: an iterator of (seconds, BGR uint8 (H, W, 3)), upright, one at a time in memory.
 
     Times are presentation times, strictly increasing, 0 for the first frame. After the last frame the iterator's
     ``decoded`` says how many there were and what was odd. ``path`` may also be a folder of images (img_00001.jpg, ...)
-    with ``fps``. Raises UserError on a missing, empty or unreadable file.
+    with ``fps``. ``decoder``: opencv, or torchcodec where that is installed. Raises UserError on a missing, empty or
+    unreadable file.
     """
-    return Frames(open_source(path, fps))
+    return Frames(open_source(path, fps, decoder))

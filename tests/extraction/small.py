@@ -37,7 +37,7 @@ def white(path: Path, frames: int = 20) -> Path:
 def options(folder: Path, store: Path, **changes: Any) -> ExtractOptions:
     """Extraction by the tiny backbone; ``changes`` may be options of extraction or of snippets."""
     cut = {"stride": 4} | {k: changes.pop(k) for k in list(changes) if k in SnippetOptions.__dataclass_fields__}
-    chosen = {"backbone": "tiny:net", "batch": 2, "device": "cpu", "jobs": 1} | changes
+    chosen = {"backbone": ("tiny:net",), "batch": 2, "device": ("cpu",), "jobs": 1} | changes
     return ExtractOptions(folder, store, snippets=SnippetOptions(**cut), **chosen)
 
 

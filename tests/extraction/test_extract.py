@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ssn_feat import cli
 from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, extract, extract_video, main
+from ssn_feat.extraction.extract import settled
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.store import FeatureStore, StoreWriteError
 from ssn_feat.store.arrays import write_array
@@ -41,7 +43,7 @@ def test_store_holds_the_features_of_each_video(folder: Path, whole: Path) -> No
     chosen = options(folder, whole)
     backbones = {stream: load_backbone("tiny:net", stream) for stream in ("rgb", "flow")}
     for video_id in store.ids:
-        expected = extract_video(folder / f"{video_id}.avi", backbones, chosen.snippets_for(32), batch=2)
+        expected = extract_video(folder / f"{video_id}.avi", backbones, chosen.snippets_for(backbones), batch=2)
         stored = store.read(video_id)
         np.testing.assert_array_equal(stored.spans, expected.spans)
         assert stored.info["source"]["sha256"] == expected.info["source"]["sha256"]
@@ -96,7 +98,7 @@ def test_one_bad_video_does_not_stop_the_rest(tmp_path: Path, jobs: int, capsys:
     (folder / "gone.avi").symlink_to(folder / "none.avi")
     white(folder / "white.avi")
     store = tmp_path / "s.zarr"
-    chosen = options(folder, store, jobs=jobs, backbone="tiny:overflowing")
+    chosen = options(folder, store, jobs=jobs, backbone=("tiny:overflowing",))
     report = extract(chosen)
     assert report.exit_code == 1
     assert report.extracted == {"v0": 4, "v1": 5}
@@ -146,7 +148,7 @@ def test_folders_of_images_are_videos(tmp_path: Path) -> None:
 def test_unforeseen_error_names_itself(tmp_path: Path) -> None:
     folder = videos(tmp_path / "videos", count=1)
     white(folder / "white.avi")
-    report = extract(options(folder, tmp_path / "s.zarr", backbone="tiny:failing"))
+    report = extract(options(folder, tmp_path / "s.zarr", backbone=("tiny:failing",)))
     assert report.exit_code == 1
     assert re.fullmatch(r"RuntimeError: white is too bright \(\w+\.py:\d+\)", report.failures["white"])
 
@@ -154,7 +156,7 @@ def test_unforeseen_error_names_itself(tmp_path: Path) -> None:
 def test_dead_worker_costs_its_video_only(tmp_path: Path) -> None:
     folder = videos(tmp_path / "videos", count=4)
     white(folder / "v1w.avi")
-    report = extract(options(folder, tmp_path / "s.zarr", jobs=2, backbone="tiny:dying"))
+    report = extract(options(folder, tmp_path / "s.zarr", jobs=2, backbone=("tiny:dying",)))
     assert sorted(report.extracted) == ["v0", "v1", "v2", "v3"]
     assert list(report.failures) == ["v1w"]
     assert "its worker process died" in report.failures["v1w"]
@@ -196,7 +198,7 @@ def test_video_committed_meanwhile_is_left_alone(folder: Path, whole: Path) -> N
     from ssn_feat.extraction.progress import Progress
     from ssn_feat.extraction.sources import coverage
 
-    chosen = options(folder, whole.parent / "none.zarr")
+    chosen = settled(options(folder, whole.parent / "none.zarr"))
     plan = make_plan(chosen, coverage(folder))
     found = list(outcomes(chosen, FeatureStore.open(whole), plan, Progress(print, plan.rows)))
     assert [(o.id, o.failure) for o in found] == [("v0", None), ("v1", None), ("v2", None)]
@@ -206,12 +208,15 @@ def test_video_committed_meanwhile_is_left_alone(folder: Path, whole: Path) -> N
     ("changes", "message"),
     [
         ({"jobs": -1}, "jobs must be at least 1, or 0 to choose, not -1"),
-        ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": -1}, "batch must be at least 1, or 0 to choose"),
         ({"stride": 0}, "stride must be at least 1"),
         ({"keep_crops": True}, "keep_crops needs crops ten"),
         ({"subsets": ("training",)}, "subsets need annotations"),
         ({"weights": ("rgb=a", "rgb=b")}, "name the stream rgb twice"),
         ({"weights": ("flow=a",), "streams": ("rgb",)}, "'flow=a' are for a stream that is not among rgb"),
+        ({"backbone": ("rgb=tiny:net",)}, "no backbone for the stream flow"),
+        ({"backbone": ("tiny:net", "rgb=tiny:net")}, "backbone name the stream rgb twice"),
+        ({"device": ("auto", "cuda")}, "device must be auto, or name devices"),
     ],
 )
 def test_options_are_checked(changes: dict[str, object], message: str) -> None:
@@ -273,11 +278,11 @@ def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, monkeypatch: pytest.
     store = tmp_path / "s.zarr"
     written: list[Path] = []
 
-    def write_once(place: Path, name: str, array: np.ndarray) -> None:
+    def write_once(place: Path, *arguments: Any) -> None:
         if len(written) == 4:  # in the second video
             signal.raise_signal(signal.SIGINT)
         written.append(place)
-        write_array(place, name, array)
+        write_array(place, *arguments)
 
     # A process that a shell started in the background ignores the signal, and so would this test.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

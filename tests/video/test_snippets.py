@@ -117,11 +117,11 @@ def test_variable_frame_rate_moves_the_spans_and_not_the_rows(tmp_path):
 def test_each_pair_is_computed_once(film, monkeypatch):
     import sys
 
-    module = sys.modules["ssn_feat.video.snippets"]
+    module = sys.modules["ssn_feat.video.window"]
     pairs = []
 
     def counting(prev, next):
-        pairs.extend((a.tobytes(), b.tobytes()) for a, b in zip(prev, next, strict=True))
+        pairs.extend((a.numpy().tobytes(), b.numpy().tobytes()) for a, b in zip(prev, next, strict=True))
         return flow(prev, next)
 
     monkeypatch.setattr(module, "flow_function", lambda *settings: counting)
@@ -135,7 +135,7 @@ def test_each_pair_is_computed_once(film, monkeypatch):
 def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
     import sys
 
-    window = sys.modules["ssn_feat.video.snippets"]._Window
+    window = sys.modules["ssn_feat.video.window"].Window
     most = []
     take = window.take
 
@@ -155,9 +155,11 @@ def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [({"stride": 0}, "stride"), ({"streams": ()}, "streams"), ({"streams": ("rgb", "rgb")}, "streams"),
-     ({"streams": ("depth",)}, "depth"), ({"flow_bound": 0}, "flow_bound"), ({"short_side": 100}, "short_side"),
-     ({"crop": 0}, "crop"), ({"flow_length": 0}, "flow_length"), ({"jpeg_quality": 101}, "jpeg_quality"),
-     ({"stretch": 100}, "stretch"), ({"stretch": 340, "short_side": 0}, "stretch")],
+     ({"streams": ("depth",)}, "depth"), ({"flow_bound": 0}, "flow_bound"),
+     ({"short_side": 100, "crop": 224}, "short_side"), ({"nominal_fps": -1}, "nominal_fps"),
+     ({"stream_crops": ("clip=9",)}, "stream_crops"), ({"clip_step": 0}, "clip_step"),
+     ({"crop": -1}, "crop"), ({"flow_length": 0}, "flow_length"), ({"jpeg_quality": 101}, "jpeg_quality"),
+     ({"stretch": 100, "crop": 224}, "stretch"), ({"stretch": 340, "short_side": 0}, "stretch")],
 )  # fmt: skip
 def test_bad_options(changes, words):
     with pytest.raises(UserError, match=words):

@@ -1,0 +1,209 @@
+"""The frames and flow fields of a video that pending snippets need: made once each, forgotten when no longer needed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ssn_feat.errors import UserError
+from ssn_feat.video.flow import ON_DEVICE, flow_function, quantise_flow, to_device, to_gray
+from ssn_feat.video.folders import FolderReader
+from ssn_feat.video.inputs import (
+    Box,
+    crop_boxes,
+    crop_flow,
+    crop_images,
+    gray_images,
+    jpeg,
+    resize,
+    resize_images,
+    scaled_size,
+)
+from ssn_feat.video.options import SnippetOptions
+from ssn_feat.video.sources import FrameSource
+
+_NO_MOTION = 128
+# Frames that a device resizes at once: enough to hide the time that it takes to start its work.
+_BLOCK = 16
+
+
+class _Waiting(NamedTuple):
+    """A frame on its way to the device, and what of it is needed."""
+
+    frame: int
+    image: np.ndarray
+    pixels: bool
+    gray: bool
+
+
+class Window:
+    """What the streams of one size of crop need, from the first pending snippet to the frame decoded last.
+
+    ``options``: resolved, all of one size of crop. On a ``device`` other than the CPU, frames are resized, turned gray
+    and cropped there in blocks, unless JPEG or a flow method of the CPU needs them here.
+    """
+
+    def __init__(self, source: FrameSource, options: SnippetOptions, device: torch.device) -> None:
+        self._source, self._options, self._device = source, options, device
+        self._offsets = {offset for stream in options.streams for offset in options.frame_offsets(stream)}
+        self._boxes: list[Box] = []
+        self._size: tuple[int, int] | None = None
+        self._pixels: dict[int, torch.Tensor] = {}
+        self._gray: dict[int, torch.Tensor] = {}
+        self._fields: dict[int, torch.Tensor] = {}
+        self._waiting: list[_Waiting] = []
+        self._last = sys.maxsize  # the video's last frame, once it is known
+        self._stored = source if isinstance(source, FolderReader) and options.flow_method == "stored" else None
+        self._here = device.type == "cpu" or options.jpeg_quality > 0
+        if "flow" not in options.streams or self._stored is not None:
+            return
+        if options.flow_method == "stored":
+            raise UserError(f"{source.path} is a video file and holds no stored flow: choose another flow_method")
+        self._here = self._here or options.flow_method not in ON_DEVICE
+        self._flow = flow_function(options.flow_method, device, options.flow_weights or None)
+
+    @property
+    def reach(self) -> int:
+        """The last frame that a snippet looks at, counted from its first."""
+        return max(self._options.flow_length, *self._offsets, 0)
+
+    def add(self, index: int, image: Callable[[], np.ndarray]) -> None:
+        """Keep what the streams need of the source's current frame, which is number ``index``."""
+        # The first frames are all kept: a video too short for one snippet repeats its last frame.
+        early = index <= self._options.flow_length
+        pixels = any(index >= offset and (index - offset) % self._options.stride == 0 for offset in self._offsets)
+        pixels, gray = bool(self._offsets) and (early or pixels), False
+        if "flow" in self._options.streams:
+            # Frame i belongs to the pairs (i - 1, i) and (i, i + 1); pair k is needed if it lies in a snippet.
+            starts, ends = self._in_snippet(index), self._in_snippet(index - 1)
+            gray = self._stored is None and (early or starts or ends)
+            if self._stored is not None and (early or starts):
+                self._keep_stored(index, self._stored)
+        if not (pixels or gray):
+            return
+        if self._here:
+            self._keep(index, image(), pixels, gray)
+            return
+        self._waiting.append(_Waiting(index, image(), pixels, gray))
+        if len(self._waiting) == _BLOCK:
+            self._keep_waiting()
+
+    def _in_snippet(self, pair: int) -> bool:
+        return pair % self._options.stride < self._options.flow_length
+
+    def _keep(self, index: int, image: np.ndarray, pixels: bool, gray: bool) -> None:
+        options = self._options
+        image = jpeg(self._resized(image), options.jpeg_quality)
+        if gray:
+            self._gray[index] = torch.from_numpy(to_gray(image))
+        if pixels:
+            planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+            self._pixels[index] = crop_images(planes[None], self._boxes, options.crop)[0]
+
+    def _keep_waiting(self) -> None:
+        """:meth:`_keep` of all waiting frames at once, on the device."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        size = self._scaled(waiting[0].image)
+        images = to_device(torch.from_numpy(np.stack([each.image for each in waiting])), self._device)
+        images = resize_images(images.permute(0, 3, 1, 2), size, self._options.resize)
+        of_gray = [i for i, each in enumerate(waiting) if each.gray]
+        of_pixels = [i for i, each in enumerate(waiting) if each.pixels]
+        if of_gray:
+            for i, gray in zip(of_gray, gray_images(images[of_gray]), strict=True):
+                self._gray[waiting[i].frame] = gray
+        if of_pixels:
+            for i, crops in zip(
+                of_pixels, crop_images(images[of_pixels], self._boxes, self._options.crop), strict=True
+            ):
+                self._pixels[waiting[i].frame] = crops
+
+    def _keep_stored(self, index: int, folder: FolderReader) -> None:
+        field = folder.stored_flow()
+        if field is not None:
+            self._fields[index] = self._cropped_field(field)
+
+    def _cropped_field(self, field: np.ndarray) -> torch.Tensor:
+        planes = torch.from_numpy(np.stack([self._resized(plane) for plane in field]))
+        return crop_flow(planes[None], self._boxes, self._options.crop)[0]
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        return resize(image, self._scaled(image), self._options.resize)
+
+    def _scaled(self, image: np.ndarray) -> tuple[int, int]:
+        """(width, height) to which all frames are scaled; settles it, and the crops, by the first one."""
+        options = self._options
+        if self._size is None:
+            height, width = image.shape[:2]
+            stretched = (options.stretch, options.short_side) if options.stretch else None
+            self._size = stretched or scaled_size(width, height, options.short_side)
+            self._boxes = crop_boxes(*self._size, options.crop, options.crops)
+        return self._size
+
+    def end(self, frames: int) -> None:
+        """The video has ``frames`` frames and no more: what snippets read beyond its ends is repeated from now on."""
+        self._last = frames - 1
+        if "flow" not in self._options.streams or frames > 1:
+            return
+        # One frame: no motion.
+        self._keep_waiting()
+        if self._stored is not None:
+            still = np.full(self._source.image().shape[:2], _NO_MOTION, dtype=np.uint8)
+            self._fields.setdefault(0, self._cropped_field(np.stack([still, still])))
+        else:
+            self._gray[1] = self._gray[0]
+
+    def take(self, row: int, count: int) -> dict[str, torch.Tensor]:
+        """Inputs of the snippets ``row`` .. ``row + count - 1``; forgets what no later snippet needs."""
+        options = self._options
+        self._keep_waiting()
+        starts = [(row + i) * options.stride for i in range(count)]
+        inputs: dict[str, torch.Tensor] = {}
+        for stream in options.streams:
+            if stream == "flow":
+                wanted = [self._pairs(start) for start in starts]
+                self._compute_flow(sorted({pair for pairs in wanted for pair in pairs} - self._fields.keys()))
+                stacked = _stack(self._fields, wanted)
+            else:
+                stacked = _stack(self._pixels, [self._frames(start, options.frame_offsets(stream)) for start in starts])
+            inputs[stream] = stacked[:, 0] if options.crops == "center" else stacked
+        self._forget((row + count) * options.stride + min({0} | self._offsets))
+        return inputs
+
+    def _frames(self, start: int, offsets: Sequence[int]) -> list[int]:
+        """The frames that a snippet reads: beyond an end of the video, its own last one before that end (or any)."""
+        inside = [start + offset for offset in offsets if 0 <= start + offset <= self._last] or [self._last]
+        return [min(max(start + offset, inside[0]), inside[-1]) for offset in offsets]
+
+    def _pairs(self, start: int) -> list[int]:
+        last = max(self._last - 1, 0)
+        return [min(start + k, last) for k in range(self._options.flow_length)]
+
+    def _compute_flow(self, pairs: Sequence[int]) -> None:
+        if not pairs:
+            return
+        options = self._options
+        fields = self._flow(
+            torch.stack([self._gray[pair] for pair in pairs]), torch.stack([self._gray[pair + 1] for pair in pairs])
+        )
+        quantised = quantise_flow(fields, options.flow_bound)
+        if options.jpeg_quality:
+            planes = [jpeg(plane, options.jpeg_quality) for plane in quantised.cpu().flatten(0, 1).numpy()]
+            quantised = torch.from_numpy(np.stack(planes)).view(quantised.shape).to(quantised.device)
+        for pair, field in zip(pairs, crop_flow(quantised, self._boxes, options.crop), strict=True):
+            self._fields[pair] = field
+
+    def _forget(self, start: int) -> None:
+        for kept in (self._pixels, self._gray, self._fields):
+            for index in [index for index in kept if index < start]:
+                del kept[index]
+
+
+def _stack(parts: dict[int, torch.Tensor], wanted: Sequence[Sequence[int]]) -> torch.Tensor:
+    """(B, crops, C * n, crop, crop): of each list of n frames or pairs what is kept, each (crops, C, crop, crop)."""
+    return torch.stack([torch.cat([parts[index] for index in indices], dim=1) for indices in wanted])
