@@ -20,7 +20,7 @@ import pickle
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
@@ -196,19 +196,9 @@ class RunFolder:
         self._write_json("environment.json", environment())
 
     def _require_same(self, options: FitOptions, saved: Mapping[str, Any]) -> None:
-        def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-            found: dict[str, Any] = {}
-            for name, value in values.items():
-                found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-            return found
-
         # Through the options of today: a run that was begun before an option existed has its default.
         began = from_dict(FitOptions, saved["config"], f"{self.path}: configuration")
-        before, now = flat(to_dict(began)), flat(to_dict(options))
-        odd = [n for n in now if n not in OF_THE_COMMAND and before.get(n) != now[n]]
-        if odd:
-            each = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in odd)
-            raise UserError(f"cannot resume {self.path} with other options: {each}")
+        require_same(self.path, began, options, OF_THE_COMMAND)
 
     def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
         """Write a checkpoint, complete or not at all. Raises UserError where it cannot be written."""
@@ -240,6 +230,23 @@ class RunFolder:
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(values, indent=2) + "\n"
         write_atomically(self.path / name, lambda file: file.write(text.encode()))
+
+
+def require_same(path: Path, began: Any, options: Any, may_differ: Collection[str]) -> None:
+    """Raises UserError where ``options`` are not those that the run in ``path`` was ``began`` with; those called one
+    of ``may_differ`` may be others."""
+
+    def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        return found
+
+    before, now = flat(to_dict(began)), flat(to_dict(options))
+    odd = [n for n in now if n.rpartition(".")[2] not in may_differ and before.get(n) != now[n]]
+    if odd:
+        each = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in odd)
+        raise UserError(f"cannot resume {path} with other options: {each}")
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -309,4 +316,5 @@ __all__ = [
     "environment",
     "load_run",
     "read_checkpoint",
+    "require_same",
 ]

@@ -14,13 +14,12 @@ from torch import Tensor
 
 from ssn_feat.progress import progress_bar
 from ssn_feat.training.checkpoints import BEST, Run, RunFolder, describe, run_of
-from ssn_feat.training.options import FitOptions
-from ssn_feat.training.state import Training
-from ssn_feat.training.steps import steps_of
+from ssn_feat.training.state import LoopOptions, Training
+from ssn_feat.training.steps import Steps, steps_of
 
 # What --eval finds of a run: metrics by name, the first of which decides what is best.
 Measure = Callable[[Run], Mapping[str, float]]
-# Seconds between checkpoints of a running training; each is written at the end of an epoch.
+# Seconds between two checkpoints that are written at the ends of epochs.
 _CHECKPOINT_SECONDS = 20.0
 # Seconds between two updates of the progress display.
 _DISPLAY_SECONDS = 0.5
@@ -32,17 +31,20 @@ def run_epochs(
     stop: Callable[[], bool],
     measure: Measure | None = None,
     write_events: Callable[[Sequence[Mapping[str, Any]]], None] = lambda lines: None,
+    make_steps: Callable[[Training], Steps] = steps_of,
+    save_every: float | None = None,
 ) -> None:
     """Train to the last epoch or until ``stop()`` says so; leaves a checkpoint of each head in its folder either way.
 
-    ``measure`` gives the metrics of ``--eval``; ``write_events`` takes the last line of each log.
+    ``measure`` gives the metrics of ``--eval``; ``write_events`` takes the last line of each log; ``make_steps`` gives
+    what does the steps. Checkpoints are written at the ends of epochs, with ``save_every`` (seconds) also within them.
     Raises UserError, naming each term, once a loss is not finite.
     """
     task = training.task
     saved_at = time.perf_counter()
     total = training.options.optimisation.epochs * task.steps
     with (
-        closing(steps_of(training)) as steps,
+        closing(make_steps(training)) as steps,
         _display(f"training {training.options.head}", total, training.options.quiet) as show,
     ):
         task.head.train()
@@ -55,6 +57,11 @@ def run_epochs(
                 terms = steps.step()
                 training.step += 1
                 show(training.done, task.terms, terms.mean(dim=1))
+                due = save_every is not None and time.perf_counter() - saved_at > save_every
+                if due and training.step == training.group.start:
+                    steps.settle()
+                    _save(training, folders)
+                    saved_at = time.perf_counter()
             steps.settle()
             if training.step < task.steps:
                 break
@@ -122,7 +129,7 @@ def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tupl
 
 
 @contextmanager
-def machine(options: FitOptions, device: torch.device) -> Iterator[None]:
+def machine(options: LoopOptions, device: torch.device) -> Iterator[None]:
     """Threads of a step and, on a GPU, whose dropout has no generator of its own, the seed; both undone at the end."""
     threads = torch.get_num_threads()
     gpus = [] if device.type == "cpu" else [device]

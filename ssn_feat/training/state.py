@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,10 +20,29 @@ from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.training.checkpoints import describe_head
 from ssn_feat.training.data import TrainingData, read_data
 from ssn_feat.training.optimisation import make_optimiser, state_of
-from ssn_feat.training.options import FitOptions
+from ssn_feat.training.options import FitOptions, OptimisationOptions
 from ssn_feat.training.pools import make_pools
 from ssn_feat.training.seeds import SeedsTask, part_of, stack_parts
 from ssn_feat.training.tasks import ActionnessTask, SSNTask, Task, rows_inside
+
+
+class LoopOptions(Protocol):
+    """What the loop asks of the options of a training."""
+
+    @property
+    def head(self) -> str: ...
+    @property
+    def out(self) -> Path: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def quiet(self) -> bool: ...
+    @property
+    def eval_every(self) -> int: ...
+    @property
+    def optimisation(self) -> OptimisationOptions: ...
 
 
 @dataclass
@@ -37,7 +57,7 @@ class Training:
     task: Task
     optimiser: torch.optim.Optimizer
     generators: tuple[torch.Generator, ...]
-    options: FitOptions
+    options: LoopOptions
     facts: tuple[dict[str, Any], ...]
     logs: list[list[dict[str, Any]]]
     best: list[dict[str, float]]
@@ -84,7 +104,10 @@ class Training:
         """Move the averaged weights, if they are kept, towards the weights of now."""
         if self.average is not None:
             for name, value in self.task.head.state_dict().items():
-                self.average[name].lerp_(value, 1 - decay)
+                if value.is_floating_point():
+                    self.average[name].lerp_(value, 1 - decay)
+                else:  # counters of batch norm
+                    self.average[name].copy_(value)
 
     def states(self) -> list[dict[str, Any]]:
         """Everything that the checkpoint of each head holds."""
@@ -193,4 +216,4 @@ def _digest(*arrays: NDArray[Any]) -> str:
     return total.hexdigest()
 
 
-__all__ = ["Training", "prepare"]
+__all__ = ["LoopOptions", "Training", "prepare"]
