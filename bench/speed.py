@@ -2,12 +2,14 @@
 
 from ssn_feat.cli import Command, run_verb
 from ssn_feat.speed.detect import DetectSpeedOptions, measure_detect
+from ssn_feat.speed.fit import FitSpeedOptions, measure_fit
 from ssn_feat.speed.proposals import SpeedOptions, measure_proposals
 
 if __name__ == "__main__":
     run_verb(
         {
             "detect": Command(measure_detect, DetectSpeedOptions),
+            "fit": Command(measure_fit, FitSpeedOptions),
             "proposals": Command(measure_proposals, SpeedOptions),
         }
     )
