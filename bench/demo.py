@@ -54,14 +54,14 @@ STEPS = (
     ("SSN on flow", f"{FIT} --streams flow --proposals {{0}}/tag.npz --out {{0}}/runs/flow"),
     *(
         (
-            f"detections of {name}",
+            f"detections of {name}{', and a folder of all that made them' if more else ''}",
             "train/detect.py --store {0}/features.zarr --annotations {0}/toy/annotations.json --subset testing "
-            f"--proposals {{0}}/tag.npz --checkpoint {runs} --scoring all --out {{0}}/{name}.json --quiet",
+            f"--proposals {{0}}/tag.npz --checkpoint {runs} --scoring all --out {{0}}/{name}.json --quiet{more}",
         )
-        for name, runs in (
-            ("rgb", "{0}/runs/rgb"),
-            ("flow", "{0}/runs/flow"),
-            ("fused", "{0}/runs/rgb {0}/runs/flow"),
+        for name, runs, more in (
+            ("rgb", "{0}/runs/rgb", ""),
+            ("flow", "{0}/runs/flow", ""),
+            ("fused", "{0}/runs/rgb {0}/runs/flow", " --save-model {0}/model"),
         )
     ),
     (
@@ -73,6 +73,19 @@ STEPS = (
         "bench/detections.py {0}/fused.json {0}/rgb.json {0}/flow.json --annotations {0}/toy/annotations.json "
         "--subset testing --per-class --json {0}/detections.json --proposals {0}/tag.npz --picture {0}/timelines.png "
         "--videos toy_0024 toy_0027",
+    ),
+    (
+        "all of it as a page, which plays the videos too",
+        "bench/report.py {0}/fused.json {0}/rgb.json {0}/flow.json {0}/tag.npz {0}/runs "
+        "--annotations {0}/toy/annotations.json --subset testing --videos {0}/toy/videos --out {0}/report.html",
+    ),
+    (
+        "another video, of which no part of the model has seen anything",
+        "bench/toy.py {0}/unseen --videos 2 --seed 7 --longest 25",
+    ),
+    (
+        "the actions in it, from its file alone",
+        "train/detect.py {0}/unseen/videos/toy_0001.webm --model {0}/model --out {0}/unseen.json",
     ),
 )
 
@@ -96,7 +109,8 @@ def demo(options: DemoOptions) -> int:
             print(f"this step ended with exit code {done.returncode}", file=sys.stderr)
             return done.returncode
     summary(options.folder)
-    print(f"\n{time.perf_counter() - began:.0f} s; the picture is {options.folder / 'timelines.png'}")
+    seconds = time.perf_counter() - began
+    print(f"\n{seconds:.0f} s; to look at, in {options.folder}: report.html, timelines.png, unseen.png")
     return 0
 
 

@@ -63,6 +63,8 @@ class ModelSettings:
     """File of weights of the network that computes optical flow, if it is one."""
     tag: TagOptions = field(default_factory=TagOptions)
     """How actionness is grouped."""
+    proposals: int | None = None
+    """At most this many proposals of a video, the best (train/propose.py --number); None: all."""
     postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
     """How raw scores become detections."""
 
@@ -102,6 +104,7 @@ def save_model(
             backbones={s: _copy_weights(w, part, s) for s, w in chosen.items() if w is not None},
             flow_network=_copy_weights(flow_network, part, "flow-network") if flow_network else "",
             tag=made["tag"],
+            proposals=made["number"],
             postprocess=options or PostprocessOptions(),
         )
         save_yaml(settings, part / SETTINGS)
@@ -127,6 +130,7 @@ def _made_by(proposals: Proposals) -> dict[str, Any]:
     return {
         "runs": [Path(run) for run in known["runs"]],
         **{k: known[k] for k in ("weights", "fusion")},
+        "number": known.get("number"),
         "tag": options,
     }
 
@@ -225,7 +229,9 @@ class Model:
         features = {stream: _rounded(rows, path) for stream, rows in extracted.features.items()}
         duration, spans = float(extracted.info["duration"]), extracted.spans
         logits, spans = self._fused_actionness(features, spans)
-        intervals, _ = tag(logits, spans, self.settings.tag)
+        intervals, ranks = tag(logits, spans, self.settings.tag)
+        if self.settings.proposals is not None:
+            intervals = intervals[np.argsort(-ranks, kind="stable")[: self.settings.proposals]]
         proposals = usable(intervals, duration)
         video = Video(path.stem, duration, "", fps=extracted.info["fps"])
         scores = [

@@ -108,6 +108,20 @@ def test_a_file_gives_what_the_store_gave(chain: DetectOptions, stored: Detectio
     assert (tmp_path / "p.svg").stat().st_size > 1000
 
 
+def test_a_model_proposes_as_many_as_its_proposals_were(
+    chain: DetectOptions, stored: Detections, tmp_path: Path
+) -> None:
+    assert chain.store is not None
+    folder = chain.store.parent
+    store, tagged = FeatureStore.open(chain.store), Proposals.load(folder / "tag.npz")
+    two = replace(tagged.top(2), parameters={**tagged.parameters, "number": 2})
+    save_model(tmp_path / "model", store, two, chain.checkpoint)
+    video = folder / "videos" / "v2.avi"
+    assert len(tagged.intervals["v2"]) > 2
+    np.testing.assert_allclose(Model(tmp_path / "model").detect(video).intervals, two.intervals["v2"], atol=1e-5)
+    assert len(Model(folder / "model").detect(video).intervals) == len(tagged.intervals["v2"])
+
+
 def test_the_script_prints_what_it_found(
     chain: DetectOptions,
     stored: Detections,
