@@ -60,7 +60,7 @@ def mixed(session: nox.Session, torch: str, zarr: str) -> None:
 
 @nox.session(python="3.12")
 def audit(session: nox.Session) -> None:
-    """Known vulnerabilities of everything that an installation pulls in; asks the advisory data base over the network."""
+    """Known vulnerabilities of all that an installation pulls in; asks the advisory data base over the network."""
     session.install(".[demo,damage,hdf5,s3,report]", "pip-audit")
     session.run("pip-audit", "--local", "--skip-editable", *session.posargs)
 
