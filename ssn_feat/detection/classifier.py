@@ -90,3 +90,21 @@ def best_classes(class_scores: Mapping[str, NDArray[Any]], videos: Ragged, count
         chosen[video] = np.zeros(len(class_scores[video]), dtype=bool)
         chosen[video][np.argsort(class_scores[video], kind="stable")[-count:]] = True
     return chosen
+
+
+def class_factors(
+    class_scores: Mapping[str, NDArray[Any]], chosen: Mapping[str, NDArray[np.bool_]]
+) -> dict[str, NDArray[np.float64]]:
+    """What scores of each class are multiplied with, ``(K,)``: the class scores of those ``chosen``, 0 for the others.
+
+    Raises UserError where one of these is below 0 or infinite: logits are no factors.
+    """
+    factors = {}
+    for video, mask in chosen.items():
+        factors[video] = np.where(mask, class_scores[video], 0.0)
+        if not (np.isfinite(factors[video]).all() and (factors[video] >= 0).all()):
+            raise UserError(
+                f"video {video!r}: class scores to multiply with must be finite and not negative, not "
+                f"{class_scores[video][mask].tolist()}: probabilities, not logits"
+            )
+    return factors

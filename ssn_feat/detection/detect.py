@@ -23,6 +23,7 @@ from ssn_feat.proposals import Proposals
 from ssn_feat.report.tables import show, table_of
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.checkpoints import load_run
+from ssn_feat.training.folders import run_folders
 
 _NPZ = b"PK"
 
@@ -40,11 +41,11 @@ class DetectOptions:
     proposals: Path | None = None
     """File of proposals that train/propose.py made."""
     checkpoint: tuple[Path, ...] = ()
-    """Run folders of SSN heads (train/fit.py); several are fused: streams, seeds."""
+    """Run folders of SSN heads (train/fit.py), or folders of these; several are fused: streams, seeds."""
     scores: tuple[Path, ...] = ()
     """Raw scores of earlier runs (.npz), in place of --store, --proposals and --checkpoint."""
     weights: tuple[float, ...] = ()
-    """Weight of each run in the fusion; none means equal."""
+    """Weight of each run in the fusion; none means equal. Runs of a folder are in the order of their names."""
     out: Path = Path("detections.json")
     """Detections to write, as ActivityNet result JSON."""
     save_model: Path | None = None
@@ -63,11 +64,16 @@ class DetectOptions:
     """How raw scores become detections."""
 
     def __post_init__(self) -> None:
-        runs = len(self.scores or self.checkpoint)
+        runs = len(self.scores or self.runs)
         if self.weights and len(self.weights) != runs:
             raise UserError(f"{runs} runs need as many weights, not {len(self.weights)}")
         if self.subset and not self.annotations:
             raise UserError("--subset needs --annotations")
+
+    @property
+    def runs(self) -> tuple[Path, ...]:
+        """The run folders that ``checkpoint`` names."""
+        return tuple(run for path in self.checkpoint for run in run_folders(path))
 
     def require_input(self) -> None:
         """Raises UserError unless there is either all that scoring needs, or scores."""
@@ -128,13 +134,13 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     assert options.proposals is not None
     store = FeatureStore.open(options.store)
     proposals = _present(Proposals.load(options.proposals), store, dataset, options)
-    runs = [load_run(folder) for folder in options.checkpoint]
+    runs = [load_run(folder) for folder in options.runs]
     with nullcontext(None) if options.quiet else progress_bar("scoring", len(proposals.ids)) as advance:
         scores = score_store(store, proposals.intervals, runs, options.released, advance or (lambda: None))
     if options.save_model is not None:
         fusion = (options.weights, options.released, options.postprocess)
-        save_model(options.save_model, store, proposals, options.checkpoint, *fusion)
-    for part, path in zip(scores, score_files(options.out, options.checkpoint), strict=True):
+        save_model(options.save_model, store, proposals, options.runs, *fusion)
+    for part, path in zip(scores, score_files(options.out, options.runs), strict=True):
         part.save(path)
     return scores
 

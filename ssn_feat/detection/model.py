@@ -229,9 +229,8 @@ class Model:
         features = {stream: _rounded(rows, path) for stream, rows in extracted.features.items()}
         duration, spans = float(extracted.info["duration"]), extracted.spans
         logits, spans = self._fused_actionness(features, spans)
-        intervals, ranks = tag(logits, spans, self.settings.tag)
-        if self.settings.proposals is not None:
-            intervals = intervals[np.argsort(-ranks, kind="stable")[: self.settings.proposals]]
+        intervals, _ = tag(logits, spans, self.settings.tag)  # best first
+        intervals = intervals[: self.settings.proposals]
         proposals = usable(intervals, duration)
         video = Video(path.stem, duration, "", fps=extracted.info["fps"])
         scores = [

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.detection.classifier import best_classes, read_class_scores
+from ssn_feat.detection.classifier import best_classes, class_factors, read_class_scores
 from ssn_feat.detection.ragged import Float, Int, offsets_of
 from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import Float32, ProposalScores
@@ -38,6 +38,8 @@ class PostprocessOptions:
     """Video-level class scores of an outside classifier (.json, .csv, .npz): only its best classes of a video count."""
     classifier_top: int = 2
     """How many classes of the outside classifier count for each video."""
+    classifier_use: Literal["filter", "multiply"] = "filter"
+    """Its best classes count as they are (filter, as the original), or times its score for them too (multiply)."""
     regression: bool = True
     """Whether boundaries are refined by the regression scores."""
     order: Literal["nms-first", "regression-first"] = "nms-first"
@@ -127,18 +129,23 @@ def combined_scores(activity: Float32, completeness: Float32, scoring: Scoring) 
 
 
 def select(
-    scores: ProposalScores, options: PostprocessOptions, video_classes: Mapping[str, NDArray[np.bool_]] | None = None
+    scores: ProposalScores,
+    options: PostprocessOptions,
+    video_classes: Mapping[str, NDArray[np.bool_]] | None = None,
+    factors: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> Candidates:
     """The pairs of each video that survive the filter, in the order of videos, proposals, classes.
 
-    ``video_classes``: per video which classes count, bool ``(K,)``; None for all. Equal scores at the edge of the top
-    k: the earlier pair stays.
+    ``video_classes``: per video which classes count, bool ``(K,)``; None for all. ``factors``: per video what the
+    scores of each class are multiplied with, ``(K,)``. Equal scores at the edge of the top k: the earlier pair stays.
     """
     pairs, values = [], []
     classes = len(scores.labels)
     for video in scores.ids:
         rows = scores.rows(video)
         combined = combined_scores(scores.activity[rows], scores.completeness[rows], options.scoring)
+        if factors is not None:
+            combined = combined * factors[video].astype(np.float32)
         flat = combined.ravel()
         if video_classes is None:
             chosen = np.arange(len(flat))
@@ -215,11 +222,20 @@ def postprocess(
 
     ``class_scores``: video-level scores ``(K,)`` of an outside classifier for every video, of which the
     ``options.classifier_top`` best classes count; without them they are read from ``options.classifier``, if given.
+    Raises UserError where there are none of a video, or where they are to be multiplied with and are below 0.
     """
     if class_scores is None and options.classifier is not None:
         class_scores = read_class_scores(options.classifier, scores.labels)
-    video_classes = None if class_scores is None else best_classes(class_scores, scores, options.classifier_top)
-    candidates = select(scores, options, video_classes)
+    video_classes, factors = None, None
+    if class_scores is not None:
+        video_classes = best_classes(class_scores, scores, options.classifier_top)
+    if options.classifier_use == "multiply":
+        if class_scores is None or video_classes is None:
+            raise UserError(
+                "--classifier-use multiply needs the scores of an outside classifier: add --classifier FILE"
+            )
+        factors = class_factors(class_scores, video_classes)
+    candidates = select(scores, options, video_classes, factors)
     regress = options.regression
     if regress and options.order == "regression-first":
         candidates = refine(scores, candidates)

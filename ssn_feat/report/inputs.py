@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ssn_feat.errors import UserError
+from ssn_feat.training.folders import is_run, run_folders
 
-# What makes a folder one of a training run.
-_OF_A_RUN = ("config.yaml", "log.jsonl", "summary.json")
 _PROPOSALS = (".npz", ".txt")
 
 
@@ -35,7 +34,7 @@ def sort_inputs(paths: Iterable[Path]) -> Inputs:
     """
     detections, proposals, runs = [], [], []
     for path in paths:
-        if path.is_dir() and any(path.glob("*.csv")) and not _is_run(path):
+        if path.is_dir() and any(path.glob("*.csv")) and not is_run(path):
             proposals.append(path)
         elif path.is_dir():
             runs.extend(_runs_in(path))
@@ -52,17 +51,11 @@ def sort_inputs(paths: Iterable[Path]) -> Inputs:
     return Inputs(tuple(detections), tuple(proposals), tuple(runs))
 
 
-def _is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _OF_A_RUN)
-
-
 def _runs_in(folder: Path) -> list[Path]:
-    if _is_run(folder):
-        return [folder]
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and _is_run(path))
-    if not inside:
-        raise UserError(f"{folder} is no run folder and holds none: none of {', '.join(_OF_A_RUN)} is there")
-    return inside
+    found = run_folders(folder)
+    if not is_run(found[0]):
+        raise UserError(f"{folder} is no run folder and holds none (train/fit.py makes them)")
+    return found
 
 
 @dataclass(frozen=True)

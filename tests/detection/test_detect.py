@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -167,6 +168,19 @@ def test_options_survive_yaml(options: DetectOptions, tmp_path: Path) -> None:
 def test_what_is_missing_is_named(options: DetectOptions, changes: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         detect(replace(options, **changes))
+
+
+def test_a_folder_of_runs_stands_for_its_runs(options: DetectOptions, runs: tuple[Path, Path], tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    for run in runs:
+        shutil.copytree(run, late / run.name)
+    both = detect(replace(options, checkpoint=(late,), weights=(3.0, 1.0)))
+    named = detect(replace(options, checkpoint=(late / "flow", late / "rgb"), weights=(3.0, 1.0)))
+    assert equal(both, named)
+    assert sorted(path.name for path in tmp_path.glob("*.npz")) == [
+        "detections.scores-1-flow.npz",
+        "detections.scores-2-rgb.npz",
+    ]
 
 
 def test_options_that_do_not_fit_together(options: DetectOptions) -> None:

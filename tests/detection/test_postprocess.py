@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ssn_feat.detection.classifier import best_classes, read_class_scores
 from ssn_feat.detection.postprocess import PRESETS, PostprocessOptions, combined_scores, postprocess, select, top
+from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import ProposalScores
 from ssn_feat.detection.suppression import soft_nms_grouped, vote_grouped
 from ssn_feat.errors import UserError
@@ -259,6 +260,28 @@ def test_only_the_best_classes_of_a_video_count(tmp_path: Path) -> None:
     assert limited.counts.tolist() == [2, 2]
     masks = best_classes(read_class_scores(path, LABELS), scores, 3)
     assert len(select(scores, options, masks)) == len(scores.intervals) * 3
+
+
+def test_class_scores_as_factors(tmp_path: Path) -> None:
+    scores = random_scores(3, videos=2)
+    path = write_class_scores(tmp_path, "npz")
+    options = PostprocessOptions(classifier=path, classifier_top=2, nms="none", top_k=None)
+    plain, times = (postprocess(scores, replace(options, classifier_use=use)) for use in ("filter", "multiply"))
+
+    def by_place(found: Detections, video: str) -> dict[tuple, float]:
+        own = found[video]
+        places = zip(own.classes.tolist(), map(tuple, own.intervals.tolist()), strict=True)
+        return dict(zip(places, own.scores.tolist(), strict=True))
+
+    for video, table in TABLE.items():
+        before, after = by_place(plain, video), by_place(times, video)
+        assert before.keys() == after.keys()
+        for (label, place), score in before.items():
+            assert after[label, place] == pytest.approx(score * list(table.values())[label], rel=1e-6)
+    with pytest.raises(UserError, match="probabilities, not logits"):
+        postprocess(scores, replace(options, classifier_use="multiply"), {v: np.array([-1.0, -2, -3]) for v in scores})
+    with pytest.raises(UserError, match="needs the scores of an outside classifier"):
+        postprocess(scores, PostprocessOptions(classifier_use="multiply"))
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Run folders, and folders of them: sweeps, late fusions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+# What makes a folder one of a training run.
+_OF_A_RUN = ("config.yaml", "log.jsonl", "summary.json", "checkpoint.pt")
+
+
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is a run folder."""
+    return any((path / name).is_file() for name in _OF_A_RUN)
+
+
+def run_folders(path: Path) -> list[Path]:
+    """The run folders directly inside ``path``, by name, where it is a folder of runs; else ``path`` itself.
+
+    So the two runs of ``--fusion late`` are named by the folder that holds them.
+    """
+    if not path.is_dir() or is_run(path):
+        return [path]
+    return sorted(inside for inside in path.iterdir() if is_run(inside)) or [path]
+
+
+__all__ = ["is_run", "run_folders"]
