@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -49,15 +50,21 @@ def thin_(x: Tensor, probability: float, generator: torch.Generator | None = Non
 def _keep(count: int, probability: float, generator: torch.Generator | None) -> NDArray[np.bool_]:
     """Which of ``count`` values stay, ``(count,)``: each with the chance ``1 - probability``, exact to 2^-24.
 
-    A value has one random byte. A chance that is no multiple of 1/256 is met by giving each block of values, at random,
-    one of the two thresholds next to it.
+    A value has one random byte, of ten parts of which four are drawn and six are their differences (exclusive or) two
+    by two. So any two values are independent, which is all that the mean and the variance of sums of them depend on;
+    some triples, of values a tenth of all apart or more, are not. A chance that is no multiple of 1/256 is met by giving each block of
+    values, at random, one of the two thresholds next to it.
     """
-    blocks = -(-count // _BLOCK)
+    part = -(-count // (10 * _BLOCK)) * _BLOCK // 8
+    blocks = 10 * part * 8 // _BLOCK
     seed = int(torch.randint(0, 2**63 - 1, (), generator=generator))
-    draws = np.random.SFC64(seed).random_raw(blocks * _BLOCK // 8 + -(-blocks // 4))
-    bytes_, more = np.split(draws, [blocks * _BLOCK // 8])
+    draws = np.random.SFC64(seed).random_raw(4 * part + -(-blocks // 4))
+    bytes_ = np.empty((10, part), np.uint64)
+    bytes_[:4] = draws[: 4 * part].reshape(4, part)
+    for at, (one, other) in enumerate(combinations(range(4), 2), start=4):
+        np.bitwise_xor(bytes_[one], bytes_[other], out=bytes_[at])
     below, rest = divmod((1 - probability) * 256, 1)
-    thresholds = below + (more.view(np.uint16)[:blocks] < round(rest * 65536))
+    thresholds = below + (draws[4 * part :].view(np.uint16)[:blocks] < round(rest * 65536))
     # A threshold of 256 does not fit a byte.
     narrow: NDArray[Any] = thresholds.astype(np.uint8 if below < 255 else np.uint16)
     keep: NDArray[np.bool_] = bytes_.view(np.uint8).reshape(blocks, _BLOCK) < narrow[:, None]

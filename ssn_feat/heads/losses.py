@@ -106,10 +106,14 @@ def ohem_hinge_loss(scores: Tensor, labels: Tensor, sign: int, ratio: float, gro
     ``scores`` ``(N, K)``, ``labels`` int64 ``(N,)`` from 1 to K, N a multiple of ``group``: consecutive rows form a
     group, of which the ``int(group * ratio)`` highest losses count (online hard example mining).
     """
-    own = scores.gather(1, labels[:, None] - 1).view(-1, group)
-    losses = functional.relu(1 - sign * own)
-    keep = int(group * ratio)
-    return losses.sum() if keep == group else losses.topk(keep, dim=1).values.sum()
+    return _hardest(scores.gather(1, labels[:, None] - 1).view(-1, group), sign, ratio)
+
+
+def _hardest(own: Tensor, sign: int, ratio: float) -> Tensor:
+    """Sum of the largest hinge losses of each row of ``own`` ``(groups, group)``, scores of the own classes."""
+    losses = functional.relu(1 - own if sign > 0 else 1 + own)
+    keep = int(own.shape[1] * ratio)
+    return losses.sum() if keep == own.shape[1] else losses.topk(keep, dim=1).values.sum()
 
 
 def completeness_loss(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: float) -> Tensor:
@@ -119,14 +123,11 @@ def completeness_loss(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio
     :meth:`Groups.for_completeness` lays them out. The sum is divided by the number of complete proposals plus
     ``int(ohem_ratio * number of incomplete ones)``: the number that mining keeps, up to its rounding per video.
     """
-    size = groups.foreground + groups.incomplete
-    grouped, group_labels = scores.view(-1, size, scores.shape[1]), labels.view(-1, size)
-    complete, own = grouped[:, : groups.foreground].flatten(0, 1), group_labels[:, : groups.foreground].flatten()
-    total = ohem_hinge_loss(complete, own, 1, 1.0, groups.foreground)
+    own = scores.gather(1, labels[:, None] - 1).view(-1, groups.foreground + groups.incomplete)
+    total = _hardest(own[:, : groups.foreground], 1, 1.0)
     if groups.incomplete:
-        incomplete, own = grouped[:, groups.foreground :].flatten(0, 1), group_labels[:, groups.foreground :].flatten()
-        total = total + ohem_hinge_loss(incomplete, own, -1, ohem_ratio, groups.incomplete)
-    videos = len(grouped)
+        total = total + _hardest(own[:, groups.foreground :], -1, ohem_ratio)
+    videos = len(own)
     return total / (videos * groups.foreground + int(videos * groups.incomplete * ohem_ratio))
 
 

@@ -115,7 +115,8 @@ def train_step(training: Training, plan: Plan, ahead: Ahead | None = None) -> Te
     losses = task.losses(task.head, *inputs)
     group = training.group
     if training.step == group.start:
-        training.optimiser.zero_grad(set_to_none=True)
+        for parameter in task.head.parameters():
+            parameter.grad = None
     (losses[0].sum() / len(group)).backward()
     values = torch.stack([loss.detach() for loss in losses]).cpu().view(len(losses), -1)
     training.add(values[None])

@@ -28,6 +28,18 @@ def test_elements_are_independent():
     assert np.abs(correlation).max() < 5.5 / np.sqrt(4096)
 
 
+def test_values_far_apart_are_independent_two_by_two():
+    count, draws = 10 * 1024, 400
+    generator = torch.Generator().manual_seed(8)
+    kept = np.stack([(dropout(torch.ones(count), 0.5, generator) != 0).numpy() for _ in range(draws)])
+    # The same place in each of the ten parts: six of them are made from the other four.
+    parts = kept.reshape(draws, 10, 1024)[:, :, ::64].astype(float) - 0.5
+    for one in range(10):
+        for other in range(one):
+            products = 4 * (parts[:, one] * parts[:, other]).mean()
+            assert abs(products) < 5.5 / np.sqrt(draws * 16)
+
+
 def test_generator_decides_the_mask():
     x = torch.randn(7, 3, 5)
     first, second = (dropout(x, 0.5, torch.Generator().manual_seed(3)) for _ in range(2))
