@@ -59,8 +59,8 @@ def load_backbone(
         if seed is not None:
             torch.manual_seed(seed)
         architecture = _architecture(spec, stream, input_size)
-    sha256 = _give_weights(architecture, spec, stream, weights, seed)
     _check_clips(architecture, spec, stream)
+    sha256 = _give_weights(architecture, spec, stream, weights, seed)
     normalisation = architecture.normalisation.for_flow() if stream == "flow" else architecture.normalisation
     backbone = Backbone(
         spec,

@@ -52,7 +52,13 @@ def user_module(spec: str, stream: str, channels: int) -> Architecture:
     shape = (channels if given else 3, *([] if clip_length is None else [clip_length]), size, size)
     dim = getattr(module, "feature_dim", None) or _measured_dim(module, spec, shape)
     return Architecture(
-        module, dim, size, normalisation, clip_length=clip_length, brings_weights=True, inflatable=not given
+        module,
+        dim,
+        size,
+        normalisation,
+        clip_length=clip_length,
+        brings_weights=True,
+        inflatable=not given and channels != 3,
     )
 
 

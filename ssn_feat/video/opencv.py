@@ -40,9 +40,9 @@ def _names_a_library(problem: str) -> bool:
 def quiet_opening(cv2: ModuleType) -> Iterator[None]:
     """Videos opened within the block are read without a word of FFmpeg's on standard error about damaged frames.
 
-    What is damaged is told by :class:`ssn_feat.video.Decoded`. OpenCV reads FFmpeg's level from the environment as it
-    opens a file, so both it and OpenCV's own level stand as before after the block; a level that the user has set
-    (OPENCV_FFMPEG_LOGLEVEL, OPENCV_FFMPEG_DEBUG) is left alone.
+    What is damaged is told by :class:`ssn_feat.video.Decoded`. OpenCV takes FFmpeg's level from the environment when a
+    process opens its first file; the environment and OpenCV's own level stand as before after the block. A level that
+    the user has set (OPENCV_FFMPEG_LOGLEVEL, OPENCV_FFMPEG_DEBUG) is left alone.
     """
     chosen = any(name in os.environ for name in (_FFMPEG_LEVEL, "OPENCV_FFMPEG_DEBUG"))
     level = cv2.utils.logging.getLogLevel()

@@ -67,3 +67,28 @@ def failing(channels: int = 3) -> nn.Module:
 def dying(channels: int = 3) -> nn.Module:
     """Kills its process on white images."""
     return Dying(channels)
+
+
+class Clips(nn.Module):
+    """Means of clips of 8 frames of 16x16 pixels by colour and half of the clip; 6 features."""
+
+    input_size = 16
+    clip_length = 8
+
+    def forward(self, clip: torch.Tensor) -> torch.Tensor:
+        return clip.unflatten(2, (2, 4)).mean(dim=(3, 4, 5)).flatten(1)
+
+
+class Large(Tiny):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return super().forward(image) * 60000 * 60000
+
+
+def clips() -> nn.Module:
+    """A video model."""
+    return Clips()
+
+
+def large(channels: int = 3) -> nn.Module:
+    """Computes what float16 cannot hold."""
+    return Large(channels)
