@@ -52,8 +52,8 @@ def _keep(count: int, probability: float, generator: torch.Generator | None) -> 
 
     A value has one random byte, of ten parts of which four are drawn and six are their differences (exclusive or) two
     by two. So any two values are independent, which is all that the mean and the variance of sums of them depend on;
-    some triples, of values a tenth of all apart or more, are not. A chance that is no multiple of 1/256 is met by giving each block of
-    values, at random, one of the two thresholds next to it.
+    some triples, of values a tenth of all apart or more, are not. A chance that is no multiple of 1/256 is met by
+    giving each block of values, at random, one of the two thresholds next to it.
     """
     part = -(-count // (10 * _BLOCK)) * _BLOCK // 8
     blocks = 10 * part * 8 // _BLOCK
