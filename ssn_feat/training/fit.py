@@ -26,7 +26,9 @@ def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None 
         raise UserError(f"{options.out} holds a run of one seed: choose another --out for {options.seeds} seeds")
     folders = [RunFolder(run.out) for run in runs]
     saved = [state for folder, run in zip(folders, runs, strict=True) if (state := folder.held(run)) is not None]
-    if len(saved) == len(runs) and all(state["finished"] for state in saved):
+    # A run that was killed right after its last checkpoint has no summary: going on writes it.
+    summarised = all((folder.path / "summary.json").exists() for folder in folders)
+    if summarised and len(saved) == len(runs) and all(state["finished"] for state in saved):
         return _finished(options, folders)
     _require_same_point(options, saved, len(runs))
     if options.eval and validation is None:

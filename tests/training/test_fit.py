@@ -151,6 +151,16 @@ def test_resuming_a_finished_run_changes_nothing(brief):
     assert (brief.out / "checkpoint.pt").read_bytes() == before
 
 
+def test_resuming_a_run_killed_before_its_summary_writes_it(brief):
+    summary = fit(brief)
+    before = read_checkpoint(brief.out / "checkpoint.pt")["model"]
+    (brief.out / "summary.json").unlink()
+    again = fit(replace(brief, resume=True))
+    assert again["final"] == summary["final"]
+    assert again["steps"] == summary["steps"]
+    assert_same(before, read_checkpoint(brief.out / "checkpoint.pt")["model"])
+
+
 def test_resuming_what_is_not_there_starts_a_run(brief):
     assert fit(replace(brief, resume=True))["steps"] == 18
 
