@@ -101,12 +101,12 @@ def _repair(store: FeatureStore, damage: Collection[str]) -> None:
             continue
         # Without annotations and shard, which only said which videos to extract.
         options = from_dict(ExtractOptions, run["options"], f"a run on record in {store.path}")
-        options = replace(options, store=store.path, annotations=None, subsets=(), shard="", name=store.name)
+        options = replace(options, store=Path(store.path), annotations=None, subsets=(), shard="", name=store.name)
         extract(options, again=ids)
         left -= set(ids)
     if left:
         raise UserError(
-            f"no run on record extracts {', '.join(sorted(left))}: remove them from {store.path / 'videos'} and run "
+            f"no run on record extracts {', '.join(sorted(left))}: remove them from {store.path}/videos and run "
             "extract/run.py again"
         )
 

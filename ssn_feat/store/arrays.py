@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import google_crc32c  # comes with zarr
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
+
+if TYPE_CHECKING:
+    from ssn_feat.store.places import Place
 
 TIME = "time"
 FEATURE_TYPES = ("float16", "float32")
@@ -83,7 +86,7 @@ def describe(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def create_array(
-    folder: Path,
+    target: Any,
     name: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any] | str,
@@ -91,12 +94,15 @@ def create_array(
     shards: tuple[int, ...] | None = None,
     compress: Compression = "none",
 ) -> Any:
-    """A new Zarr array ``folder/name``: crc32c, by default no compression and one chunk."""
+    """A new Zarr array ``name`` in ``target`` (a path or a Zarr store): crc32c, by default no compression, one chunk.
+
+    What is there under that name, left behind by a writer that was killed, is written over.
+    """
     import zarr
 
     axes = {TIME: ("snippet", "bound"), "offsets": ("video",), "index": ("byte",)}
     return zarr.create_array(
-        os.fspath(folder),
+        target,
         name=name,
         shape=shape,
         chunks=chunks or shape,
@@ -108,6 +114,7 @@ def create_array(
         fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
         dimension_names=axes.get(name, ("snippet", "feature") if len(shape) == 2 else ("snippet", "crop", "feature")),
         config={"write_empty_chunks": True},
+        overwrite=True,
     )
 
 
@@ -117,36 +124,49 @@ def _codecs(compress: Compression, dtype: np.dtype[Any]) -> list[Any]:
 
     if compress == "none":
         return [Crc32cCodec()]
-    # Shuffled by byte: of features with zeros in them that made 1.6 of the plain size where shuffled bits made 1.3.
+    # Shuffled by byte: features with zeros in them shrink to 1/1.6 of their size then, with shuffled bits to 1/1.3.
     return [BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize), Crc32cCodec()]
 
 
-def write_array(folder: Path, name: str, array: NDArray[Any], compress: Compression = "none") -> None:
-    """Write ``array`` as the Zarr array ``folder/name``, in one chunk."""
-    create_array(folder, name, array.shape, array.dtype, compress=compress)[...] = array
+def write_array(target: Any, name: str, array: NDArray[Any], compress: Compression = "none") -> None:
+    """Write ``array`` as the Zarr array ``name`` in ``target`` (a path or a Zarr store), in one chunk."""
+    create_array(target, name, array.shape, array.dtype, compress=compress)[...] = array
 
 
 class Damage(Exception):
     """An array on disk is not what was written: missing, cut, changed. The message says which array and how."""
 
 
-def read_array(folder: Path, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
-    """Read the Zarr array ``folder/name`` that :func:`describe` described.
+def read_array(place: Place, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
+    """Read the Zarr array ``name`` of a store that :func:`describe` described.
 
     Raises Damage where it or a chunk is missing or does not match its crc32c, and for another shape or type.
     """
-    try:
-        metadata = json.loads((folder / name / "zarr.json").read_bytes())
-        array = _read_plain(folder / name, metadata) if _is_plain(metadata) else _read_any(folder / name, name)
-    except Damage:
-        raise
-    except FileNotFoundError as error:
-        what = "is missing" if str(error.filename).endswith("zarr.json") else "lacks its chunk"
-        raise Damage(f"array {name!r} {what}") from None
-    except Exception as error:  # codecs raise what they like on bytes that are not theirs
-        raise Damage(f"array {name!r} is damaged ({' '.join(str(error).split())[:120]})") from error
-    check_shape(name, array, described)
+    label = name.rpartition("/")[2]
+    with damage_of(label, "is missing"):
+        metadata = json.loads(place.read(f"{name}/zarr.json"))
+    with damage_of(label, "lacks its chunk"):
+        plain = PlainCodec.of(metadata["codecs"], metadata["data_type"])
+        if plain is not None and _is_one_chunk(metadata):
+            shape = tuple(metadata["shape"])
+            array = plain.decode(place.read_bytes(f"{name}/{'/'.join(['c', *['0'] * len(shape)])}"), shape)
+        else:
+            array = _read_any(place, name, label)
+    check_shape(label, array, described)
     return array
+
+
+@contextmanager
+def damage_of(label: str, missing: str) -> Iterator[None]:
+    """Turns what reading the array ``label`` raises into Damage; ``missing`` says what a file's absence means."""
+    try:
+        yield
+    except (Damage, UserError):
+        raise
+    except FileNotFoundError:
+        raise Damage(f"array {label!r} {missing}") from None
+    except Exception as error:  # codecs raise what they like on bytes that are not theirs
+        raise Damage(f"array {label!r} is damaged ({' '.join(str(error).split())[:120]})") from error
 
 
 def check_shape(name: str, array: NDArray[Any], described: Mapping[str, Any]) -> None:
@@ -170,37 +190,62 @@ def _recorded(name: str, described: Mapping[str, Any], what: str) -> Any:
 
 
 # A Zarr reader passes every array through an event loop in another thread, which takes longer than reading it. What
-# this program writes is so plain (one chunk, its values, four bytes of crc32c) that it can be read as a file.
-_PLAIN_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
-_PLAIN_TYPES = ("float16", "float32", "float64")
-_CRC_BYTES = 4
+# this program writes is so plain (bytes, at most compressed, and a crc32c of them) that it can be read as a file.
+_PLAIN_TYPES = ("float16", "float32", "float64", "int64")
+_BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
+_CRC = {"name": "crc32c"}
+CRC_BYTES = 4
 
 
-def _is_plain(metadata: Mapping[str, Any]) -> bool:
-    return (
-        metadata["codecs"] == _PLAIN_CODECS
-        and metadata["data_type"] in _PLAIN_TYPES
-        and metadata["chunk_grid"]["configuration"]["chunk_shape"] == metadata["shape"]
-        and metadata["chunk_key_encoding"] == {"name": "default", "configuration": {"separator": "/"}}
-    )
+@dataclass(frozen=True)
+class PlainCodec:
+    """Decodes chunks that this program wrote."""
+
+    dtype: np.dtype[Any]
+    blosc: bool
+
+    @classmethod
+    def of(cls, codecs: Any, data_type: Any) -> PlainCodec | None:
+        """The decoder for chunks of these codecs (as in ``zarr.json``); None where only Zarr can read them."""
+        between = codecs[1:-1]
+        if data_type not in _PLAIN_TYPES or codecs[:1] != [_BYTES] or codecs[-1:] != [_CRC] or len(between) > 1:
+            return None
+        if between and between[0]["name"] != "blosc":
+            return None
+        return cls(np.dtype(data_type).newbyteorder("<"), bool(between))
+
+    def decode(self, data: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[Any]:
+        """The values of a chunk. Raises ValueError where it is not whole."""
+        expected = math.prod(shape) * self.dtype.itemsize
+        if len(data) <= CRC_BYTES or (not self.blosc and len(data) != expected + CRC_BYTES):
+            raise ValueError(f"{len(data)} of {expected + CRC_BYTES} bytes")
+        values = checked(data)
+        if self.blosc:
+            from numcodecs import blosc
+
+            values = np.empty(expected, dtype=np.uint8)
+            blosc.decompress(data[:-CRC_BYTES].tobytes(), values)
+        return values.view(self.dtype).reshape(shape)
 
 
-def _read_plain(path: Path, metadata: Mapping[str, Any]) -> NDArray[Any]:
-    shape, dtype = metadata["shape"], np.dtype(metadata["data_type"]).newbyteorder("<")
-    data = np.fromfile(path.joinpath("c", *["0"] * len(shape)), dtype=np.uint8)
-    expected = math.prod(shape) * dtype.itemsize + _CRC_BYTES
-    if len(data) != expected:
-        raise ValueError(f"{len(data)} of {expected} bytes")
-    values, stored = data[:-_CRC_BYTES], int(data[-_CRC_BYTES:].view("<u4")[0])
+def checked(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``data`` without the crc32c at its end. Raises ValueError where that does not match."""
+    values, stored = data[:-CRC_BYTES], int(data[-CRC_BYTES:].copy().view("<u4")[0])
     if google_crc32c.value(values) != stored:
         raise ValueError("its crc32c does not match")
-    return values.view(dtype).reshape(shape)
+    return values
 
 
-def _read_any(path: Path, name: str) -> NDArray[Any]:
+def _is_one_chunk(metadata: Mapping[str, Any]) -> bool:
+    encoding = {"name": "default", "configuration": {"separator": "/"}}
+    one = metadata["chunk_grid"]["configuration"]["chunk_shape"] == metadata["shape"]
+    return bool(one and metadata["chunk_key_encoding"] == encoding)
+
+
+def _read_any(place: Place, name: str, label: str) -> NDArray[Any]:
     import zarr
 
-    source = zarr.open_array(os.fspath(path), mode="r")
+    source = zarr.open_array(place.arrays(name), mode="r")
     if source.nchunks_initialized != source.nchunks:
-        raise Damage(f"array {name!r} lacks {source.nchunks - source.nchunks_initialized} of {source.nchunks} chunks")
+        raise Damage(f"array {label!r} lacks {source.nchunks - source.nchunks_initialized} of {source.nchunks} chunks")
     return np.asarray(source[...])

@@ -1,24 +1,27 @@
 """Claims: which process is at work on which video, so that several runs share a store without doing work twice.
 
-A claim is advice, not a lock: should two processes extract one video after all, the second loses at the rename. It
-ends with its process, or on other machines when it was not renewed for a while.
+A claim is advice, not a lock: should two processes extract one video after all, the second finds it committed and is
+told so. A claim ends with its process, or on other machines when it was not renewed for the length of its lease. Its
+age is told by the clock of whatever stores the claims (:class:`Board`), never by that of the machine that asks: clocks
+that are wrong take no claim away from the living.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import uuid
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Protocol
 
-from ssn_feat.store.files import Owner, Staging, listed, writing
+from ssn_feat.store.files import Owner
 from ssn_feat.store.keys import key_of
 
 LEASE_SECONDS = 600.0
 _SECONDS_BETWEEN_RENEWALS = 30.0
+_TRIES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,101 +32,151 @@ class Claim:
     host: str
     pid: int
     since: float
-    """Seconds since 1970."""
+    """When it was renewed last: seconds since 1970, by the clock of what stores it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A claim as it lies on the board: what is written on it and when it was renewed last."""
+
+    content: bytes
+    renewed: float
+
+
+class Board(Protocol):
+    """Where claims are kept: small named notes. Every operation is one step that others may come between."""
+
+    def now(self) -> float:
+        """The time by the clock that :attr:`Seen.renewed` is told by, seconds."""
+
+    def create(self, key: str, content: bytes) -> bool:
+        """Put up a claim; False, and nothing changes, where there is one of that name."""
+
+    def look(self, key: str) -> Seen | None:
+        """The claim of that name, None where there is none."""
+
+    def renew(self, key: str, content: bytes) -> bool:
+        """Renew the claim of that name; False where it is not (any more) the one that reads ``content``."""
+
+    def remove(self, key: str, content: bytes) -> None:
+        """Take down the claim of that name, if it reads ``content``."""
+
+    def keys(self) -> Iterable[str]:
+        """Names of all claims."""
+
+    def close(self) -> None:
+        """Remove what is of no use without claims."""
 
 
 class HeldClaim:
     """A claim of this process."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._renewed = time.monotonic()
+    def __init__(self, board: Board, key: str, content: bytes, clock: Callable[[], float] = time.monotonic) -> None:
+        self._board, self._key, self.content, self._clock = board, key, content, clock
+        self._renewed = clock()
+        self.lost = False
+        """Whether another process took it for abandoned: whichever commits first decides."""
 
     def renew(self) -> None:
         """Say that the work goes on; cheap enough to be called after every batch."""
-        if time.monotonic() - self._renewed > _SECONDS_BETWEEN_RENEWALS:
-            self._renewed = time.monotonic()
-            with suppress(OSError):  # somebody took it for abandoned: the rename decides
-                os.utime(self._path)
+        if not self.lost and self._clock() - self._renewed > _SECONDS_BETWEEN_RENEWALS:
+            self._renewed = self._clock()
+            self.lost = not self._board.renew(self._key, self.content)
+
+    def release(self) -> None:
+        """Take the claim down, if it is still this one."""
+        self._board.remove(self._key, self.content)
 
 
 class Claims:
-    """The claims of a store, one small file each in the staging folder."""
+    """The claims of a store."""
 
-    def __init__(self, staging: Staging) -> None:
-        self._staging = staging
-        self.path = staging.path / "claims"
+    def __init__(
+        self,
+        board: Board,
+        me: Callable[[], Owner] = Owner.me,
+        is_dead: Callable[[Owner], bool] = Owner.is_dead,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.board, self._me, self._is_dead, self._clock = board, me, is_dead, clock
 
     @contextmanager
     def hold(self, video_id: str) -> Iterator[HeldClaim | None]:
         """The claim on a video for the length of the block; None where another living process has it."""
-        path = self.path / key_of(video_id)
-        if not self._take(path, video_id):
+        claim = _to_the_end(self.taking(video_id))
+        if claim is None:
             yield None
             return
         try:
-            yield HeldClaim(path)
+            yield claim
         finally:
-            path.unlink(missing_ok=True)
-            self._close()
+            claim.release()
+            self.board.close()
 
-    def _take(self, path: Path, video_id: str) -> bool:
-        content = json.dumps({"id": video_id, "owner": Owner.me().name}).encode()
-        for _ in range(100):
-            with writing(self._staging.store):
-                try:
-                    self.path.mkdir(parents=True, exist_ok=True)
-                    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-                except FileNotFoundError:  # the empty folder was removed just now
-                    continue
-                except FileExistsError:
-                    if path.exists() and _alive(path):
-                        return False
-                    path.unlink(missing_ok=True)
-                    continue
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
-                return True
-        return False
+    def taking(self, video_id: str) -> Generator[None, None, HeldClaim | None]:
+        """:meth:`hold` as steps, one at the most on the board between two of them; the claim comes at the end."""
+        key = key_of(video_id)
+        owner = self._me()
+        content = json.dumps({"id": video_id, "owner": owner.name, "token": uuid.uuid4().hex}).encode()
+        for _ in range(_TRIES):
+            if self.board.create(key, content):
+                return HeldClaim(self.board, key, content, self._clock)
+            yield
+            seen = self.board.look(key)
+            yield
+            if seen is None:  # gone since
+                continue
+            if self._alive(seen):
+                return None
+            yield
+            self.board.remove(key, seen.content)
+            yield
+        return None
 
     def living(self) -> list[Claim]:
         """Claims of processes that are at work, sorted by id."""
-        found = [_read(path) for path in listed(self.path) if _alive(path)]
+        found = [_parse(seen) for _, seen in self._all() if self._alive(seen)]
         return sorted((claim for claim in found if claim is not None), key=lambda claim: claim.id)
 
     def clean(self) -> None:
         """Remove claims of processes that are not."""
-        for path in listed(self.path):
-            if not _alive(path):
-                path.unlink(missing_ok=True)
-        self._close()
+        for key, seen in self._all():
+            if not self._alive(seen):
+                self.board.remove(key, seen.content)
+        self.board.close()
 
-    def _close(self) -> None:
-        """Remove the folder of claims if it is empty, and the staging folder."""
-        with suppress(OSError):
-            self.path.rmdir()
-            self._staging.close()
+    def _all(self) -> list[tuple[str, Seen]]:
+        return [(key, seen) for key in self.board.keys() if (seen := self.board.look(key)) is not None]  # noqa: SIM118
+
+    def _alive(self, seen: Seen) -> bool:
+        owner = _owner(seen)
+        if owner is not None and owner.host == self._me().host:
+            return not self._is_dead(owner)
+        return self.board.now() - seen.renewed < LEASE_SECONDS
 
 
-def _read(path: Path) -> Claim | None:
-    """None for a claim that is gone, or was made but not written yet."""
+def _to_the_end(steps: Generator[None, None, HeldClaim | None]) -> HeldClaim | None:
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            claim: HeldClaim | None = end.value
+            return claim
+
+
+def _owner(seen: Seen) -> Owner | None:
+    """None where the claim was put up but not written yet, or is damaged."""
     try:
-        values = json.loads(path.read_bytes())
-        owner = Owner.parse(values["owner"])
-        since = path.stat().st_mtime
-    except (OSError, ValueError, KeyError, TypeError):
+        return Owner.parse(json.loads(seen.content)["owner"])
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
-    return None if owner is None else Claim(values["id"], owner.host, owner.pid, since)
 
 
-def _alive(path: Path) -> bool:
+def _parse(seen: Seen) -> Claim | None:
+    owner = _owner(seen)
+    if owner is None:
+        return None
     try:
-        age = time.time() - path.stat().st_mtime
-        owner = Owner.parse(json.loads(path.read_bytes())["owner"])
-    except FileNotFoundError:
-        return False
-    except (OSError, ValueError, KeyError, TypeError):
-        owner = None
-    if owner is not None and owner.host == Owner.me().host:
-        return not owner.is_dead()
-    return age < LEASE_SECONDS
+        return Claim(str(json.loads(seen.content)["id"]), owner.host, owner.pid, seen.renewed)
+    except KeyError:
+        return None

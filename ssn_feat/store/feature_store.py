@@ -17,17 +17,13 @@ Any Zarr 3 library reads it. Any number of processes may write at once.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
@@ -39,46 +35,24 @@ from ssn_feat.store.arrays import (
     as_features,
     as_spans,
     check_hash,
-    describe,
     read_array,
     write_array,
 )
 from ssn_feat.store.claims import Claims
-from ssn_feat.store.files import Staging, read_attributes, rename_new, sync_folder, sync_tree, write_group, writing
+from ssn_feat.store.files import Staging, writing
 from ssn_feat.store.keys import id_of, key_of
-from ssn_feat.store.recipe import Recipe, differences, fingerprint, plain_recipe
+from ssn_feat.store.local import LocalPlace
+from ssn_feat.store.places import GROUP, Place, place_of
+from ssn_feat.store.recipe import Recipe, differences, fingerprint, plain_recipe, short
+from ssn_feat.store.records import Failure, StoredVideo, attributes_of
 
 FORMAT = "ssn_feat feature store"
 FORMAT_VERSION = 1
-_OWN_ATTRIBUTES = ("id", "arrays")
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVideo:
-    """One video read from a store.
-
-    ``spans``: start and end of each snippet, float64 ``(T, 2)``, seconds. ``features``: one array per stream that was
-    asked for, of the store's dtype (float16 as a rule), ``(T, D)`` or, where crops were kept, ``(T, C, D)``.
-    ``duration`` is in seconds; ``fps`` is None where unknown. ``info``: everything that was recorded when the video was
-    written.
-    """
-
-    id: str
-    duration: float
-    fps: float | None
-    spans: NDArray[np.float64]
-    features: dict[str, NDArray[Any]]
-    info: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A video that could not be extracted: the last reason, how often it was tried, when (seconds since 1970)."""
-
-    id: str
-    reason: str
-    tries: int
-    time: float
+_VIDEOS, _FAILED, _RUNS = "videos", "failed", "runs"
+# Videos that are on their way at once where each file costs a round trip.
+_AT_ONCE = 16
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class FeatureStore:
@@ -89,14 +63,14 @@ class FeatureStore:
 
     tier = "growing"
 
-    def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
-        self.path = path
+    def __init__(self, place: Place, attributes: Mapping[str, Any]) -> None:
+        self.place = place
+        self.path = place.path
         self.name: str = attributes["name"]
         self.recipe: Recipe = attributes["recipe"]
         self.fingerprint: str = attributes["fingerprint"]
         self.compress: Compression = attributes.get("compress", "none")
-        self.staging = Staging(path)
-        self.claims = Claims(self.staging)
+        self.claims = Claims(place.board)
 
     # ------------------------------------------------------------------ making and opening
 
@@ -104,42 +78,30 @@ class FeatureStore:
     def create(
         cls, path: Path | str, recipe: Mapping[str, Any], name: str = "", compress: Compression | None = None
     ) -> FeatureStore:
-        """Make an empty store for features of ``recipe``; ``name`` is that of the data set (default: the file's).
+        """Make an empty store at a local path or URL for features of ``recipe``.
 
-        ``compress`` says how arrays are kept (default: none); it changes nothing about what is read. Raises UserError
-        where ``path`` is taken, StoreWriteError where it cannot be written.
+        ``name`` is that of the data set (default: the file's); ``compress`` says how arrays are kept (default: none),
+        which changes nothing about what is read. Raises UserError where ``path`` is taken, StoreWriteError where it
+        cannot be written.
         """
-        path = Path(path)
-        store = cls._make(path, recipe, name, compress)
+        place = place_of(path)
+        store = None if place.is_remote and place.is_taken() else cls._make(place, recipe, name, compress)
         if store is None:
-            raise UserError(f"{path} exists already; open it, or choose another name for the new store")
+            raise UserError(f"{place.path} exists already; open it, or choose another name for the new store")
         return store
 
     @classmethod
     def open(cls, path: Path | str) -> FeatureStore:
-        """Open an existing store. Raises UserError where there is none, or one of another format version."""
-        path = Path(path)
-        try:
-            attributes = read_attributes(path)
-        except PermissionError as error:
-            raise UserError(f"cannot read the feature store {path}: {error.strerror}") from None
-        except OSError:
-            what = "exists but is not a feature store" if path.exists() else "does not exist"
-            raise UserError(f"feature store {path} {what}; python extract/run.py VIDEOS {path} makes one") from None
-        except ValueError as error:
-            raise UserError(f"{path} is not a feature store: {error}") from None
-        if attributes.get("format") != FORMAT:
-            raise UserError(f"{path} is a Zarr group but not a feature store (format {attributes.get('format')!r})")
-        if attributes.get("format_version") != FORMAT_VERSION:
-            raise UserError(
-                f"feature store {path} has format version {attributes.get('format_version')!r}, "
-                f"this program reads version {FORMAT_VERSION}"
-            )
-        if attributes.get("tier") == "packed":
-            from ssn_feat.store.packed import PackedStore
+        """Open an existing store of either tier, by its local path or URL.
 
-            return PackedStore(path, attributes)
-        return FeatureStore(path, attributes)
+        Raises UserError where there is none, or one of another format version.
+        """
+        return opened(place_of(path))
+
+    @staticmethod
+    def exists(path: Path | str) -> bool:
+        """Whether there is anything at ``path``, a local path or URL."""
+        return place_of(path).is_taken()
 
     @classmethod
     def open_or_create(
@@ -147,52 +109,59 @@ class FeatureStore:
     ) -> FeatureStore:
         """Open a store to write features of ``recipe`` into it, making it first where there is none.
 
-        What dead processes of this machine left in the staging folder is removed. Raises UserError where the store
-        holds features of another recipe, with each field that differs and both values, and
-        where it was made with another ``compress`` than the one asked for.
+        What dead processes of this machine left behind is removed. Raises UserError where the store holds features of
+        another recipe, with each field that differs and both values, and where it was made with another ``compress``
+        than the one asked for.
         """
-        path = Path(path)
-        # os.path: a folder that may not be entered is for _make to report; Path.exists raises there.
-        store = (None if os.path.exists(path) else cls._make(path, recipe, name, compress)) or cls.open(path)
+        place = place_of(path)
+        store = (None if place.is_taken() else cls._make(place, recipe, name, compress)) or opened(place)
         store.require_recipe(recipe)
         if compress and compress != store.compress:
-            raise UserError(f"the store {path} was made with --compress {store.compress}: leave that option out")
+            raise UserError(f"the store {store.path} was made with --compress {store.compress}: leave that option out")
         store.require_growing()
         store.claims.clean()
-        store.staging.clean()
+        place.clean()
         return store
 
     @classmethod
     def _make(
-        cls, path: Path, recipe: Mapping[str, Any], name: str, compress: Compression | None
+        cls, place: Place, recipe: Mapping[str, Any], name: str, compress: Compression | None
     ) -> FeatureStore | None:
-        """A new store, None where the path is taken."""
+        """A new store, None where the place is taken."""
         recipe = plain_recipe(recipe)
         attributes = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "tier": cls.tier,
-            "name": name or path.name.removesuffix(".zarr"),
+            "name": name or str(place.path).rpartition("/")[2].removesuffix(".zarr"),
             "recipe": recipe,
             "fingerprint": fingerprint(recipe),
             **({"compress": compress} if compress and compress != "none" else {}),
         }
-        with writing(path), Staging(path).folder() as folder:
-            write_group(folder, attributes)
-            for child in ("videos", "failed", "runs"):
-                (folder / child).mkdir()
-                write_group(folder / child, {})
-            sync_tree(folder)
-            made = rename_new(folder, path)
-        return cls(path, attributes) if made else None
+        with writing(place.path, place.write_errors), place.building("") as build:
+            for child in (_VIDEOS, _FAILED, _RUNS):
+                build.group(child, {})
+            build.group("", attributes)
+            made = build.commit()
+        return cls(place, attributes) if made else None
+
+    @property
+    def staging(self) -> Staging:
+        """Where a store in a folder builds videos. Raises UserError for one in an object store, which has none."""
+        if not isinstance(self.place, LocalPlace):
+            raise UserError(f"the store {self.path} is no folder: nothing is staged")
+        return self.place.staging
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with writing(self.path, self.place.write_errors):
+            yield
 
     def require_recipe(self, recipe: Mapping[str, Any]) -> None:
         """Raises UserError, naming each field that differs and both values, unless the store's recipe is ``recipe``."""
         found = differences(self.recipe, plain_recipe(recipe))
         if found:
-            fields = "; ".join(
-                f"{name} is {_short(held)} there and {_short(asked)} here" for name, held, asked in found
-            )
+            fields = "; ".join(f"{name} is {short(held)} there and {short(asked)} here" for name, held, asked in found)
             raise UserError(
                 f"the store {self.path} holds features of another recipe: {fields}. "
                 "Use the options it was made with, or another store"
@@ -214,41 +183,52 @@ class FeatureStore:
         return tuple(sorted(self._video_ids()))
 
     def _video_ids(self) -> Iterable[str]:
-        return self._listed("videos")
+        return self._listed(_VIDEOS)
 
     def _listed(self, group: str) -> Iterator[str]:
         try:
-            entries = [entry.name for entry in os.scandir(self.path / group) if entry.is_dir()]
+            keys = self.place.groups(group)
         except FileNotFoundError:
             raise UserError(f"the store {self.path} has no folder {group!r}: it was moved or cut apart") from None
-        for key in entries:
+        for key in keys:
             video_id = id_of(key)
             if video_id is None:
-                video_id = self._long_id(self.path / group / key)
+                video_id = self._long_id(f"{group}/{key}")
             if video_id and key_of(video_id) == key:  # else a file manager's or an operating system's own folder
                 yield video_id
 
-    def _long_id(self, folder: Path) -> str:
+    def _long_id(self, name: str) -> str:
         """The id of a video whose key was cut."""
         try:
-            return str(read_attributes(folder)["id"])
+            return str(self.place.attributes(name)["id"])
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
-                f"the store {self.path}: {folder / 'zarr.json'} cannot be read ({error}); "
+                f"the store {self.path}: {name}/{GROUP} cannot be read ({error}); "
                 "delete this folder and run extraction again"
             ) from None
 
+    def commit_times(self) -> dict[str, float]:
+        """When each video was committed: seconds since 1970 by id."""
+        times = self.place.times(_VIDEOS)
+        return {video_id: times[key] for video_id in self.ids if (key := key_of(video_id)) in times}
+
     def __contains__(self, video_id: str) -> bool:
-        return (self._folder(video_id) / "zarr.json").is_file()
+        return self.place.exists(f"{_group(video_id)}/{GROUP}")
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __repr__(self) -> str:
-        return f"FeatureStore({str(self.path)!r}, name={self.name!r}, fingerprint={self.fingerprint[:12]})"
+    def __iter__(self) -> Iterator[StoredVideo]:
+        return self.read_all()
 
-    def _folder(self, video_id: str) -> Path:
-        return self.path / "videos" / key_of(video_id)
+    def __repr__(self) -> str:
+        try:
+            count = f"{len(self)} videos"
+            streams = " + ".join(f"{stream} {self.feature_dim(stream)}" for stream in self.streams) if len(self) else ""
+        except UserError as error:
+            count, streams = f"cannot be read: {error}", ""
+        said = ", ".join(part for part in (count, streams and f"{streams} {self.dtype}", self.tier) if part)
+        return f"<FeatureStore {self.name!r} at {self.path}: {said}, recipe {self.fingerprint[:12]}>"
 
     @property
     def streams(self) -> tuple[str, ...]:
@@ -277,11 +257,11 @@ class FeatureStore:
     def attributes(self, video_id: str) -> dict[str, Any]:
         """Everything recorded of a committed video but its arrays. Raises UserError where it is missing or damaged."""
         try:
-            attributes = read_attributes(self._folder(video_id))
+            attributes = self.place.attributes(_group(video_id))
             if attributes["id"] != video_id or TIME not in attributes["arrays"]:
                 raise ValueError(f"is that of video {attributes['id']!r}")
         except OSError:
-            if self._folder(video_id).is_dir():
+            if not self.place.is_remote and key_of(video_id) in self.place.groups(_VIDEOS):
                 raise self.damaged(video_id, "zarr.json is missing") from None
             raise self._unknown(video_id) from None
         except (ValueError, KeyError, TypeError) as error:
@@ -323,21 +303,30 @@ class FeatureStore:
             features = {stream: self._array(video_id, stream, described[stream]) for stream in wanted}
         except Damage as damage:
             raise self.damaged(video_id, str(damage)) from damage
-        return _stored(video_id, attributes, spans, features)
+        return StoredVideo.of(video_id, attributes, spans, features)
 
     def read_all(self, ids: Iterable[str] | None = None, streams: Sequence[str] | None = None) -> Iterator[StoredVideo]:
         """Videos one after the other, in the order of ``ids`` (default: all, sorted): the fast way to read many.
 
         Arguments and errors as of :meth:`read`.
         """
-        for video_id in self.ids if ids is None else ids:
-            yield self.read(video_id, streams)
+        return self.map(lambda video_id: self.read(video_id, streams), self.ids if ids is None else ids)
 
-    def __iter__(self) -> Iterator[StoredVideo]:
-        return self.read_all()
+    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+        """``function`` of each item, in order; several at a time where the store is far away."""
+        if not self.place.is_remote:
+            yield from map(function, items)
+            return
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            waiting = []
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > _AT_ONCE:  # no more in memory than that
+                    yield waiting.pop(0).result()
+            yield from (future.result() for future in waiting)
 
     def _array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
-        return read_array(self._folder(video_id), name, described)
+        return read_array(self.place, f"{_group(video_id)}/{name}", described)
 
     def check(self, video_id: str) -> list[str]:
         """What is damaged about a committed video, one line each: reads everything, compares its sha256."""
@@ -379,8 +368,8 @@ class FeatureStore:
                 spans or other streams or widths than the videos of the store.
             StoreWriteError: the disk is full, the store read-only, ...
         """
-        target = self._folder(video_id)
-        if target.exists():
+        group = _group(video_id)
+        if video_id in self:
             return False
         where = f"video {video_id!r}"
         if not features or TIME in features:
@@ -390,15 +379,14 @@ class FeatureStore:
         }
         arrays[TIME] = as_spans(spans, where)
         self._check(where, arrays)
-        attributes = _attributes(video_id, arrays, info or {})
-        with writing(self.path), self.staging.folder() as folder:
-            write_group(folder, attributes)
+        attributes = attributes_of(video_id, arrays, info or {})
+        with self._writing(), self.place.building(group) as build:
             for name, array in arrays.items():
-                write_array(folder, name, array, self.compress)
-            sync_tree(folder)
-            committed = rename_new(folder, target)
-        if committed:
-            shutil.rmtree(self.path / "failed" / key_of(video_id), ignore_errors=True)
+                write_array(build.arrays, name, array, self.compress)
+            build.group("", attributes)
+            committed = build.commit()
+            if committed:
+                self.place.remove(f"{_FAILED}/{key_of(video_id)}")
         return committed
 
     def _check(self, where: str, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -420,11 +408,8 @@ class FeatureStore:
 
     def discard(self, video_id: str) -> None:
         """Take a committed video out of the store, so that it is extracted again; nothing happens where it is not."""
-        folder = self._folder(video_id)
-        with writing(self.path), self.staging.folder() as staged:
-            if folder.exists():
-                os.rename(folder, staged / "discarded")
-                sync_folder(folder.parent)
+        with self._writing():
+            self.place.remove(_group(video_id))
 
     # ------------------------------------------------------------------ failures
 
@@ -438,23 +423,17 @@ class FeatureStore:
             "tries": 1 + (earlier.tries if earlier else 0),
             "time": time.time(),
         }
-        self._replace_group(self.path / "failed" / key, attributes)
-
-    def _replace_group(self, target: Path, attributes: Mapping[str, Any]) -> None:
-        """Write a group without arrays, in place of an earlier one, at once."""
-        with writing(self.path), self.staging.folder() as folder:
-            write_group(folder, attributes)
-            target.mkdir(parents=True, exist_ok=True)
-            os.replace(folder / "zarr.json", target / "zarr.json")
+        with self._writing():
+            self.place.replace(f"{_FAILED}/{key}", attributes)
 
     def failures(self) -> dict[str, Failure]:
         """Videos that failed when last tried and are not committed, sorted by id."""
-        found = (self._failure(key_of(video_id)) for video_id in sorted(self._listed("failed")))
+        found = (self._failure(key_of(video_id)) for video_id in sorted(self._listed(_FAILED)))
         return {f.id: f for f in found if f is not None and f.id not in self}
 
     def _failure(self, key: str) -> Failure | None:
         try:
-            values = read_attributes(self.path / "failed" / key)
+            values = self.place.attributes(f"{_FAILED}/{key}")
             return Failure(values["id"], values["reason"], values["tries"], values["time"])
         except (OSError, ValueError, KeyError):  # no record, or one cut short by a crash: the next try writes a new one
             return None
@@ -467,45 +446,65 @@ class FeatureStore:
         ``run``: ``videos``, the predicted number of rows by id; ``options``, plain values, those of the run. A later
         run with the same ``options`` replaces the record.
         """
-        self._replace_group(self.path / "runs" / fingerprint(run["options"])[:16], plain_recipe(run))
+        with self._writing():
+            self.place.replace(f"{_RUNS}/{fingerprint(run['options'])[:16]}", plain_recipe(run))
 
     def runs(self) -> list[dict[str, Any]]:
         """What :meth:`record_run` recorded, in an order that does not change."""
         found = []
-        for folder in sorted((self.path / "runs").glob("*/zarr.json")):
+        for name in sorted(self.place.groups(_RUNS)):
             with suppress(OSError, ValueError):  # cut short by a crash: the next run writes it anew
-                found.append(read_attributes(folder.parent))
+                found.append(self.place.attributes(f"{_RUNS}/{name}"))
         return found
 
 
-def _attributes(video_id: str, arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> dict[str, Any]:
-    taken = [name for name in _OWN_ATTRIBUTES if name in info]
-    if taken:
-        raise UserError(f"video {video_id!r}: the information to record must not use the names {', '.join(taken)}")
+def _group(video_id: str) -> str:
+    return f"{_VIDEOS}/{key_of(video_id)}"
+
+
+def opened(place: Place) -> FeatureStore:
+    """The store at a place. Raises UserError where there is none, or one of another format version."""
+    path = place.path
     try:
-        plain = json.loads(json.dumps(dict(info), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise UserError(f"video {video_id!r}: the information to record must be plain values: {error}") from None
-    duration = float(plain.pop("duration", arrays[TIME][-1, 1]))
-    fps = plain.pop("fps", None)
-    return {
-        "id": video_id,
-        "duration": duration,
-        "fps": fps,
-        **plain,
-        "arrays": {name: describe(array) for name, array in arrays.items()},
-    }
+        attributes = place.attributes("")
+    except PermissionError as error:
+        raise UserError(f"cannot read the feature store {path}: {error.strerror}") from None
+    except OSError:
+        what = "exists but is not a feature store" if place.is_taken() else "does not exist"
+        raise UserError(
+            f"feature store {path} {what}; {_advice(place) or f'python extract/run.py VIDEOS {path} makes one'}"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{path} is not a feature store: {error}") from None
+    if attributes.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is a Zarr group but not a feature store (format {attributes.get('format')!r})"
+            + (f"; {advice}" if (advice := _advice(place)) else "")
+        )
+    if attributes.get("format_version") != FORMAT_VERSION:
+        raise UserError(
+            f"feature store {path} has format version {attributes.get('format_version')!r}, "
+            f"this program reads version {FORMAT_VERSION}"
+        )
+    if attributes.get("tier") == "packed":
+        from ssn_feat.store.packed import PackedStore
+
+        return PackedStore(place, attributes)
+    return FeatureStore(place, attributes)
 
 
-def _stored(
-    video_id: str, attributes: dict[str, Any], spans: NDArray[Any], features: dict[str, NDArray[Any]]
-) -> StoredVideo:
-    fps = attributes.get("fps")
-    return StoredVideo(
-        video_id, float(attributes["duration"]), None if fps is None else float(fps), spans, features, attributes
-    )
+def _advice(place: Place) -> str:
+    """Which store was probably meant: the one around this folder, or the one in it."""
+    if not isinstance(place, LocalPlace):
+        return ""
+    around = [parent for parent in list(place.path.absolute().parents)[:3] if _is_store(parent)]
+    inside = sorted(place.path.glob("*.zarr")) if place.path.is_dir() else []
+    found = around or [path for path in inside if _is_store(path)]
+    return f"did you mean {found[0]}?" if found else ""
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _is_store(path: Path) -> bool:
+    try:
+        return LocalPlace(path).attributes("").get("format") == FORMAT
+    except (OSError, ValueError):
+        return False

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ssn_feat.errors import UserError
 
@@ -21,33 +19,29 @@ class StoreWriteError(UserError):
     """The store cannot be written (full disk, no permission, ...): no later video can be written either."""
 
 
+class StoreReadError(UserError):
+    """The store cannot be read for now (no connection, no permission): it says nothing about what is in it."""
+
+
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turns an OSError of the block into a StoreWriteError that names ``path``, the reason and what to do."""
+def writing(path: Path | str, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
+    """Turns one of ``errors`` in the block into a StoreWriteError that names ``path``, the reason and what to do."""
     try:
         yield
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except UserError:
+        raise
+    except errors as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         raise StoreWriteError(
             f"cannot write to the store {path}: {reason}; "
             "nothing committed is lost, mend that and run the same command again"
         ) from error
 
 
-def read_attributes(folder: Path) -> dict[str, Any]:
-    """Attributes in the ``zarr.json`` of a group. Raises OSError where there is none, ValueError if it is not one."""
-    node = json.loads((folder / "zarr.json").read_bytes())
-    if not isinstance(node, dict) or node.get("node_type") != "group" or not isinstance(node.get("attributes"), dict):
-        raise ValueError(f"{folder / 'zarr.json'} does not describe a Zarr group with attributes")
-    attributes: dict[str, Any] = node["attributes"]
-    return attributes
-
-
-def write_group(folder: Path, attributes: Mapping[str, Any]) -> None:
-    """Write the ``zarr.json`` of a Zarr 3 group into ``folder``, synced."""
-    node = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-    with open(folder / "zarr.json", "w", encoding="ascii") as file:
-        json.dump(node, file, indent=2, allow_nan=False)
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file, durably (but for its name: see :func:`sync_folder`)."""
+    with open(path, "wb") as file:
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
@@ -177,6 +171,8 @@ class Staging:
         stale = self.stale()
         for entry in stale:
             shutil.rmtree(entry, ignore_errors=True)
+            with suppress(OSError):  # what was no folder
+                entry.unlink()
         self.close()
         return len(stale)
 

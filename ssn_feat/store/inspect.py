@@ -11,8 +11,8 @@ import joblib
 import numpy as np
 
 from ssn_feat.store.claims import Claim
-from ssn_feat.store.feature_store import Failure, FeatureStore
-from ssn_feat.store.keys import key_of
+from ssn_feat.store.feature_store import FeatureStore
+from ssn_feat.store.records import Failure
 
 # The present speed is that of the videos committed within this time.
 _RECENT_SECONDS = 900.0
@@ -54,9 +54,9 @@ def status(store: FeatureStore) -> StoreStatus:
     """How far a store is, from what is committed, failed, claimed and recorded of runs."""
     rows: dict[str, int] = {}
     size = 0
-    for video_id in store.ids:
-        arrays = store.attributes(video_id)["arrays"]
-        rows[video_id] = arrays["time"]["shape"][0]
+    for attributes in store.map(store.attributes, store.ids):
+        arrays = attributes["arrays"]
+        rows[attributes["id"]] = arrays["time"]["shape"][0]
         size += sum(math.prod(a["shape"]) * np.dtype(a["dtype"]).itemsize for a in arrays.values())
     failures = store.failures()
     pending: dict[str, float] = {}
@@ -79,7 +79,7 @@ def status(store: FeatureStore) -> StoreStatus:
 
 def _rate(store: FeatureStore, rows: dict[str, int]) -> float | None:
     """Snippets per second of the videos committed lately, by the times of their files."""
-    times = sorted(((store.path / "videos" / key_of(i) / "zarr.json").stat().st_mtime, n) for i, n in rows.items())
+    times = sorted((at, rows[video_id]) for video_id, at in store.commit_times().items() if video_id in rows)
     recent = [(at, n) for at, n in times if time.time() - at < _RECENT_SECONDS]
     if len(recent) < 3 or recent[-1][0] <= recent[0][0]:
         return None

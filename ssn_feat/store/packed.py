@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -24,9 +25,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.store.arrays import TIME, Damage, check_hash, check_shape, create_array, write_array
-from ssn_feat.store.feature_store import FORMAT, FORMAT_VERSION, Failure, FeatureStore
-from ssn_feat.store.files import Staging, rename_new, sync_tree, write_group, writing
+from ssn_feat.store.arrays import (
+    TIME,
+    Compression,
+    Damage,
+    check_hash,
+    check_shape,
+    create_array,
+    damage_of,
+    write_array,
+)
+from ssn_feat.store.feature_store import FORMAT, FORMAT_VERSION, FeatureStore
+from ssn_feat.store.files import writing
+from ssn_feat.store.places import GROUP, Build, Place, group_bytes, place_of
+from ssn_feat.store.records import Failure, StoredVideo
+from ssn_feat.store.shards import ShardedRows
 
 _CHUNK_BYTES = 2 << 20
 _SHARD_BYTES = 128 << 20
@@ -37,20 +50,21 @@ class PackedStore(FeatureStore):
 
     tier = "packed"
 
-    def __init__(self, path: Path, attributes: Mapping[str, Any]) -> None:
-        super().__init__(path, attributes)
+    def __init__(self, place: Place, attributes: Mapping[str, Any]) -> None:
+        super().__init__(place, attributes)
         self._runs: list[dict[str, Any]] = attributes["runs"]
+        self._readers = threading.local()
 
-    def __reduce__(self) -> tuple[Callable[[Path], FeatureStore], tuple[Path]]:
-        return FeatureStore.open, (self.path,)  # open arrays stay in their process
+    def __reduce__(self) -> tuple[Callable[[Path | str], FeatureStore], tuple[Path | str]]:
+        return FeatureStore.open, (self.path,)  # readers stay in their process
 
     @cached_property
     def _index(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """First row and attributes of each video."""
         try:
             records = json.loads(bytes(self._whole("index")))
-            offsets = self._whole("offsets")
-            index = {r["id"]: (int(start), r) for start, r in zip(offsets[:-1], records, strict=True)}
+            offsets = self._whole("offsets").tolist()
+            index = {r["id"]: (start, r) for start, r in zip(offsets[:-1], records, strict=True)}
         except (Damage, ValueError, KeyError, TypeError) as error:
             raise UserError(f"the packed store {self.path} is damaged: {error}; {self._mend}") from None
         return index
@@ -59,41 +73,25 @@ class PackedStore(FeatureStore):
     def _mend(self) -> str:
         return f"make it again: python extract/pack.py STORE {self.path}"
 
-    @cached_property
-    def _open_arrays(self) -> dict[str, Any]:
-        return {}
-
-    def _source(self, name: str) -> Any:
-        import zarr
-
-        if name not in self._open_arrays:
-            try:
-                self._open_arrays[name] = zarr.open_array(os.fspath(self.path / name), mode="r")
-            except Exception as error:  # missing or damaged metadata: zarr raises many kinds
-                raise Damage(f"array {name!r} cannot be opened ({' '.join(str(error).split())[:120]})") from error
-        return self._open_arrays[name]
-
     def _whole(self, name: str) -> NDArray[Any]:
-        source = self._source(name)
-        if source.nchunks_initialized != source.nchunks:
-            raise Damage(f"array {name!r} has missing chunks")
-        return self._rows(name, 0, source.shape[0])
+        with damage_of(name, "cannot be opened"):
+            import zarr
 
-    def _rows(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        try:
-            array: NDArray[Any] = np.asarray(self._source(name)[start:stop])
-        except Damage:
-            raise
-        except Exception as error:  # codecs raise what they like on bytes that are not theirs
-            raise Damage(f"array {name!r} is damaged ({' '.join(str(error).split())[:120]})") from error
-        return array
+            source = zarr.open_array(self.place.arrays(name), mode="r")
+            if source.nchunks_initialized != source.nchunks:
+                raise Damage(f"array {name!r} has missing chunks")
+            return np.asarray(source[...])
+
+    def _rows_of(self, name: str) -> ShardedRows:
+        """The reader of an array, one for each thread."""
+        readers: dict[str, ShardedRows] = self._readers.__dict__
+        if name not in readers:
+            readers[name] = ShardedRows(self.place, name)
+        return readers[name]
 
     def _array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
         start, rows = self._index[video_id][0], self.rows(video_id)
-        array = self._rows(name, start, start + rows)
-        # Rows of a shard that is not there read as NaN, which no store holds.
-        if np.isnan(array).any():
-            raise Damage(f"array {name!r} lacks rows {start} to {start + rows}")
+        array = self._rows_of(name).read(start, start + rows)
         check_shape(name, array, described)
         return array
 
@@ -142,49 +140,56 @@ class PackedStore(FeatureStore):
         self.require_growing()
 
 
-def pack(store: FeatureStore, out: Path | str, advance: Callable[[], object] = lambda: None) -> FeatureStore:
+def pack(
+    store: FeatureStore,
+    out: Path | str,
+    advance: Callable[[], object] = lambda: None,
+    compress: Compression | None = None,
+) -> FeatureStore:
     """Copy a growing store into a packed one at ``out``, which appears all at once; every array's sha256 is checked.
 
-    ``advance`` is called after each video. Raises UserError where ``out`` is taken, the store is empty or packed
-    already, or a video is damaged.
+    ``out``: a local path or URL. ``advance`` is called after each video. ``compress``: how arrays are kept, default as
+    in ``store``. Raises UserError where ``out`` is taken, the store is empty or packed already, or a video is damaged.
     """
-    out = Path(out)
+    place = place_of(out)
     if store.tier != "growing":
         raise UserError(f"{store.path} is a packed store already")
-    if out.exists():
-        raise UserError(f"{out} exists already; choose another name for the packed store")
-    attributes = [store.attributes(video_id) for video_id in store.ids]
+    if place.is_taken():
+        raise UserError(f"{place.path} exists already; choose another name for the packed store")
+    attributes = list(store.map(store.attributes, store.ids))
     if not attributes:
         raise UserError(f"the store {store.path} holds no video to pack")
-    with writing(out), Staging(out).folder() as folder:
-        _build(folder, store, attributes, advance)
-        sync_tree(folder)
-        if not rename_new(folder, out):
-            raise UserError(f"{out} was made by another process meanwhile")
+    with writing(place.path, place.write_errors), place.building("") as build:
+        _build(build, store, attributes, compress or store.compress, advance)
+        if not build.commit():
+            raise UserError(f"{place.path} was made by another process meanwhile")
     return FeatureStore.open(out)
 
 
 def _build(
-    folder: Path, store: FeatureStore, attributes: Sequence[Mapping[str, Any]], advance: Callable[[], object]
+    build: Build,
+    store: FeatureStore,
+    attributes: Sequence[Mapping[str, Any]],
+    compress: Compression,
+    advance: Callable[[], object],
 ) -> None:
-    """All of a packed store, in ``folder``."""
+    """All of a packed store but its commit."""
     counts = [a["arrays"][TIME]["shape"][0] for a in attributes]
-    write_group(folder, _root(store))
     writers = {
-        name: _Rows(folder, name, (sum(counts), *described["shape"][1:]), described["dtype"])
+        name: _Rows(build.arrays, name, (sum(counts), *described["shape"][1:]), described["dtype"], compress)
         for name, described in attributes[0]["arrays"].items()
     }
-    for video in attributes:
-        _copy(store, video, writers)
+    for video, recorded in zip(store.read_all(a["id"] for a in attributes), attributes, strict=True):
+        _copy(store, video, recorded, writers)
         advance()
     for writer in writers.values():
         writer.finish()
-    write_array(folder, "offsets", np.cumsum([0, *counts], dtype=np.int64))
-    write_array(folder, "index", np.frombuffer(json.dumps(attributes).encode("ascii"), dtype=np.uint8))
-    _consolidate(folder)
+    write_array(build.arrays, "offsets", np.cumsum([0, *counts], dtype=np.int64))
+    write_array(build.arrays, "index", np.frombuffer(json.dumps(attributes).encode("ascii"), dtype=np.uint8))
+    build.record("", _consolidated(_root(store, compress), build, [*writers, "offsets", "index"]))
 
 
-def _root(store: FeatureStore) -> dict[str, Any]:
+def _root(store: FeatureStore, compress: Compression) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -192,13 +197,13 @@ def _root(store: FeatureStore) -> dict[str, Any]:
         "name": store.name,
         "recipe": store.recipe,
         "fingerprint": store.fingerprint,
+        **({} if compress == "none" else {"compress": compress}),
         # How it was made; which videos were meant is of no use any more.
         "runs": [{**run, "videos": {}} for run in store.runs()],
     }
 
 
-def _copy(store: FeatureStore, attributes: Mapping[str, Any], writers: Mapping[str, _Rows]) -> None:
-    video = store.read(attributes["id"])
+def _copy(store: FeatureStore, video: StoredVideo, attributes: Mapping[str, Any], writers: Mapping[str, _Rows]) -> None:
     arrays: dict[str, NDArray[Any]] = {TIME: video.spans, **video.features}
     for name, array in arrays.items():
         try:
@@ -211,11 +216,11 @@ def _copy(store: FeatureStore, attributes: Mapping[str, Any], writers: Mapping[s
 class _Rows:
     """Rows into a sharded array: whole shards only, since writing part of one means writing all of it again."""
 
-    def __init__(self, folder: Path, name: str, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, target: Any, name: str, shape: tuple[int, ...], dtype: str, compress: Compression) -> None:
         row = math.prod(shape[1:]) * np.dtype(dtype).itemsize
         chunk = max(1, min(_CHUNK_BYTES // row, shape[0]))
         self._shard = chunk * max(1, min(_SHARD_BYTES // (chunk * row), math.ceil(shape[0] / chunk)))
-        self._array = create_array(folder, name, shape, dtype, (chunk, *shape[1:]), (self._shard, *shape[1:]))
+        self._array = create_array(target, name, shape, dtype, (chunk, *shape[1:]), (self._shard, *shape[1:]), compress)
         self._waiting: list[NDArray[Any]] = []
         self._count = self._written = 0
 
@@ -237,9 +242,18 @@ class _Rows:
         self._waiting, self._count = [rows[count:]], len(rows) - count
 
 
-def _consolidate(folder: Path) -> None:
+def _consolidated(root: Mapping[str, Any], build: Build, names: Iterable[str]) -> bytes:
+    """The ``zarr.json`` of the store with those of its arrays in it, as Zarr writes it."""
     import zarr
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of it not being part of the specification yet; every array has its own too
-        zarr.consolidate_metadata(os.fspath(folder))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / GROUP).write_bytes(group_bytes(root))
+        for array in names:
+            (folder / array).mkdir()
+            (folder / array / GROUP).write_bytes(build.metadata(array))
+        with warnings.catch_warnings():
+            # Of it not being part of the specification yet; every array has its own too.
+            warnings.simplefilter("ignore")
+            zarr.consolidate_metadata(name)
+        return (folder / GROUP).read_bytes()

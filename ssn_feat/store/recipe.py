@@ -39,3 +39,9 @@ def differences(held: Mapping[str, Any], asked: Mapping[str, Any], prefix: str =
         elif a != b:
             found.append((prefix + name, a, b))
     return found
+
+
+def short(value: Any) -> str:
+    """A value of a recipe in a message."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,7 +1,6 @@
 """What is committed reads back; what is not whole, finite or of the same recipe is refused in plain words."""
 
 import dataclasses
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import zarr
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore, StoreWriteError, fingerprint
 from ssn_feat.store.keys import key_of
+from ssn_feat.store.places import group_attributes, group_bytes
 
 RECIPE: dict[str, Any] = {"stride": 8, "streams": {"rgb": {"backbone": "tiny"}, "flow": {"backbone": "tiny"}}}
 HOSTILE = ["../x", "/etc/x", "a/b", "nul\0byte", "a" * 300, ".", "..", "V_x", "v_x", "con"]
@@ -309,9 +309,8 @@ def test_what_is_no_store(tmp_path: Path, store: FeatureStore) -> None:
         FeatureStore.open(tmp_path / "other.zarr")
     with pytest.raises(UserError, match="exists already"):
         FeatureStore.create(store.path, RECIPE)
-    root = json.loads((store.path / "zarr.json").read_text())
-    root["attributes"]["format_version"] = 9
-    (store.path / "zarr.json").write_text(json.dumps(root))
+    root = store.path / "zarr.json"
+    root.write_bytes(group_bytes({**group_attributes(root.read_bytes()), "format_version": 9}))
     with pytest.raises(UserError, match="format version 9, this program reads version 1"):
         FeatureStore.open(store.path)
 
@@ -363,7 +362,7 @@ def test_interrupted_write_leaves_nothing(store: FeatureStore, monkeypatch: pyte
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssn_feat.store.feature_store.sync_tree", stop)
+    monkeypatch.setattr("ssn_feat.store.local.sync_tree", stop)
     with pytest.raises(KeyboardInterrupt):
         store.write("a", *made())
     assert store.ids == ()

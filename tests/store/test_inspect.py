@@ -12,6 +12,7 @@ import pytest
 
 from ssn_feat.store import FeatureStore, status, verify
 from ssn_feat.store.claims import LEASE_SECONDS
+from ssn_feat.store.places import group_attributes, group_bytes
 
 
 @pytest.fixture
@@ -60,10 +61,10 @@ def test_verify_names_what_is_damaged(store: FeatureStore) -> None:
     chunk = store.path / "videos" / "v0" / "rgb" / "c" / "0" / "0"
     chunk.write_bytes(b"\1" + chunk.read_bytes()[1:])
     attributes = store.path / "videos" / "v1" / "zarr.json"
-    node = json.loads(attributes.read_text())
-    node["attributes"]["arrays"]["rgb"]["sha256"] = "0" * 64
-    node["attributes"]["arrays"]["time"].pop("dtype")
-    attributes.write_text(json.dumps(node))
+    changed = group_attributes(attributes.read_bytes())
+    changed["arrays"]["rgb"]["sha256"] = "0" * 64
+    changed["arrays"]["time"].pop("dtype")
+    attributes.write_bytes(group_bytes(changed))
     damage = verify(store).damage
     assert sorted(damage) == ["v0", "v1"]
     assert "array 'rgb' is damaged" in damage["v0"][0]
@@ -71,6 +72,8 @@ def test_verify_names_what_is_damaged(store: FeatureStore) -> None:
         "array 'rgb' is damaged (its sha256 is not the one recorded)",
         "zarr.json lacks the dtype of array 'time'",
     )
+    attributes.write_bytes(attributes.read_bytes().replace(b'"duration": 6.0', b'"duration": 7.0'))
+    assert "its attributes do not match their checksum" in verify(store).damage["v1"][0]
     attributes.write_text("{}")
     assert "zarr.json is damaged" in verify(store).damage["v1"][0]
 
@@ -95,15 +98,15 @@ def test_claim_of_a_dead_process_is_taken_over(store: FeatureStore) -> None:
         f"with FeatureStore.open({str(store.path)!r}).claims.hold('v'): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
-    assert (store.claims.path / "v").exists()
+    assert (store.claims.board.path / "v").exists()
     assert store.claims.living() == []
     with store.claims.hold("v") as held:
         assert held is not None
 
 
 def test_claim_of_another_machine_ends_with_its_lease(store: FeatureStore) -> None:
-    store.claims.path.mkdir(parents=True)
-    path = store.claims.path / "v"
+    store.claims.board.path.mkdir(parents=True)
+    path = store.claims.board.path / "v"
     path.write_text(json.dumps({"id": "v", "owner": "elsewhere~1~0"}))
     with store.claims.hold("v") as held:
         assert held is None
@@ -112,7 +115,7 @@ def test_claim_of_another_machine_ends_with_its_lease(store: FeatureStore) -> No
     os.utime(path, (old, old))
     with store.claims.hold("v") as held:
         assert held is not None
-    store.claims.path.mkdir(parents=True)
+    store.claims.board.path.mkdir(parents=True)
     path.write_text("")  # made, not written yet: taken for alive until its lease ends
     with store.claims.hold("v") as held:
         assert held is None

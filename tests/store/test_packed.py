@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore, PackedStore, pack, status, verify
 from ssn_feat.store import packed as module
+from ssn_feat.store.places import group_attributes, group_bytes
 
 IDS = ["b", "../x", "C", "a" * 300]
 
@@ -110,9 +111,9 @@ def test_what_cannot_be_packed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no video"):
         pack(FeatureStore.create(tmp_path / "e.zarr", {}), tmp_path / "q.zarr")
     attributes = store.path / "videos" / "b" / "zarr.json"
-    node = json.loads(attributes.read_text())
-    node["attributes"]["arrays"]["rgb"]["sha256"] = "0" * 64
-    attributes.write_text(json.dumps(node))
+    changed = group_attributes(attributes.read_bytes())
+    changed["arrays"]["rgb"]["sha256"] = "0" * 64
+    attributes.write_bytes(group_bytes(changed))
     with pytest.raises(UserError, match=r"video 'b' .*array 'rgb' is damaged .its sha256.*verify\.py .*--repair"):
         pack(store, tmp_path / "q.zarr")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["e.zarr", "p.zarr", "s.zarr"]

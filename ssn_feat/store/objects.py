@@ -1,0 +1,255 @@
+"""A store in an object store (``s3://``, ``gs://``, ``memory://``, ...), through fsspec and Zarr's own remote stores.
+
+Objects cannot be renamed: arrays are written where they belong, and the group's ``zarr.json`` last. It is the record of
+the commit, put only where there is none. Readers and lists go by it alone, so that what a killed writer left is not
+there; the next writer of that video writes over it.
+
+Credentials and endpoints come from the environment (or the configuration files) of the fsspec package, as
+``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``; nothing of them is ever written into a store.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.errors import UserError
+from ssn_feat.store.claims import Seen
+from ssn_feat.store.files import Owner, StoreReadError
+from ssn_feat.store.places import GROUP, Build, Place, group_bytes, place_of
+
+_ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+
+class ObjectPlace(Place):
+    """A prefix of an object store."""
+
+    is_remote = True
+    # Libraries of object stores raise what they like.
+    write_errors = (Exception,)
+    path: str
+
+    def __init__(self, url: str) -> None:
+        self.path = url
+        self.board = ObjectBoard(self)
+
+    def __reduce__(self) -> tuple[Callable[[str], Place], tuple[str]]:
+        return place_of, (self.path,)  # open connections stay in their process
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        """The file system and the prefix in it."""
+        from fsspec.core import url_to_fs
+
+        scheme = self.path.partition(":")[0]
+        try:
+            files, root = url_to_fs(self.path)
+        except ImportError:
+            extra = "ssn-feat[s3]" if scheme in ("s3", "s3a") else f"the fsspec package for {scheme}://"
+            raise UserError(f"{self.path} needs a package that is not installed: pip install '{extra}'") from None
+        except ValueError as error:
+            raise UserError(f"{self.path} is no place for a store: {error}") from None
+        return files, root.rstrip("/")
+
+    @property
+    def files(self) -> Any:
+        """The fsspec file system."""
+        return self._opened[0]
+
+    def full(self, name: str) -> str:
+        """The object's name in :attr:`files`."""
+        root = self._opened[1]
+        return f"{root}/{name}" if name else root
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except (UserError, *_ABSENT):
+            raise
+        except Exception as error:  # no connection, no permission, no such bucket: each library has its own
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            raise StoreReadError(f"cannot read the store {self.path}: {reason}") from error
+
+    def read(self, name: str) -> bytes:
+        with self._reading():
+            return bytes(self.files.cat_file(self.full(name)))
+
+    def read_bytes(self, name: str, start: int = 0, count: int | None = None) -> NDArray[np.uint8]:
+        with self._reading():
+            end = None if count is None else start + count
+            return np.frombuffer(bytearray(self.files.cat_file(self.full(name), start=start, end=end)), dtype=np.uint8)
+
+    def exists(self, name: str) -> bool:
+        with self._reading():
+            self.files.invalidate_cache()
+            return bool(self.files.isfile(self.full(name)))
+
+    def is_taken(self) -> bool:
+        with self._reading():
+            self.files.invalidate_cache()
+            try:
+                return bool(self.files.ls(self.full(""), detail=False))
+            except _ABSENT:
+                return False
+
+    def groups(self, group: str) -> list[str]:
+        return list(self.times(group))
+
+    def times(self, group: str) -> dict[str, float]:
+        head, tail = f"{self.full(group)}/", f"/{GROUP}"
+        with self._reading():
+            self.files.invalidate_cache()
+            # One list of all objects: asking for each record would be a round trip a video.
+            found = self.files.find(self.full(group), detail=True)
+        if f"{head}{GROUP}" not in found and not self.exists(f"{group}/{GROUP}"):
+            raise FileNotFoundError(group)
+        names = {
+            name[len(head) : -len(tail)]: _seconds(info)
+            for name, info in found.items()
+            if name.startswith(head) and name.endswith(tail)
+        }
+        return {name: at for name, at in names.items() if "/" not in name}
+
+    @contextmanager
+    def building(self, name: str) -> Iterator[Build]:
+        yield _ObjectBuild(self, name)
+
+    def put(self, name: str, content: bytes) -> None:
+        """Write a whole object, in place of an earlier one."""
+        self.files.pipe_file(self.full(name), content)
+
+    def put_new(self, name: str, content: bytes) -> bool:
+        """Write an object that is not there; False where it is. Atomic on S3 and in memory."""
+        try:
+            self.files.pipe_file(self.full(name), content, mode="create")
+        except Exception as error:  # each library has its own for this
+            if isinstance(error, FileExistsError) or self.exists(name):
+                return False
+            raise
+        return True
+
+    def replace(self, name: str, attributes: Mapping[str, Any]) -> None:
+        self.put(f"{name}/{GROUP}", group_bytes(attributes))
+
+    def remove(self, name: str) -> None:
+        with suppress(*_ABSENT):
+            self.files.rm_file(self.full(f"{name}/{GROUP}"))
+        self.files.invalidate_cache()
+        with suppress(*_ABSENT):
+            self.files.rm(self.full(name), recursive=True)
+
+    def arrays(self, name: str) -> Any:
+        from zarr.storage import FsspecStore
+
+        _ = self._opened  # says what is not installed
+        return FsspecStore.from_url(f"{self.path}/{name}".rstrip("/"))
+
+    def clean(self) -> None:
+        """Nothing: what is not committed is written over by the next writer."""
+
+
+class _ObjectBuild(Build):
+    def __init__(self, place: ObjectPlace, name: str) -> None:
+        self._place, self._name = place, name
+        self._record = group_bytes({})
+
+    def _inside(self, name: str) -> str:
+        return f"{self._name}/{name}".lstrip("/")
+
+    def record(self, name: str, metadata: bytes) -> None:
+        if name:
+            self._place.put(self._inside(f"{name}/{GROUP}"), metadata)
+        else:
+            self._record = metadata
+
+    @property
+    def arrays(self) -> Any:
+        return self._place.arrays(self._name)
+
+    def metadata(self, array: str) -> bytes:
+        return self._place.read(self._inside(f"{array}/{GROUP}"))
+
+    def commit(self) -> bool:
+        return self._place.put_new(self._inside(GROUP), self._record)
+
+
+class ObjectBoard:
+    """Claims as small objects beside the store, renewed by being written again.
+
+    Between looking at a claim and renewing or removing it another process may come: objects cannot be compared and
+    changed in one step everywhere. Then two processes are at work on one video, of which one commits.
+    """
+
+    def __init__(self, place: ObjectPlace) -> None:
+        self._place = place
+
+    @cached_property
+    def _staging(self) -> ObjectPlace:
+        return ObjectPlace(f"{self._place.path}.staging")
+
+    def now(self) -> float:
+        name = f"clock/{Owner.me().name}~{uuid.uuid4().hex[:12]}"
+        self._staging.put(name, b"")
+        try:
+            return self._modified(name)
+        finally:
+            with suppress(*_ABSENT):
+                self._staging.files.rm_file(self._staging.full(name))
+
+    def _modified(self, name: str) -> float:
+        self._staging.files.invalidate_cache()
+        return _seconds(self._staging.files.info(self._staging.full(name)))
+
+    def create(self, key: str, content: bytes) -> bool:
+        return self._staging.put_new(f"claims/{key}", content)
+
+    def look(self, key: str) -> Seen | None:
+        try:
+            return Seen(self._staging.read(f"claims/{key}"), self._modified(f"claims/{key}"))
+        except _ABSENT:
+            return None
+
+    def renew(self, key: str, content: bytes) -> bool:
+        seen = self.look(key)
+        if seen is None or seen.content != content:
+            return False
+        self._staging.put(f"claims/{key}", content)
+        return True
+
+    def remove(self, key: str, content: bytes) -> None:
+        seen = self.look(key)
+        if seen is not None and seen.content == content:
+            with suppress(*_ABSENT):
+                self._staging.files.rm_file(self._staging.full(f"claims/{key}"))
+
+    def keys(self) -> list[str]:
+        self._staging.files.invalidate_cache()
+        try:
+            return sorted(n.rpartition("/")[2] for n in self._staging.files.find(self._staging.full("claims")))
+        except _ABSENT:
+            return []
+
+    def close(self) -> None:
+        """Nothing: a prefix without objects is not there."""
+
+
+def _seconds(info: Mapping[str, Any]) -> float:
+    """When an object was written last, as its file system says it: seconds since 1970."""
+    for name in ("LastModified", "mtime", "updated", "last_modified", "created"):
+        value = info.get(name)
+        if isinstance(value, datetime):
+            return value.timestamp()
+        if isinstance(value, int | float):
+            return float(value)
+        if isinstance(value, str):
+            with suppress(ValueError):
+                return datetime.fromisoformat(value).timestamp()
+    raise StoreReadError(f"the object store does not say when {info.get('name')} was written")
