@@ -33,7 +33,8 @@ Truths are put into buckets by
 - context: how much time without other instances borders on it, before and after, in lengths of the instance. The
   paper asked people how much context tells the action; this is measured from annotations alone and is another quantity.
 
-Truths without length are left out.
+Truths without length are left out. Two things differ from the paper's program: N is the mean itself, which that program
+cuts to a whole number, and instances longer than their video count as covering it, where that program drops them.
 """
 
 from __future__ import annotations

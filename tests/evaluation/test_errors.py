@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
+from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
 from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import Scored, average_precision_of, rank, truths_of
@@ -137,6 +137,23 @@ def test_characteristics_by_hand() -> None:
     np.testing.assert_array_equal(found["instances"], [2, 2, 2, 2, 1])
     # 10 before and 10 after; 10 before, none after (twice the same seconds); none before, 40 after; none.
     np.testing.assert_allclose(found["context"], [20 / 10, 10 / 20, 10 / 20, 40 / 15, 0])
+
+
+def test_characteristics_are_those_that_detad_published(shared: Path) -> None:
+    """First instances of videos of THUMOS14 with what DETAD's file of extra characteristics says of them."""
+    dataset = load(f"thumos14:{shared / 'data' / 'annotations' / 'thumos14'}").subset("testing")
+    values, truths = characteristics(dataset), truths_of(dataset)
+    for video, length, coverage, instances in (
+        ("video_test_0000292", 1.5, 0.01971971708779218, 1),
+        ("video_test_0000896", 6.2, 0.027340838834574693, 7),
+        ("video_test_0000897", 3.0, 0.024961102282276784, 9),
+        ("video_test_0000950", 9.2, 0.006994102147341406, 40),
+        ("video_test_0001159", 7.9, 0.013085102858846526, 11),
+        ("video_test_0001079", 2.5, 0.005092780270976653, 8),
+    ):
+        row = int(np.flatnonzero(truths.videos == list(dataset.videos).index(video))[0])
+        found = [values[name][row] for name in ("length", "coverage", "instances")]
+        np.testing.assert_allclose(found, [length, coverage, instances], rtol=1e-9, err_msg=video)
 
 
 def test_buckets_by_hand() -> None:
