@@ -29,6 +29,8 @@ from ssn_feat.speed.plain import Box
 from ssn_feat.speed.timing import Measurement, print_measurements, timed, write_measurements
 from ssn_feat.training.stages import row_ranges, stages
 
+# Seconds to stay within at the size of THUMOS14, which is the default.
+_SCORING_BAR, _POSTPROCESSING_BAR, _EVALUATION_BAR = 5.0, 2.0, 2.0
 # Snippets a second of the videos made here.
 _RATE = 5.0
 _LEVELS = tuple(np.arange(0.1, 1.0, 0.1).tolist())
@@ -67,6 +69,11 @@ class DetectSpeedOptions:
         for name in ("videos", "classes", "proposals", "detections", "width", "compared", "draws", "runs", "threads"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def bar(self, seconds: float) -> float | None:
+        """``seconds`` at the default size, for which bars are meant; None at others."""
+        sizes = ("videos", "classes", "proposals", "detections", "width", "threads")
+        return seconds if all(getattr(self, name) == getattr(DetectSpeedOptions, name) for name in sizes) else None
 
 
 def measure_detect(options: DetectSpeedOptions) -> list[Measurement]:
@@ -151,7 +158,8 @@ def _postprocessing(scores: ProposalScores, options: DetectSpeedOptions) -> Meas
     ours, seconds = timed(partial(postprocess, scores, settings), options.runs)
     theirs, slow = timed(plainly)
     size = f"{len(scores)} videos of {options.proposals} x {options.classes} scores, {len(ours.scores)} detections"
-    return Measurement("filter, NMS, regression", size, seconds, slow, _same_detections(ours, theirs))
+    bar = options.bar(_POSTPROCESSING_BAR)
+    return Measurement("filter, NMS, regression", size, seconds, slow, _same_detections(ours, theirs), bar=bar)
 
 
 def _as_lists(
@@ -187,7 +195,8 @@ def _evaluation(scores: ProposalScores, dataset: Dataset, options: DetectSpeedOp
             own.setdefault((video.id, dataset.label_index[instance.label]), []).append((instance.start, instance.end))
     theirs, slow = timed(partial(plain_detect.average_precision, rows, own, classes, _LEVELS))
     known = ours[~np.isnan(ours).any(axis=1)]
-    yield Measurement("mAP", size, seconds, slow, bool(np.allclose(known, theirs, atol=1e-9)))
+    agrees = bool(np.allclose(known, theirs, atol=1e-9))
+    yield Measurement("mAP", size, seconds, slow, agrees, bar=options.bar(_EVALUATION_BAR))
     ranked = rank(scored, truths, classes, _LEVELS)
     draws = draw_videos(len(dataset.videos), options.draws, options.seed)
     _, seconds = timed(partial(resampled_map, ranked, truths, draws))
@@ -228,7 +237,7 @@ def _scoring(generator: np.random.Generator, dataset: Dataset, options: DetectSp
     )
     yield Measurement("dense scoring", size(few), seconds, slow, agrees)
     _, seconds = timed(partial(ours, inputs), options.runs)
-    yield Measurement("dense scoring", size(len(inputs)), seconds)
+    yield Measurement("dense scoring", size(len(inputs)), seconds, bar=options.bar(_SCORING_BAR))
 
 
 def _plainly_scored(folded: FoldedHead, features: torch.Tensor, rows: torch.Tensor, scaling: torch.Tensor) -> Scores:

@@ -27,6 +27,7 @@ class Measurement:
 
     agrees: whether both gave the same. size: what was worked on, in words. original: seconds that the original code
     took over as much on another day and a machine of the kind that :data:`ORIGINAL_MACHINE` names, None if not known.
+    bar: seconds that ours is to stay within on one core, None without one.
     """
 
     part: str
@@ -35,6 +36,7 @@ class Measurement:
     plain: float | None = None
     agrees: bool | None = None
     original: float | None = None
+    bar: float | None = None
 
     @property
     def ratio(self) -> float | None:
@@ -79,20 +81,29 @@ def _processor() -> str:
 
 def print_measurements(measurements: Sequence[Measurement]) -> None:
     """A table, below it the machine."""
-    table = table_of(
-        "part", "of", "seconds", "plain loop, s", "ratio", "same result", "original, s", "ratio", names=("of",)
-    )
-    for each in measurements:
-        plain = "" if each.plain is None else f"{each.plain:.4g}"
-        ratio = "" if each.ratio is None else f"{each.ratio:.3g}"
-        same = "" if each.agrees is None else "yes" if each.agrees else "NO"
-        original = "" if each.original is None else f"{each.original:.4g}"
-        times = "" if each.original is None else f"{each.original / each.seconds:.3g}"
-        table.add_row(each.part, each.size, f"{each.seconds:.4g}", plain, ratio, same, original, times)
+    heads = ("part", "of", "seconds", "bar, s", "plain loop, s", "ratio", "same result", "original, s", "times faster")
+    rows = [_cells(each) for each in measurements]
+    told = [column for column, head in enumerate(heads) if any(row[column] for row in rows)]
+    table = table_of(*(heads[column] for column in told), names=("of",))
+    for row in rows:
+        table.add_row(*(row[column] for column in told))
     show(table)
     if any(each.original for each in measurements):
         print(f"the original's times are of {ORIGINAL_MACHINE}, taken per item from runs over as much or more")
     print(", ".join(f"{name}: {value}" for name, value in machine().items()))
+
+
+def _cells(each: Measurement) -> tuple[str, ...]:
+    """A row of the table; empty where there is nothing to say."""
+
+    def number(value: float | None, digits: int = 4) -> str:
+        return "" if value is None else f"{value:.{digits}g}"
+
+    bar = "" if each.bar is None else f"{each.bar:g}{'' if each.seconds <= each.bar else ' MISSED'}"
+    same = "" if each.agrees is None else "yes" if each.agrees else "NO"
+    times = None if each.original is None else each.original / each.seconds
+    start = (each.part, each.size, number(each.seconds), bar, number(each.plain), number(each.ratio, 3), same)
+    return (*start, number(each.original), number(times, 3))
 
 
 def write_measurements(measurements: Sequence[Measurement], path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from ssn_feat.errors import UserError
 from ssn_feat.speed.detect import DetectSpeedOptions, measure_detect
+from ssn_feat.speed.timing import Measurement, print_measurements
 
 
 def test_every_part_agrees_with_its_plain_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,7 +32,22 @@ def test_every_part_agrees_with_its_plain_loop(tmp_path: Path, capsys: pytest.Ca
     content = json.loads((tmp_path / "speed.json").read_text())
     assert content["machine"]["processor"]
     assert [row["part"] for row in content["measurements"]] == [part.part for part in parts]
-    assert "plain loop" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "plain loop" in said
+    # Bars are of the full size alone.
+    assert "bar" not in said
+
+
+def test_bars_are_told_and_missed_ones_marked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert DetectSpeedOptions().bar(2.0) == 2.0
+    assert DetectSpeedOptions(videos=212).bar(2.0) is None
+    print_measurements([Measurement("quick", "it", 1.0, bar=2.0), Measurement("slow", "it", 3.0, bar=2.0)])
+    said = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert said[:3] == [
+        ["part", "of", "seconds", "bar,", "s"],
+        ["quick", "it", "1", "2"],
+        ["slow", "it", "3", "2", "MISSED"],
+    ]
 
 
 def test_sizes_are_checked() -> None:
