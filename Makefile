@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 DEMO   ?= demo
 JOBS   ?= 2
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint docs install clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed  ## the whole chain on the toy data set, ends with a table and a picture
@@ -18,6 +18,10 @@ lint: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed  ## the site of docs/, in build/site; every warning is an error
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	$(BIN)/mkdocs build --quiet --strict
 
 install: $(VENV)/.installed
 
