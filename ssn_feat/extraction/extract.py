@@ -61,7 +61,7 @@ def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractRepo
     report = ExtractReport({}, len(plan.done), found.missing, {}, {})
     if options.dry_run:
         return report
-    store = FeatureStore.open_or_create(options.store, plan.recipe, found.name)
+    store = FeatureStore.open_or_create(options.store, plan.recipe, found.name, options.compress)
     if again:
         for video_id in plan.todo:
             store.discard(video_id)

@@ -14,7 +14,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract import extract
 from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.progress import progress_bar
-from ssn_feat.store import FeatureStore, StoreStatus, Verification, pack, status, verify
+from ssn_feat.store import Compression, FeatureStore, StoreStatus, Verification, pack, status, verify
 
 _Store = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
 
@@ -118,14 +118,16 @@ class PackOptions:
     store: _Store
     """The feature store to pack; it is left as it is."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """The packed store to make, NAME.zarr."""
+    """The packed store to make, NAME.zarr or a URL."""
+    compress: Compression | None = None
+    """How its arrays are kept: none or zstd; default: as in STORE. Does not change the features."""
 
 
 def pack_store(options: PackOptions) -> None:
     """Copy a feature store into a packed one: read-only, a few large files, every hash checked on the way."""
     store = FeatureStore.open(options.store)
     with progress_bar("videos", len(store)) as advance:
-        packed = pack(store, options.out, advance)
+        packed = pack(store, options.out, advance, options.compress)
     found = status(packed)
     print(f"{packed.path}: {found.done} videos, {found.rows:,} snippets, {found.bytes / 1e6:,.1f} MB")
     left = _unfinished(status(store))

@@ -12,6 +12,7 @@ import tyro
 
 from ssn_feat.backbones import Backbone
 from ssn_feat.errors import UserError
+from ssn_feat.store import Compression
 from ssn_feat.video import STREAMS, SnippetOptions
 
 
@@ -22,7 +23,7 @@ class ExtractOptions:
     videos: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
     """A folder of videos (or of folders of images), subfolders included; one video; or a .txt file of a path a line."""
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
-    """The feature store to write, NAME.zarr; made where there is none."""
+    """The feature store to write, NAME.zarr or a URL as s3://BUCKET/NAME.zarr; made where there is none."""
     annotations: str | None = None
     """Annotations (a path or DIALECT:PATH). Restricts extraction to the videos that they name and reports coverage."""
     subsets: tuple[str, ...] = ()
@@ -42,6 +43,8 @@ class ExtractOptions:
     """Store the features of each crop, not their mean."""
     fps: float | None = None
     """Frame rate of folders of images, which carry no times."""
+    compress: Compression | None = None
+    """How the store keeps its arrays: none (the default of a new one) or zstd. Does not change the features."""
     allow_incomplete: bool = False
     """Keep what could be decoded of a video that is cut short or damaged, instead of counting it as failed."""
     batch: int = 0

@@ -14,7 +14,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.extraction.sources import Coverage
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, location
 from ssn_feat.video import SnippetOptions, open_source, snippet_starts
 
 # Probing takes milliseconds a video: of more videos than this only so many, evenly spread, are looked at beforehand.
@@ -62,7 +62,7 @@ def make_plan(options: ExtractOptions, found: Coverage, again: Collection[str] =
     recipe = recipe_of(backbones, snippet_options, options.keep_crops, options.fps)
     done: frozenset[str] = frozenset()
     failed_before = 0
-    if options.store.exists():
+    if FeatureStore.exists(options.store):
         store = FeatureStore.open(options.store)
         store.require_recipe(recipe)
         done = frozenset(store.ids) & found.videos.keys() - set(again)
@@ -102,7 +102,7 @@ def describe(plan: Plan, options: ExtractOptions) -> str:
             lines.append(f"missing  {_listing(found.missing)}")
         if found.others:
             lines.append(f"         {len(found.others)} other videos there are left out")
-    lines.append(f"store    {options.store}: {len(plan.done)} done, {len(plan.todo)} to extract")
+    lines.append(f"store    {location(options.store)}: {len(plan.done)} done, {len(plan.todo)} to extract")
     if plan.failed_before:
         lines[-1] += f", of which {plan.failed_before} failed before"
     flow = f", flow by {snippet_options['flow_method']}" if "flow_method" in snippet_options else ""
@@ -144,6 +144,7 @@ def run_record(plan: Plan, options: ExtractOptions, store: FeatureStore) -> dict
         weights=tuple(_absolute(entry) for entry in options.weights),
         snippets=replace(options.snippets, flow_weights=_absolute(options.snippets.flow_weights)),
         store=Path(),
+        compress=None,
         batch=0,
         jobs=0,
         dask="",

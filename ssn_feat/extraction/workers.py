@@ -173,14 +173,15 @@ def _one(
 
         try:
             video = _extracted(options, store, backbones, path, progress)
-            store.write(video_id, video.features, video.spans, video.info)
+            committed = store.write(video_id, video.features, video.spans, video.info)
         except StoreWriteError:
             raise
         except Exception as error:  # whatever one video does to decoders and networks, the others go on
             reason = str(error) if isinstance(error, UserError) else _where(error)
             store.record_failure(video_id, reason)
             return Outcome(video_id, failure=reason)
-    return Outcome(video_id, rows=len(video.spans), warnings=_warnings(video))
+    meanwhile = () if committed else ("another run committed it meanwhile; its features were kept",)
+    return Outcome(video_id, rows=len(video.spans), warnings=(*_warnings(video), *meanwhile))
 
 
 def _extracted(

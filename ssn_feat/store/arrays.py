@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ssn_feat.errors import UserError
 
 if TYPE_CHECKING:
-    from ssn_feat.store.places import Place
+    from ssn_feat.store.places import Build, Place
 
 TIME = "time"
 FEATURE_TYPES = ("float16", "float32")
@@ -86,7 +86,7 @@ def describe(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def create_array(
-    target: Any,
+    build: Build,
     name: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any] | str,
@@ -94,7 +94,7 @@ def create_array(
     shards: tuple[int, ...] | None = None,
     compress: Compression = "none",
 ) -> Any:
-    """A new Zarr array ``name`` in ``target`` (a path or a Zarr store): crc32c, by default no compression, one chunk.
+    """A new Zarr array ``name`` in a group in the making: crc32c, by default no compression and one chunk.
 
     What is there under that name, left behind by a writer that was killed, is written over.
     """
@@ -102,8 +102,8 @@ def create_array(
 
     axes = {TIME: ("snippet", "bound"), "offsets": ("video",), "index": ("byte",)}
     return zarr.create_array(
-        target,
-        name=name,
+        # At its own place: given a name, Zarr makes the group around it too, which would be taken for committed.
+        build.array(name),
         shape=shape,
         chunks=chunks or shape,
         shards=shards,
@@ -128,9 +128,9 @@ def _codecs(compress: Compression, dtype: np.dtype[Any]) -> list[Any]:
     return [BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize), Crc32cCodec()]
 
 
-def write_array(target: Any, name: str, array: NDArray[Any], compress: Compression = "none") -> None:
-    """Write ``array`` as the Zarr array ``name`` in ``target`` (a path or a Zarr store), in one chunk."""
-    create_array(target, name, array.shape, array.dtype, compress=compress)[...] = array
+def write_array(build: Build, name: str, array: NDArray[Any], compress: Compression = "none") -> None:
+    """Write ``array`` as the Zarr array ``name`` in a group in the making, in one chunk."""
+    create_array(build, name, array.shape, array.dtype, compress=compress)[...] = array
 
 
 class Damage(Exception):

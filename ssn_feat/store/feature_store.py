@@ -382,7 +382,7 @@ class FeatureStore:
         attributes = attributes_of(video_id, arrays, info or {})
         with self._writing(), self.place.building(group) as build:
             for name, array in arrays.items():
-                write_array(build.arrays, name, array, self.compress)
+                write_array(build, name, array, self.compress)
             build.group("", attributes)
             committed = build.commit()
             if committed:

@@ -89,9 +89,8 @@ class _LocalBuild(Build):
         (self._folder / name).mkdir(exist_ok=True)
         write_synced(self._folder / name / GROUP, metadata)
 
-    @property
-    def arrays(self) -> str:
-        return os.fspath(self._folder)
+    def array(self, name: str) -> str:
+        return os.fspath(self._folder / name)
 
     def metadata(self, array: str) -> bytes:
         return (self._folder / array / GROUP).read_bytes()

@@ -170,9 +170,8 @@ class _ObjectBuild(Build):
         else:
             self._record = metadata
 
-    @property
-    def arrays(self) -> Any:
-        return self._place.arrays(self._name)
+    def array(self, name: str) -> Any:
+        return self._place.arrays(self._inside(name))
 
     def metadata(self, array: str) -> bytes:
         return self._place.read(self._inside(f"{array}/{GROUP}"))

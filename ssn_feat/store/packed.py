@@ -176,7 +176,7 @@ def _build(
     """All of a packed store but its commit."""
     counts = [a["arrays"][TIME]["shape"][0] for a in attributes]
     writers = {
-        name: _Rows(build.arrays, name, (sum(counts), *described["shape"][1:]), described["dtype"], compress)
+        name: _Rows(build, name, (sum(counts), *described["shape"][1:]), described["dtype"], compress)
         for name, described in attributes[0]["arrays"].items()
     }
     for video, recorded in zip(store.read_all(a["id"] for a in attributes), attributes, strict=True):
@@ -184,8 +184,8 @@ def _build(
         advance()
     for writer in writers.values():
         writer.finish()
-    write_array(build.arrays, "offsets", np.cumsum([0, *counts], dtype=np.int64))
-    write_array(build.arrays, "index", np.frombuffer(json.dumps(attributes).encode("ascii"), dtype=np.uint8))
+    write_array(build, "offsets", np.cumsum([0, *counts], dtype=np.int64))
+    write_array(build, "index", np.frombuffer(json.dumps(attributes).encode("ascii"), dtype=np.uint8))
     build.record("", _consolidated(_root(store, compress), build, [*writers, "offsets", "index"]))
 
 
@@ -216,11 +216,11 @@ def _copy(store: FeatureStore, video: StoredVideo, attributes: Mapping[str, Any]
 class _Rows:
     """Rows into a sharded array: whole shards only, since writing part of one means writing all of it again."""
 
-    def __init__(self, target: Any, name: str, shape: tuple[int, ...], dtype: str, compress: Compression) -> None:
+    def __init__(self, build: Build, name: str, shape: tuple[int, ...], dtype: str, compress: Compression) -> None:
         row = math.prod(shape[1:]) * np.dtype(dtype).itemsize
         chunk = max(1, min(_CHUNK_BYTES // row, shape[0]))
         self._shard = chunk * max(1, min(_SHARD_BYTES // (chunk * row), math.ceil(shape[0] / chunk)))
-        self._array = create_array(target, name, shape, dtype, (chunk, *shape[1:]), (self._shard, *shape[1:]), compress)
+        self._array = create_array(build, name, shape, dtype, (chunk, *shape[1:]), (self._shard, *shape[1:]), compress)
         self._waiting: list[NDArray[Any]] = []
         self._count = self._written = 0
 

@@ -90,10 +90,9 @@ class Build(ABC):
     def record(self, name: str, metadata: bytes) -> None:
         """Make a group in it from the bytes of its ``zarr.json``."""
 
-    @property
     @abstractmethod
-    def arrays(self) -> Any:
-        """What Zarr makes arrays of this group in."""
+    def array(self, name: str) -> Any:
+        """What Zarr makes the array of that name from."""
 
     @abstractmethod
     def metadata(self, array: str) -> bytes:
