@@ -32,8 +32,11 @@
     return full;
   }
 
-  // A title and, where there are groups of lines, a choice of one.
-  function headOf(place, chart, groups) {
+  const groupsOf = (chart) => [...new Set(chart.data.map((trace) => trace.group))];
+
+  // A title, where there are groups of lines a choice of one, and room: what is drawn later moves nothing.
+  function prepare(place) {
+    const chart = facts.charts[place.dataset.chart], groups = groupsOf(chart);
     const head = element("div", undefined, { className: "row head" });
     head.append(element("h4", chart.layout.title.text));
     if (groups.length > 1) {
@@ -48,8 +51,7 @@
 
   function drawChart(place) {
     const chart = facts.charts[place.dataset.chart];
-    const groups = [...new Set(chart.data.map((trace) => trace.group))];
-    if (!place.querySelector(".canvas")) headOf(place, chart, groups);
+    const groups = groupsOf(chart);
     const wanted = groups[Number(place.querySelector(".choice")?.value ?? 0)];
     const traces = chart.data.filter((trace) => trace.group === wanted).map(({ group, ...trace }) => trace);
     Plotly.react(place.querySelector(".canvas"), traces, themed(chart.layout), CONFIG);
@@ -64,7 +66,7 @@
     }
   }, { rootMargin: "600px" });
   const places = [...document.querySelectorAll(".chart")];
-  places.forEach((place) => watcher.observe(place));
+  places.forEach((place) => { prepare(place); watcher.observe(place); });
 
   // ------------------------------------------------------------------------------------------------ theme
 
@@ -324,7 +326,7 @@
       head.append(button);
       const fit = Math.max(0, ...truth.filter((t) => t[0] === label).map((t) => overlap([start, end], [t[1], t[2]])));
       row.append(head, ...[`${start.toFixed(2)} s`, `${end.toFixed(2)} s`, String(score), fit.toFixed(2)].map((text) => element("td", text)));
-      row.append(element("td", hit ? "hit" : "no hit", { className: hit ? "hit" : "miss" }));
+      row.append(element("td", hit ? "hit" : "miss", { className: hit ? "hit" : "miss" }));
       row.dataset.start = start;
       return row;
     }));
