@@ -1,4 +1,4 @@
-"""What the site has that is no file in docs/: the README, the changes, a page of the API for every room, the navigation.
+"""What the site has that is no file in docs/: README, changes, a page of the API for every room, the navigation.
 
 mkdocs calls the functions below by their names.
 """
