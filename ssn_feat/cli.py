@@ -192,16 +192,23 @@ def run(function: Callable[[T], Any], options: type[T], presets: Mapping[str, T]
     _execute(lambda _: Command(function, options, presets or {}))
 
 
-def run_one_of(field: str, commands: Mapping[str, Command], default: str) -> NoReturn:
+def run_one_of(
+    field: str, commands: Mapping[str, Command], default: str, switches: Mapping[str, Command] | None = None
+) -> NoReturn:
     """Like :func:`run` for a script whose option ``field`` (on the command line or in the YAML file) picks a command.
 
-    Every command's options have that field, with the values that lead to the command.
+    Every command's options have that field, with the values that lead to the command. ``switches``: commands that an
+    option of their name picks before that: ``--end-to-end``, or ``end_to_end: true`` in the YAML file.
     """
 
     def choose(arguments: list[str]) -> Command:
-        chosen = default
+        chosen, held = default, {}
         if arguments and arguments[0].endswith((".yaml", ".yml")):
-            chosen = str(read_yaml(Path(arguments[0])).get(field, default))
+            held = read_yaml(Path(arguments[0]))
+            chosen = str(held.get(field, default))
+        for name, command in (switches or {}).items():
+            if f"--{name}" in arguments or held.get(name.replace("-", "_")) is True:
+                return command
         for flag, value in itertools.pairwise([*arguments, ""]):
             name, equals, inline = flag.partition("=")
             if name == f"--{field}":

@@ -75,6 +75,8 @@ def fit() -> NoReturn:
     """Learn a head from a store, or a network from videos; fit sweep: many runs."""
     from ssn_feat.evaluation.validation import fit_and_validate, sweep_and_validate
     from ssn_feat.training.clips import FitClipsOptions, fit_clips
+    from ssn_feat.training.end_to_end import PRESETS as PIXEL_PRESETS
+    from ssn_feat.training.end_to_end import EndToEndOptions, fit_end_to_end
     from ssn_feat.training.options import FitOptions
     from ssn_feat.training.presets import PRESETS
     from ssn_feat.training.sweep import SWEEP_PRESETS, SweepOptions
@@ -83,7 +85,12 @@ def fit() -> NoReturn:
         del sys.argv[1]
         run(sweep_and_validate, SweepOptions, SWEEP_PRESETS)
     heads = Command(fit_and_validate, FitOptions, PRESETS)
-    run_one_of("head", {"ssn": heads, "actionness": heads, "clips": Command(fit_clips, FitClipsOptions)}, default="ssn")
+    run_one_of(
+        "head",
+        {"ssn": heads, "actionness": heads, "clips": Command(fit_clips, FitClipsOptions)},
+        default="ssn",
+        switches={"end-to-end": Command(fit_end_to_end, EndToEndOptions, PIXEL_PRESETS)},
+    )
 
 
 def propose() -> NoReturn:

@@ -106,8 +106,10 @@ def load_run(folder: Path | str) -> Run:
 
 
 def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
-    """The run that a checkpoint holds, found at ``where``. Raises UserError where it is damaged."""
+    """The run that a checkpoint holds, found at ``where``. Raises UserError where it is damaged or has no head."""
     try:
+        if saved["head"]["kind"] == "clips":
+            raise UserError(f"{where} is a run of --head clips: it holds a backbone, but no head for detections")
         head = _build(saved["head"])
         head.load_state_dict(saved["model"])
         stats, standard = saved["reg_stats"], saved["standardisation"]

@@ -195,7 +195,7 @@ def _ssn_task(options: FitOptions, data: TrainingData, generator: torch.Generato
     head = SSNHead(table.feature_dim, len(data.labels), options.ssn, generator).to(table.rows.device)
     draws = (schedule.batch_videos, schedule.epoch_multiplier, options.seed)
     task = SSNTask(head, table, candidates, pools, options.groups, options.losses, options.augmentation, *draws)
-    return task, _digest(candidates.intervals, candidates.labels), torch.from_numpy(pools.target_stats)
+    return task, digest(candidates.intervals, candidates.labels), torch.from_numpy(pools.target_stats)
 
 
 def _actionness_task(
@@ -205,10 +205,10 @@ def _actionness_task(
     inside = rows_inside(data.dataset, table)
     head = ActionnessHead(table.feature_dim, options.ssn.dropout, generator).to(table.rows.device)
     draws = (schedule.batch_videos, schedule.epoch_multiplier, options.seed)
-    return ActionnessTask(head, table, inside, options.actionness, *draws), _digest(inside), None
+    return ActionnessTask(head, table, inside, options.actionness, *draws), digest(inside), None
 
 
-def _digest(*arrays: NDArray[Any]) -> str:
+def digest(*arrays: NDArray[Any]) -> str:
     """Tells whether a resumed run sees the same data."""
     total = hashlib.sha256()
     for array in arrays:
@@ -216,4 +216,4 @@ def _digest(*arrays: NDArray[Any]) -> str:
     return total.hexdigest()
 
 
-__all__ = ["LoopOptions", "Training", "prepare"]
+__all__ = ["LoopOptions", "Training", "digest", "prepare"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import struct
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
 
+import google_crc32c
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,6 +21,9 @@ from ssn_feat.video.opencv import import_cv2
 # The folder is looked through after a process has written this share of the bound; above the second share the files
 # that were used longest ago go, until the third is left. Up to 20 processes that write at once keep within the bound.
 _LOOK, _FULL, _LEFT = 0.005, 0.9, 0.75
+# Checksum of all that follows; height, width and channels.
+_HEADER = struct.Struct("<I3I")
+_CHECKSUM = 4
 # Half-written files of processes that died are removed after this many seconds.
 _STALE = 600.0
 
@@ -57,22 +60,19 @@ class PixelCache:
             os.utime(path)
         except OSError:
             return None
-        with (
-            contextlib.suppress(ValueError, EOFError, KeyError, BadZipFile),
-            np.load(BytesIO(content), allow_pickle=False) as stored,
-        ):
-            image: NDArray[np.uint8] = stored["image"]
-            return _from_jpeg(image, stored["shape"]) if "shape" in stored.files else image
-        return None
+        if len(content) < _HEADER.size:
+            return None
+        checksum, *shape = _HEADER.unpack_from(content)
+        if checksum != google_crc32c.value(content[_CHECKSUM:]):
+            return None
+        data = np.frombuffer(content, np.uint8, offset=_HEADER.size)
+        return _from_jpeg(data, shape) if self.quality else data.reshape(shape)
 
     def put(self, name: str, image: NDArray[np.uint8]) -> None:
         """Keep an image, uint8 (H, W, C). A full disk is no reason to stop: the image is then not kept."""
-        buffer = BytesIO()
-        if self.quality:
-            np.savez(buffer, image=_to_jpeg(image, self.quality), shape=np.array(image.shape))
-        else:
-            np.savez(buffer, image=image)
-        content = buffer.getvalue()
+        data = _to_jpeg(image, self.quality) if self.quality else image
+        content = _HEADER.pack(0, *image.shape)[_CHECKSUM:] + data.tobytes()
+        content = google_crc32c.value(content).to_bytes(_CHECKSUM, "little") + content
         if len(content) > self.limit * (1 - _FULL):
             return
         path = self._path(name)
@@ -126,8 +126,8 @@ def _to_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
     return np.asarray(data)
 
 
-def _from_jpeg(data: NDArray[np.uint8], shape: NDArray[np.int64]) -> NDArray[np.uint8] | None:
-    height, width, channels = (int(n) for n in shape)
+def _from_jpeg(data: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.uint8] | None:
+    height, width, channels = shape
     decoded = import_cv2().imdecode(data, import_cv2().IMREAD_UNCHANGED)
     if decoded is None:
         return None

@@ -8,20 +8,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from small_films import interrupt, same_weights
 from torch import nn
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
-from ssn_feat.training.clips import (
-    ClipOptions,
-    ClipSet,
-    FitClipsOptions,
-    augment,
-    fit_clips,
-    set_batch_norm,
-    trimmed_rows,
-)
+from ssn_feat.training.augmentation import AugmentationOptions
+from ssn_feat.training.checkpoints import load_run
+from ssn_feat.training.clips import ClipOptions, ClipSet, FitClipsOptions, fit_clips, trimmed_rows
+from ssn_feat.training.fine_tuning import set_batch_norm
+from ssn_feat.training.pixels import PixelOptions
+from ssn_feat.video import SnippetOptions
 
 
 def tiny(stream: str, channels: int) -> nn.Module:
@@ -40,27 +38,11 @@ def test_rows_of_instances_and_of_gaps() -> None:
 
 
 def test_every_part_of_an_instance_gives_one_snippet() -> None:
-    rows = np.arange(30, dtype=np.uint8).reshape(30, 1, 1, 1)
-    clips = ClipSet([rows], np.zeros(2, dtype=np.int64), [(0, 30), (7, 8)], np.array([0, 1]), ("a", "b"))
+    clips = ClipSet(*np.array([[0, 1], [0, 7], [30, 1], [0, 1]]), ("a", "b"))
     for seed in range(20):
-        drawn = clips.draw(np.array([0, 1]), 3, np.random.default_rng(seed)).reshape(2, 3).numpy()
+        drawn = clips.draw(np.array([0, 1]), 3, np.random.default_rng(seed))
         assert (drawn[0] // 10 == [0, 1, 2]).all()
         assert (drawn[1] == 7).all()
-
-
-def test_augmentation_moves_all_snippets_of_an_instance_alike_and_mirrors_motion() -> None:
-    ramp = torch.arange(64, dtype=torch.uint8).expand(8, 3, 2, 64, 64).clone() + 60
-    out = augment(ramp, 32, True, torch.Generator().manual_seed(0))
-    assert out.shape == (8, 3, 2, 32, 32)
-    assert out.dtype == torch.uint8
-    assert (out[:, :1] == out).all()
-    rising = out[:, 0, 1, 0, -1].int() > out[:, 0, 1, 0, 0].int()
-    assert 0 < rising.sum() < 8, "some are mirrored, some are not"
-    # A mirrored y component is the picture mirrored; a mirrored x component changes sign as well (about 127.5).
-    mirrored = out[~rising].int()
-    assert (mirrored[:, :, 0] - (255 - mirrored[:, :, 1])).abs().max() <= 1
-    plain = out[rising].int()
-    assert (plain[:, :, 0] == plain[:, :, 1]).all()
 
 
 @pytest.mark.parametrize(("mode", "learning"), [("frozen", 0), ("partial", 1), ("full", 3)])
@@ -100,11 +82,12 @@ def options(moving: Path, out: Path, **values: object) -> FitClipsOptions:
         "stream": "flow",
         "backbone": "test_clips:tiny",
         "weights": "random:0",
-        "crop": 28,
-        "stride": 3,
-        "jobs": 1,
+        "snippets": SnippetOptions(stride=3, crop=28, flow_method="dis"),
+        "pixels": PixelOptions(workers=0, variation=AugmentationOptions(mirror=False)),
         "device": "cpu",
-        "clips": ClipOptions(steps=200, batch=12, rate=0.01, drop=0),
+        "quiet": True,
+        "threads": 1,
+        "clips": ClipOptions(steps=100, batch=12, rate=0.01, drop=0),
         **values,
     }
     return FitClipsOptions(**given)  # type: ignore[arg-type]
@@ -115,8 +98,10 @@ def test_motion_is_learned_and_the_weights_are_read_back(moving: Path, tmp_path:
     assert summary["final"]["accuracy"] > 0.75  # three classes
     assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
         "backbone.pt",
+        "checkpoint.pt",
         "config.yaml",
         "environment.json",
+        "log.jsonl",
         "summary.json",
     ]
     learned = load_backbone("test_clips:tiny", "flow", tmp_path / "run" / "backbone.pt", input_size=28)
@@ -127,9 +112,22 @@ def test_motion_is_learned_and_the_weights_are_read_back(moving: Path, tmp_path:
         fit_clips(options(moving, tmp_path / "run"))
     assert fit_clips(options(moving, tmp_path / "run", resume=True)) == summary
     with pytest.raises(UserError, match="other options"):
-        fit_clips(options(moving, tmp_path / "run", resume=True, stride=4))
-    again = fit_clips(options(moving, tmp_path / "run", overwrite=True))
-    assert again["final"] == summary["final"], "the same seed gives the same run"
+        fit_clips(options(moving, tmp_path / "run", resume=True, clips=ClipOptions(steps=50)))
+    with pytest.raises(UserError, match="no head for detections"):
+        load_run(tmp_path / "run")
+
+
+def test_an_interrupted_run_goes_on_as_if_it_had_not_been(moving: Path, tmp_path: Path, monkeypatch) -> None:
+    brief = {"clips": ClipOptions(steps=20, batch=6, rate=0.01), "stream": "rgb"}
+    whole = fit_clips(options(moving, tmp_path / "whole", **brief))
+    interrupt(monkeypatch, fit_clips, options(moving, tmp_path / "parts", **brief), 7)
+    assert not (tmp_path / "parts" / "backbone.pt").exists()
+    parts = fit_clips(options(moving, tmp_path / "parts", resume=True, **brief))
+    assert [parts["final"][name] for name in ("loss", "accuracy")] == [
+        whole["final"][name] for name in ("loss", "accuracy")
+    ]
+    one, other = (torch.load(tmp_path / name / "backbone.pt", weights_only=True) for name in ("whole", "parts"))
+    assert same_weights(one["state_dict"], other["state_dict"])
 
 
 def test_what_does_not_fit_is_said(moving: Path, tmp_path: Path) -> None:
