@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ssn_feat.errors import UserError
 
@@ -183,6 +184,40 @@ class RowSums:
         begin, end = begin.clamp(max=len(self)), end.clamp(max=len(self))
         shape = begin.shape + (1,) * (self.sums.ndim - 1)
         return (self.sums[end] - self.sums[begin]) / (end - begin).clamp(min=1).view(shape)
+
+
+class BlockSums:
+    """Sums over ranges of rows as :class:`RowSums` makes them, of tables that are too large for one of float64.
+
+    ``inner``: float32 ``(T + 1, D)`` to be filled, what the rows before each one in its block of 32 sum up to;
+    :attr:`base`: float64, what all blocks before each block do. A range is the difference of two such pairs, which is
+    wrong by at most 31 times the rounding of a single row in float32, however long the table is.
+    Raises UserError where ``rows`` ``(T, D)`` hold a value that is not finite.
+    """
+
+    size = 32
+
+    def __init__(self, rows: Tensor, inner: Tensor) -> None:
+        blocks = -(-len(rows) // self.size)
+        self.inner = inner
+        self.base = torch.zeros(blocks + 1, rows.shape[1], dtype=torch.float64, device=rows.device)
+        for block in range(0, blocks, self.size):
+            begin, end = block * self.size, min((block + self.size) * self.size, len(rows))
+            own = rows[begin:end].double()
+            padded = functional.pad(own, (0, 0, 0, -len(own) % self.size)).view(-1, self.size, own.shape[1])
+            sums = padded.cumsum(1)
+            self.base[block + 1 : block + 1 + len(sums)] = sums[:, -1]
+            inner[begin:end] = (sums - padded).flatten(0, 1)[: len(own)]
+        inner[len(rows)] = self.base[blocks] if len(rows) % self.size else 0.0
+        torch.cumsum(self.base, 0, out=self.base)
+        if not bool(self.base[-1].isfinite().all()):
+            raise UserError(f"the {len(rows)} rows of features hold a value that is not finite")
+
+    def means(self, begin: Tensor, end: Tensor) -> Tensor:
+        """Mean of each range of rows, float32 ``(..., D)``; ranges as in :meth:`RowSums.means`, inside the table."""
+        wide = self.base[end // self.size] - self.base[begin // self.size]
+        total = wide.add_(self.inner[end]).sub_(self.inner[begin])
+        return (total / (end - begin).clamp(min=1)[..., None]).float()
 
 
 def course_rows(stages: Tensor, rows: int) -> tuple[Tensor, Tensor]:

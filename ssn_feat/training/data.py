@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 
 from ssn_feat.annotations import Dataset, load
 from ssn_feat.errors import UserError
+from ssn_feat.heads.stpp import BlockSums
 from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.features import FeatureTable, Standardisation, present, stream_dims
-from ssn_feat.training.memory import fits
+from ssn_feat.training.memory import fits, room
 from ssn_feat.training.options import FitOptions
 from ssn_feat.training.pools import Candidates, candidates_of, random_windows
 
@@ -26,7 +28,8 @@ class TrainingData:
     """The training videos: ``dataset`` and ``table`` hold the same ones in the same order.
 
     ``labels``: class names of the whole annotations, of which the training videos may lack some; ``proposals``: None
-    for the actionness head; ``standardisation``: what the rows of the table went through, None for nothing.
+    where none were asked for; ``standardisation``: what the rows of the table went through, None for nothing;
+    ``folder``: where the rows are mapped, None for memory.
     """
 
     store: FeatureStore
@@ -35,6 +38,14 @@ class TrainingData:
     proposals: Proposals | None
     table: FeatureTable
     standardisation: Standardisation | None
+    folder: Path | None = None
+
+    @cached_property
+    def sums(self) -> BlockSums:
+        """What means of all rows of a stage come from; kept where the rows are."""
+        rows = self.table.rows
+        inner = room((len(rows) + 1, rows.shape[1]), torch.float32, self.folder)
+        return BlockSums(rows, inner.to(rows.device))
 
     def candidates(self, windows: int, seed: int) -> Candidates:
         """Proposals and instances of the training videos with what decides their use.
@@ -67,7 +78,7 @@ def read_data(options: FitOptions) -> TrainingData:
     if standardisation is not None:
         table = table.standardised(standardisation)
     table = _on_device(table, device_of(options.device))
-    return TrainingData(store, annotations.labels, dataset.only(ids), proposals, table, standardisation)
+    return TrainingData(store, annotations.labels, dataset.only(ids), proposals, table, standardisation, folder)
 
 
 def _on_device(table: FeatureTable, device: torch.device) -> FeatureTable:
@@ -83,7 +94,9 @@ def _on_device(table: FeatureTable, device: torch.device) -> FeatureTable:
 
 def features_folder(options: FitOptions, store: FeatureStore, ids: Sequence[str]) -> Path | None:
     """Where the features of the videos ``ids`` are kept in a mapped file; None: in memory."""
-    size = 2 * sum(store.rows(video) for video in ids) * sum(stream_dims(store, options.streams))
+    # Two bytes a value, and four more for sums.
+    size = (6 if options.sampling == "dense" else 2) * sum(stream_dims(store, options.streams))
+    size *= sum(store.rows(video) for video in ids)
     mapped = options.features == "mapped" or (options.features == "auto" and not fits(size))
     return options.out if mapped else None
 
@@ -97,10 +110,11 @@ def _with_instances(dataset: Dataset, options: FitOptions) -> Dataset:
 
 
 def _proposals(options: FitOptions) -> Proposals | None:
-    if options.head == "actionness":
+    if options.head == "actionness" and options.actionness.actionness_sampling == "rows":
         return None
     if options.proposals is None:
-        raise UserError("the ssn head learns from proposals: add --proposals FILE (train/propose.py makes one)")
+        what = "the ssn head" if options.head == "ssn" else "--actionness-sampling proposals"
+        raise UserError(f"{what} learns from proposals: add --proposals FILE (train/propose.py makes one)")
     proposals = Proposals.load(options.proposals)
     if not len(proposals):
         raise UserError(f"{options.proposals} holds no proposal of its {len(proposals.ids)} videos")

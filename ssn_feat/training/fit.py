@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from ssn_feat.errors import UserError
 from ssn_feat.training.checkpoints import CHECKPOINT, EVENTS, RunFolder
@@ -21,6 +22,8 @@ def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None 
 
     ``validation``: makes of options what measures a run for ``--eval`` (see ssn_feat.evaluation.validation).
     """
+    if options.fusion == "late":
+        return _fit_streams(options, validation)
     runs = runs_of(options)
     if len(runs) > 1 and (options.out / CHECKPOINT).exists():
         raise UserError(f"{options.out} holds a run of one seed: choose another --out for {options.seeds} seeds")
@@ -59,6 +62,30 @@ def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None 
         best = {"best": state["best"]} if state["best"] else {}
         folder.summarise(counts | speed | {"final": state["log"][-1]} | best)
     return _finished(options, folders)
+
+
+def _fit_streams(options: FitOptions, validation: Callable[[FitOptions], Measure] | None) -> dict[str, Any]:
+    """Learn a head for each stream, in OUT/STREAM; OUT/summary.json holds what came out of all."""
+    if (options.out / CHECKPOINT).exists():
+        raise UserError(f"{options.out} holds a run of one head: choose another --out for one of each stream")
+    folder = RunFolder(options.out)
+    folder.begin(options)
+    names = {stream: quote(stream, safe="") for stream in options.streams}
+    summaries = {
+        stream: fit(replace(options, streams=(stream,), fusion="early", out=options.out / name), validation)
+        for stream, name in names.items()
+    }
+    result: dict[str, Any] = {"runs": names, "streams": summaries}
+    for kind in ("final", "mean", "spread"):
+        values = {
+            f"{stream} {term}": value
+            for stream, summary in summaries.items()
+            for term, value in summary.get(kind, {}).items()
+            if term not in ("epoch", "lr")
+        }
+        result |= {kind: values} if values else {}
+    folder.summarise(result)
+    return result
 
 
 def runs_of(options: FitOptions) -> list[FitOptions]:

@@ -14,13 +14,14 @@ def is_run(path: Path) -> bool:
 
 
 def run_folders(path: Path) -> list[Path]:
-    """The run folders directly inside ``path``, by name, where it is a folder of runs; else ``path`` itself.
+    """The run folders inside ``path``, by name, where it is a folder of runs; else ``path`` itself.
 
-    So the two runs of ``--fusion late`` are named by the folder that holds them.
+    So the two runs of ``--fusion late`` are named by the folder that holds them, and so are several seeds.
     """
-    if not path.is_dir() or is_run(path):
+    if not path.is_dir() or (path / "checkpoint.pt").is_file():
         return [path]
-    return sorted(inside for inside in path.iterdir() if is_run(inside)) or [path]
+    inside = (folder for folder in path.iterdir() if is_run(folder))
+    return sorted(run for folder in inside for run in run_folders(folder)) or [path]
 
 
 __all__ = ["is_run", "run_folders"]

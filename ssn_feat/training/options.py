@@ -63,15 +63,20 @@ class OptimisationOptions:
 
 @dataclass(frozen=True)
 class ActionnessOptions:
-    """What a batch of the actionness head holds. A row is positive if its centre lies inside an instance."""
+    """What a batch of the actionness head holds."""
 
+    actionness_sampling: Literal["rows", "proposals"] = "rows"
+    """Learn from single rows, positive if their centre lies inside an instance; or, as the original, from proposals:
+    foreground against background, the mean of some rows of each. It needs --proposals."""
+    actionness_segments: int = 5
+    """Rows of a proposal that are averaged."""
     action_rows: int = 3
-    """Rows inside an action that are drawn from each video of a batch (the original draws 3 proposals)."""
+    """Rows inside an action, or foreground proposals, that are drawn from each video of a batch."""
     background_rows: int = 9
-    """Rows outside all actions that are drawn from each video of a batch (the original draws 9 proposals)."""
+    """Rows outside all actions, or background proposals, that are drawn from each video of a batch."""
 
     def __post_init__(self) -> None:
-        for name in ("action_rows", "background_rows"):
+        for name in ("actionness_segments", "action_rows", "background_rows"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
 
@@ -91,7 +96,10 @@ class FitOptions:
     proposals: Path | None = None
     """File of proposals of the training videos (train/propose.py makes one); the ssn head needs it."""
     streams: tuple[str, ...] = ("rgb",)
-    """Streams to learn from; several are put side by side (early fusion)."""
+    """Streams to learn from."""
+    fusion: Literal["early", "late"] = "early"
+    """What to do with several streams: put their features side by side, or learn a head for each, in OUT/STREAM, whose
+    scores train/detect.py --checkpoint OUT fuses."""
     subset: str = "training"
     """Subset of the annotations to train on."""
     seed: int = 0
@@ -112,6 +120,9 @@ class FitOptions:
     features: Literal["auto", "memory", "mapped"] = "auto"
     """Keep features in memory, or in a file in OUT that is mapped into it and gone at the end; auto takes memory where
     they need at most half of what is available. Both give the same run."""
+    sampling: Literal["segments", "dense"] = "segments"
+    """Pool each stage of a proposal from sampled segments as the paper, or from all of its snippets, as scoring does;
+    dropout then acts on the pooled features."""
     device: str = "auto"
     """Where to train: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
     threads: int = 2
@@ -155,6 +166,8 @@ class FitOptions:
             raise UserError("--eval measures detections, which the ssn head makes: leave it out for --head actionness")
         if not self.eval_tiou or not all(0 < tiou <= 1 for tiou in self.eval_tiou):
             raise UserError(f"eval_tiou must be thresholds above 0 and at most 1, they are {self.eval_tiou}")
+        if self.fusion == "late" and len(self.streams) < 2:
+            raise UserError(f"late fusion needs several streams, not {', '.join(self.streams)} alone")
         if self.random_windows < 0:
             raise UserError(f"random_windows must not be negative, it is {self.random_windows}")
         if min(self.augmentation) < 0:

@@ -84,10 +84,11 @@ def row_ranges(spans: NDArray[np.float64], stages: Stages) -> NDArray[np.int64]:
     return t
 
 
-def stage_rows(ranges: NDArray[np.int64], rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def stage_rows(ranges: NDArray[np.int64], rows: int | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First row and number of rows of each stage, int64 ``(N, 3)`` each, at least one row a stage, all below ``rows``.
 
-    ``ranges``: what :func:`row_ranges` gives (or the original's ticks). An empty stage reads the row at its boundary,
+    ``ranges``: what :func:`row_ranges` gives (or the original's ticks); ``rows``: of the video, one number or
+    ``(N, 1)``. An empty stage reads the row at its boundary,
     or the video's last row.
     """
     first = np.minimum(ranges[:, :3], rows - 1)

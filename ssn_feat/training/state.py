@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
+from ssn_feat.heads.losses import Groups
 from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.training.checkpoints import describe_head
 from ssn_feat.training.data import TrainingData, read_data
@@ -23,7 +24,15 @@ from ssn_feat.training.optimisation import make_optimiser, state_of
 from ssn_feat.training.options import FitOptions, OptimisationOptions
 from ssn_feat.training.pools import make_pools
 from ssn_feat.training.seeds import SeedsTask, part_of, stack_parts
-from ssn_feat.training.tasks import ActionnessTask, SSNTask, Task, rows_inside
+from ssn_feat.training.tasks import (
+    ActionnessProposalsTask,
+    ActionnessTask,
+    DenseSSNTask,
+    SSNTask,
+    Task,
+    row_pool,
+    rows_inside,
+)
 
 
 class LoopOptions(Protocol):
@@ -194,7 +203,8 @@ def _ssn_task(options: FitOptions, data: TrainingData, generator: torch.Generato
     pools = make_pools(candidates, options.pools, options.groups)
     head = SSNHead(table.feature_dim, len(data.labels), options.ssn, generator).to(table.rows.device)
     draws = (schedule.batch_videos, schedule.epoch_multiplier, options.seed)
-    task = SSNTask(head, table, candidates, pools, options.groups, options.losses, options.augmentation, *draws)
+    given = (head, table, candidates, pools, options.groups, options.losses, options.augmentation, *draws)
+    task = DenseSSNTask(*given, data.sums) if options.sampling == "dense" else SSNTask(*given)
     return task, digest(candidates.intervals, candidates.labels), torch.from_numpy(pools.target_stats)
 
 
@@ -202,10 +212,18 @@ def _actionness_task(
     options: FitOptions, data: TrainingData, generator: torch.Generator
 ) -> tuple[ActionnessTask, str, None]:
     table, schedule = data.table, options.optimisation
-    inside = rows_inside(data.dataset, table)
     head = ActionnessHead(table.feature_dim, options.ssn.dropout, generator).to(table.rows.device)
-    draws = (schedule.batch_videos, schedule.epoch_multiplier, options.seed)
-    return ActionnessTask(head, table, inside, options.actionness, *draws), digest(inside), None
+    draws = (options.actionness, schedule.batch_videos, schedule.epoch_multiplier, options.seed)
+    if options.actionness.actionness_sampling == "rows":
+        inside = rows_inside(data.dataset, table)
+        rows = (row_pool("action", inside, table.offsets), row_pool("background", ~inside, table.offsets))
+        return ActionnessTask(head, table, rows, *draws), digest(inside), None
+    candidates = data.candidates(options.random_windows, options.seed)
+    # Background is whatever hardly meets an instance, however short it is, as in the original.
+    thresholds = replace(options.pools, incomplete_overlap=1.0, background_coverage=0.0)
+    pools = make_pools(candidates, thresholds, Groups(1, 0, 1))
+    task = ActionnessProposalsTask(head, table, candidates, pools, *draws)
+    return task, digest(candidates.intervals, candidates.labels), None
 
 
 def digest(*arrays: NDArray[Any]) -> str:

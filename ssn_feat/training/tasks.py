@@ -19,6 +19,7 @@ from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.dropout import thin_
 from ssn_feat.heads.losses import Groups, LossOptions, balanced_weights, ssn_loss
 from ssn_feat.heads.ssn import SSNHead, needed_segments
+from ssn_feat.heads.stpp import BlockSums
 from ssn_feat.training.features import FeatureTable
 from ssn_feat.training.options import ActionnessOptions
 from ssn_feat.training.pools import Candidates, Pool, Pools
@@ -80,15 +81,24 @@ class StageRows:
     @classmethod
     def of(cls, candidates: Candidates, table: FeatureTable, augmentation: tuple[float, float]) -> StageRows:
         """Of candidates whose ``ids`` are the table's."""
-        made = stages(candidates.intervals, table.durations[candidates.video], augmentation)
-        first, count = (np.empty((len(candidates), 3), dtype=np.int64) for _ in range(2))
-        edges = np.searchsorted(candidates.video, np.arange(len(table.ids) + 1))
-        for video, (begin, end) in enumerate(pairwise(edges)):
-            rows = table.rows_of(video)
-            own = Stages(made.boundaries[begin:end], made.scaling[begin:end])
-            place, count[begin:end] = stage_rows(row_ranges(table.spans[rows], own), rows.stop - rows.start)
-            first[begin:end] = place + rows.start
-        return cls(first, count, made.scaling.astype(np.float32))
+        ranges, scaling = candidate_ranges(candidates, table, augmentation)
+        begin, end = table.offsets[candidates.video], table.offsets[candidates.video + 1]
+        first, count = stage_rows(ranges, (end - begin)[:, None])
+        return cls(first + begin[:, None], count, scaling)
+
+
+def candidate_ranges(
+    candidates: Candidates, table: FeatureTable, augmentation: tuple[float, float]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of the stages of candidates whose ``ids`` are the table's, int64 ``(N, 4)`` as
+    :func:`ssn_feat.training.stages.row_ranges` gives them, and their scaling, float32 ``(N, 2)``."""
+    made = stages(candidates.intervals, table.durations[candidates.video], augmentation)
+    ranges = np.empty((len(candidates), 4), dtype=np.int64)
+    edges = np.searchsorted(candidates.video, np.arange(len(table.ids) + 1))
+    for video, (begin, end) in enumerate(pairwise(edges)):
+        own = Stages(made.boundaries[begin:end], made.scaling[begin:end])
+        ranges[begin:end] = row_ranges(table.spans[table.rows_of(video)], own)
+    return ranges, made.scaling.astype(np.float32)
 
 
 class SSNTask:
@@ -129,16 +139,20 @@ class SSNTask:
         chosen = epoch_candidates(
             self.pools, len(self.table.ids), self.multiplier, self.batch_videos, self.groups, generator
         )
-        own = self.stage_rows
-        rows = choose_rows(own.first[chosen], own.count[chosen], self.head.options.segments, generator)
         labels = self.labels[chosen]
         # A background proposal may touch an instance by a hair; to the losses it is background all the same.
         labels[..., self.groups.foreground + self.groups.incomplete :] = 0
         complete = self.groups.foreground + self.groups.incomplete
-        scaling = own.scaling[chosen[..., :complete]].reshape(len(rows), -1, 2)
-        drawn = (rows.reshape(len(rows), -1)[:, self.needed], scaling, labels, self.targets[chosen])
+        scaling = self.stage_rows.scaling[chosen[..., :complete]].reshape(len(chosen), -1, 2)
+        drawn = (self._rows(chosen, generator), scaling, labels, self.targets[chosen])
         first, *others = (torch.from_numpy(array).to(self.device) for array in drawn)
         return Plan(first, tuple(others))
+
+    def _rows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        """Rows that the steps gather for the candidates ``chosen`` ``(steps, V, groups.size)``."""
+        own = self.stage_rows
+        rows = choose_rows(own.first[chosen], own.count[chosen], self.head.options.segments, generator)
+        return rows.reshape(len(rows), -1)[:, self.needed]
 
     def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         scaling, labels, targets = (tensor[step] for tensor in plan.others)
@@ -159,8 +173,60 @@ class SSNTask:
         return (*result, right.float().mean())
 
 
+class DenseSSNTask(SSNTask):
+    """Training of the SSN head on all snippets of each stage, so that it is trained on what it will score.
+
+    ``sums``: of the rows of the table; the other arguments are those of :class:`SSNTask`.
+    """
+
+    def __init__(
+        self,
+        head: SSNHead,
+        table: FeatureTable,
+        candidates: Candidates,
+        pools: Pools,
+        groups: Groups,
+        losses: LossOptions,
+        augmentation: tuple[float, float],
+        batch_videos: int,
+        multiplier: int,
+        seed: int,
+        sums: BlockSums,
+    ) -> None:
+        super().__init__(head, table, candidates, pools, groups, losses, augmentation, batch_videos, multiplier, seed)
+        self.sums, pyramid = sums, head.options.pyramid
+        ranges, _ = candidate_ranges(candidates, table, augmentation)
+        begin, end = table.offsets[candidates.video], table.offsets[candidates.video + 1]
+        course = np.stack((ranges[:, 1], np.maximum(ranges[:, 1] + 1, ranges[:, 2])), axis=1)[:, None]
+        parts = torch.stack(pyramid.part_rows(torch.from_numpy(ranges)), dim=2).numpy()
+        # First and end row of the course, then of each part, in the table: int64 (N, 1 + parts, 2).
+        self._ranges = np.minimum(np.concatenate((course, parts), axis=1) + begin[:, None, None], end[:, None, None])
+        self._shares = torch.from_numpy(pyramid.part_shares()).float().to(self.device)
+
+    def _rows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        fit = self.groups.foreground + self.groups.incomplete
+        own, steps = self._ranges[chosen], len(chosen)
+        activity = np.concatenate((own[:, :, : self.groups.foreground, 0], own[:, :, fit:, 0]), axis=2)
+        parts = own[:, :, :fit, 1:]
+        return np.concatenate((activity.reshape(steps, -1), parts.reshape(steps, -1)), axis=1)
+
+    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+        scaling, labels, targets = (tensor[step] for tensor in plan.others)
+        begin, end = plan.rows[step].view(-1, 2).unbind(1)
+        pooled = self.sums.means(begin, end)
+        if self.head.training:
+            pooled, scale = thin_(pooled, self.head.options.dropout, generators[0])
+            pooled = pooled.mul_(scale)
+        weights = self.head.options.pyramid.part_scaling(scaling) * self._shares
+        parts = pooled[-weights.numel() :].view(*weights.shape, -1) * weights[:, :, None]
+        return pooled[: -weights.numel()], parts.flatten(1), labels, targets, *self.class_weights
+
+
 class ActionnessTask:
-    """Training of the actionness head: rows inside and outside actions from each video."""
+    """Training of the actionness head: rows inside and outside actions from each video.
+
+    ``pools``: of rows (of proposals in :class:`ActionnessProposalsTask`): action, then background.
+    """
 
     terms = ("loss", "accuracy", "recall")
 
@@ -168,7 +234,7 @@ class ActionnessTask:
         self,
         head: ActionnessHead,
         table: FeatureTable,
-        inside: NDArray[np.bool_],
+        pools: tuple[Pool, Pool],
         options: ActionnessOptions,
         batch_videos: int,
         multiplier: int,
@@ -177,10 +243,7 @@ class ActionnessTask:
         self.head, self.table, self.options, self.device = head, table, options, table.rows.device
         self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
         self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
-        self.pools = (
-            (row_pool("action", inside, table.offsets), options.action_rows),
-            (row_pool("background", ~inside, table.offsets), options.background_rows),
-        )
+        self.pools = tuple(zip(pools, (options.action_rows, options.background_rows), strict=True))
         classes = torch.tensor([1] * options.action_rows + [0] * options.background_rows)
         self.labels = classes.repeat(batch_videos).to(self.device)
         self.actions = self.labels.nonzero().squeeze(1)
@@ -189,12 +252,16 @@ class ActionnessTask:
         generator = epoch_generator(self.seed, epoch)
         videos = epoch_videos(len(self.table.ids), self.multiplier, self.batch_videos, generator)
         drawn = [draw(pool, videos.reshape(-1), count, generator) for pool, count in self.pools]
-        rows = np.concatenate(drawn, axis=1).reshape(len(videos), -1)
-        return Plan(torch.from_numpy(rows).to(self.device), ())
+        rows = self._rows(np.concatenate(drawn, axis=1), generator)
+        return Plan(torch.from_numpy(rows.reshape(len(videos), -1)).to(self.device), ())
+
+    def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        """Rows that are gathered for the members ``drawn`` of the pools."""
+        return drawn
 
     def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         features, scale = thin_(self.table.rows.index_select(0, plan.rows[step]), self.head.dropout, generators[0])
-        return (features.float() * scale,)
+        return (features.view(len(self.labels), -1, features.shape[1]).float().mean(dim=1) * scale,)
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(head, ActionnessHead)
@@ -202,6 +269,32 @@ class ActionnessTask:
         loss = functional.cross_entropy(logits, self.labels)
         found = logits.detach().argmax(dim=1)
         return loss, (found == self.labels).float().mean(), found[self.actions].float().mean()
+
+
+class ActionnessProposalsTask(ActionnessTask):
+    """Training of the actionness head as in the original: foreground against background proposals.
+
+    Each proposal is the mean of some rows of its course, one drawn from each of as many equal parts.
+    """
+
+    def __init__(
+        self,
+        head: ActionnessHead,
+        table: FeatureTable,
+        candidates: Candidates,
+        pools: Pools,
+        options: ActionnessOptions,
+        batch_videos: int,
+        multiplier: int,
+        seed: int,
+    ) -> None:
+        super().__init__(head, table, (pools.foreground, pools.background), options, batch_videos, multiplier, seed)
+        self._stages = StageRows.of(candidates, table, (0.0, 0.0))
+
+    def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        own = self._stages
+        segments = (self.options.actionness_segments,)
+        return choose_rows(own.first[drawn, 1:2], own.count[drawn, 1:2], segments, generator)
 
 
 def class_frequencies(pool: Pool, labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
@@ -239,4 +332,16 @@ def rows_inside(dataset: Dataset, table: FeatureTable) -> NDArray[np.bool_]:
     return inside
 
 
-__all__ = ["ActionnessTask", "Plan", "SSNTask", "StageRows", "Task", "class_frequencies", "row_pool", "rows_inside"]
+__all__ = [
+    "ActionnessProposalsTask",
+    "ActionnessTask",
+    "DenseSSNTask",
+    "Plan",
+    "SSNTask",
+    "StageRows",
+    "Task",
+    "candidate_ranges",
+    "class_frequencies",
+    "row_pool",
+    "rows_inside",
+]

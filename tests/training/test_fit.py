@@ -24,11 +24,12 @@ from ssn_feat.store import FeatureStore
 from ssn_feat.training import steps as loop
 from ssn_feat.training.checkpoints import actionness_scores, load_run, read_checkpoint
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import FitOptions
+from ssn_feat.training.options import ActionnessOptions, FitOptions
 from ssn_feat.training.pools import Candidates, PoolOptions, candidates_of
 from ssn_feat.training.presets import PRESETS
 from ssn_feat.training.stages import row_ranges, stages
 from ssn_feat.training.state import prepare
+from ssn_feat.training.tasks import rows_inside
 
 
 @pytest.fixture(scope="module")
@@ -385,3 +386,21 @@ def test_the_command_line_trains_with_a_preset(data, tmp_path, monkeypatch, caps
     assert f"{tmp_path / 'run'}: loss 0." in capsys.readouterr().out
     made = load_run(tmp_path / "run").config
     assert (made.random_windows, made.background_videos) == (PRESETS["small"].random_windows, True)
+
+
+def test_actionness_is_learned_from_proposals_as_the_original_does(data, tmp_path):
+    options = data.options(
+        tmp_path / "run", head="actionness", standardise=False, random_windows=20,
+        actionness=ActionnessOptions(actionness_sampling="proposals"),
+    )  # fmt: skip
+    training = prepare(options)
+    task, plan = training.task, training.task.plan(0)
+    assert plan.rows.shape == (task.steps, 8 * (3 + 9) * 5)
+    rows = plan.rows.view(-1, 5).numpy()
+    assert (np.diff(rows, axis=1) >= 0).all()
+    inside = rows_inside(data.dataset.only(task.table.ids), task.table)[rows].mean(axis=1).reshape(-1, 12)
+    assert inside[:, :3].mean() > 0.8
+    assert inside[:, 3:].mean() < 0.05
+    assert fit(options)["final"]["accuracy"] > 0.85
+    with pytest.raises(UserError, match="--actionness-sampling proposals learns from proposals: add --proposals"):
+        fit(replace(options, proposals=None, overwrite=True))
