@@ -2,6 +2,7 @@
 
 from ssn_feat.cli import Command, run_verb
 from ssn_feat.speed.detect import DetectSpeedOptions, measure_detect
+from ssn_feat.speed.extract import ExtractSpeedOptions, measure_extract
 from ssn_feat.speed.fit import FitSpeedOptions, measure_fit
 from ssn_feat.speed.proposals import SpeedOptions, measure_proposals
 
@@ -9,6 +10,7 @@ if __name__ == "__main__":
     run_verb(
         {
             "detect": Command(measure_detect, DetectSpeedOptions),
+            "extract": Command(measure_extract, ExtractSpeedOptions),
             "fit": Command(measure_fit, FitSpeedOptions),
             "proposals": Command(measure_proposals, SpeedOptions),
         }

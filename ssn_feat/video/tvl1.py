@@ -60,6 +60,22 @@ def tvl1(prev: torch.Tensor, next: torch.Tensor, fixed: bool = False) -> torch.T
         return torch.cat([_solve(prev[i : i + 1], next[i : i + 1], fixed=False) for i in range(len(prev))])
 
 
+def fixed_traffic(height: int, width: int) -> int:
+    """Bytes that the iterations of a pair must move with ``fixed``: each reads 11 planes of float32 and writes 6.
+
+    Read are flow and dual variable (2 and 4 planes), residual, descent and gradient (1, 2 and 2); written are flow and
+    dual variable. Divided by a device's bandwidth it is the least time of a pair that does not stay in a cache.
+    """
+    sizes = [(height, width)]
+    while len(sizes) < _SCALES:
+        smaller = round(sizes[-1][0] * _SCALE_STEP), round(sizes[-1][1] * _SCALE_STEP)
+        if min(smaller) < _SMALLEST_SCALE:
+            break
+        sizes.append(smaller)
+    counts = [sum(_FIXED_FINER)] * (len(sizes) - 1) + [sum(_FIXED_COARSEST)]
+    return 17 * 4 * sum(count * rows * columns for count, (rows, columns) in zip(counts, sizes, strict=True))
+
+
 def _solve_by_graph(prev: torch.Tensor, next: torch.Tensor) -> torch.Tensor:
     graph = _graph(_GPU_BATCH, prev.shape[1], prev.shape[2], prev.device)
     flow = torch.empty((len(prev), 2, *prev.shape[1:]), device=prev.device)
