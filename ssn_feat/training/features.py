@@ -54,9 +54,10 @@ class Standardisation:
 class FeatureTable:
     """Features of V videos in one tensor.
 
-    ``rows``: float16 ``(R, D)``, video after video, the columns of several streams side by side (early fusion) in the
-    order of ``streams``; ``offsets``: int64 ``(V + 1,)``, video v owns ``rows[offsets[v]:offsets[v + 1]]``; ``spans``:
-    float64 ``(R, 2)``, seconds that each row stands for; ``durations``: float64 ``(V,)``, seconds.
+    ``rows``: ``(R, D)`` of the store's dtype (float16 as a rule), video after video, the columns of several streams
+    side by side (early fusion) in the order of ``streams``; ``offsets``: int64 ``(V + 1,)``, video v owns
+    ``rows[offsets[v]:offsets[v + 1]]``; ``spans``: float64 ``(R, 2)``, seconds that each row stands for;
+    ``durations``: float64 ``(V,)``, seconds.
     """
 
     ids: tuple[str, ...]
@@ -83,12 +84,11 @@ class FeatureTable:
         if not ids:
             raise UserError(f"no video to read from the store {store.path}")
         dims = stream_dims(store, streams)
-        counts = [store.rows(video) for video in ids]
+        counts = list(store.map(store.rows, ids))
         offsets = np.cumsum([0, *counts], dtype=np.int64)
-        rows = room((int(offsets[-1]), sum(dims)), torch.float16, folder)
+        rows = room((int(offsets[-1]), sum(dims)), getattr(torch, store.dtype), folder)
         spans, durations = np.empty((len(rows), 2)), np.empty(len(ids))
-        for at, video in enumerate(ids):
-            stored = store.read(video, streams)
+        for at, stored in enumerate(store.read_all(ids, streams)):
             place = slice(offsets[at], offsets[at + 1])
             spans[place], durations[at] = stored.spans, stored.duration
             rows[place] = join_streams(stored.features, streams)
