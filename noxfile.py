@@ -22,12 +22,12 @@ def lowest(requirements: list[str]) -> list[str]:
     return [re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in requirements]
 
 
-def run_tests(session: nox.Session) -> None:
-    """The suite, two processes of one thread each."""
+def run_tests(session: nox.Session, headless: str = "opencv-python-headless") -> None:
+    """The suite, two processes of one thread each. ``headless``: the OpenCV to take where there is no libGL."""
     # A bare server has no libGL, which opencv-python links to.
     if "libGL" in str(session.run("python", "-c", "import cv2", success_codes=[0, 1], silent=True)):
         session.run("pip", "uninstall", "--yes", "opencv-python")
-        session.install("opencv-python-headless")
+        session.install(headless)
     session.run("python", "-m", "pytest", "-n", "2", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
@@ -41,9 +41,11 @@ def newest(session: nox.Session) -> None:
 @nox.session(python="3.11")
 def oldest(session: nox.Session) -> None:
     """The oldest of every dependency that the project says it works with, all at once."""
-    session.install(*lowest(PROJECT["dependencies"]), *lowest(PROJECT["optional-dependencies"]["demo"]))
+    pinned = lowest([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["demo"]])
+    session.install(*pinned)
     session.install("--editable", ".[demo,dev]")
-    run_tests(session)
+    (opencv,) = (each for each in pinned if each.startswith("opencv-python=="))
+    run_tests(session, opencv.replace("opencv-python", "opencv-python-headless"))
 
 
 @nox.session(python="3.12")
