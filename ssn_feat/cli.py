@@ -112,12 +112,12 @@ def from_dict(cls: type[T], values: Mapping[str, Any], source: str) -> T:
     """
     try:
         return _CONVERTER.structure(values, cls)
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
     except Exception as error:  # cattrs collects the errors of all fields in an exception group
         for cause in _leaves(error):
             if isinstance(cause, UserError):
-                raise cause from None
+                raise UserError(f"{source}: {cause}") from None
         raise UserError(f"{source}: {'; '.join(cattrs.transform_error(error, format_exception=_say))}") from None
 
 
@@ -147,7 +147,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, or a date that is none
         raise UserError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold a mapping of option names to values, not {type(values).__name__}")

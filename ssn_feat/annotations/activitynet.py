@@ -42,6 +42,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise UserError(f"{path} is not an annotation file: its JSON is nested too deeply") from None
+    except ValueError as error:  # of whole numbers with thousands of digits
+        raise UserError(f"{path} is not an annotation file: {error}") from None
 
 
 def _leaves(taxonomy: Any) -> tuple[str, ...] | None:

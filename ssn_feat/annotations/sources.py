@@ -67,7 +67,7 @@ def _seconds(path: Path) -> dict[str, float] | None:
     """Seconds by video id, if the file is a JSON object of numbers; None for annotations, and for what is no JSON."""
     try:
         content = json.loads(read_text(path))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or not content:
         return None

@@ -35,7 +35,7 @@ def read_class_scores(path: Path, labels: Sequence[str]) -> ClassScores:
         raw = readers[path.suffix](path)
     except OSError as error:
         raise UserError(f"cannot read the class scores {path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
         raise UserError(f"{path} holds no class scores: {error!r}") from None
     return {video: _row(path, video, values, labels) for video, values in raw.items()}
 

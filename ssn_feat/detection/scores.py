@@ -156,7 +156,7 @@ class ProposalScores(Ragged):
             raise UserError(
                 f"{path} holds no scores (.npz); a score pickle of the original code needs --allow-pickle"
             ) from None
-        if int(arrays.get("format", 0)) != FORMAT:
+        if not np.array_equal(arrays.get("format", 0), FORMAT):
             raise UserError(
                 f"{path} holds no scores of format {FORMAT}; it has {', '.join(sorted(arrays)) or 'nothing'}"
             )
@@ -171,7 +171,7 @@ class ProposalScores(Ragged):
                 arrays["completeness"],
                 arrays.get("regression"),
             )
-        except (KeyError, ValueError, UserError) as error:
+        except (KeyError, TypeError, ValueError, UserError) as error:
             raise UserError(f"{path} is damaged: {error}") from None
 
 

@@ -30,7 +30,7 @@ def read_proposal_json(path: Path) -> Proposals:
         content = json.loads(Path(path).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read proposals from {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not JSON: {error}") from None
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict):

@@ -16,7 +16,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import pickle
 import platform
 import sys
 import time
@@ -125,7 +124,7 @@ def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
             epoch=saved["epoch"],
             finished=saved["finished"],
         )
-    except (KeyError, RuntimeError, AttributeError, TypeError) as error:
+    except (LookupError, RuntimeError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"the checkpoint in {where} is damaged: {' '.join(str(error).split())}") from None
 
 
@@ -264,13 +263,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     try:
         saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # what is no pickle, or a broken one, raises nearly anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path} is not a checkpoint or is damaged: {reason}") from None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this program")
-    if saved["version"] != FORMAT_VERSION:
-        raise UserError(f"{path} has checkpoint version {saved['version']}, this program reads {FORMAT_VERSION}")
+    if saved.get("version") != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has checkpoint version {saved.get('version')!r:.20}, this program reads {FORMAT_VERSION}"
+        )
     return saved
 
 
