@@ -132,7 +132,10 @@ def _level_chart(measured: Measured) -> Chart:
         for threshold, curve, mean, shade in zip(e.thresholds, precision_recall(e.ranked), e.mean, shades, strict=True):
             label = f"{threshold:.3g}: {mean:.3f}"
             traces.append(_line(label, _percent(RECALLS), _percent(curve), to_hex(shade), 0, group=e.name))
-    layout = _layout("Precision and recall at each tIoU (mAP)", _axis("recall", **_SHARE), _axis("precision", **_SHARE))
+    # There may be more thresholds than fit below.
+    beside = {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "font": {"size": 11}}
+    axes = _axis("recall", **_SHARE), _axis("precision", **_SHARE)
+    layout = _layout("Precision and recall at each tIoU (mAP)", *axes, legend=beside)
     return {"data": traces, "layout": layout, "choice": "file"}
 
 

@@ -47,16 +47,16 @@ def _mean_tables(measured: Measured) -> dict[str, Rows]:
         cells = [f"{value:.3f}" for value in (*e.mean, e.average)]
         if e.resampled is not None:
             low, high = e.interval()
-            cells = [f"{cell} ({a:.3f}–{b:.3f})" for cell, a, b in zip(cells, low, high, strict=True)]
+            cells = [f"{cell}\n{a:.3f}–{b:.3f}" for cell, a, b in zip(cells, low, high, strict=True)]
             if e is not first:
                 by, (low, high) = e.difference(first)
                 differences[f"{e.name} − {first.name}"] = {
-                    head: f"{value:+.3f} ({a:+.3f} to {b:+.3f})"
+                    head: f"{value:+.3f}\n{a:+.3f} to {b:+.3f}"
                     for head, value, a, b in zip(heads, by, low, high, strict=True)
                 }
         counted = {"detections": str(e.detections), "videos without": str(e.lacking)}
         means[e.name] = {**dict(zip(heads, cells, strict=True)), **counted}
-    note = " (95 % intervals over videos)" if first.resampled is not None else ""
+    note = ", below it 95 % intervals over videos" if first.resampled is not None else ""
     tables: dict[str, Rows] = {f"mAP at tIoU{note}": means}
     if differences:
         tables["difference in mAP, of the same draws of videos"] = differences

@@ -134,7 +134,7 @@ def records(shown: Shown, page: Path, proposals: int, detections: int) -> Iterat
 
 
 def _time(seconds: float) -> float:
-    return round(float(seconds), 2)
+    return round(float(seconds), 3)
 
 
 def _score(value: float) -> float:
@@ -152,7 +152,7 @@ def _curve(curve: Curve | None) -> dict[str, list[float]] | None:
         begins = np.arange(0, len(values), step)
         counts = np.diff(np.append(begins, len(values)))
         values, centres = (np.add.reduceat(each, begins) / counts for each in (values, centres))
-    return {"times": np.round(centres, 2).tolist(), "values": np.round(values, 3).tolist()}
+    return {"times": np.round(centres, 3).tolist(), "values": np.round(values, 3).tolist()}
 
 
 def _best_proposals(found: Proposals, video: Video, count: int) -> dict[str, Any]:

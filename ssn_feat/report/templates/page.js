@@ -8,16 +8,16 @@
   const element = (name, text, properties = {}) =>
     Object.assign(document.createElement(name), text === undefined ? {} : { textContent: text }, properties);
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-  const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const CONFIG = { displaylogo: false, responsive: true, showTips: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
   // ------------------------------------------------------------------------------------------------ charts
 
-  function themed(layout) {
+  function themed(layout, lines = 2) {
     const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), tickfont: { size: 11 } };
     const full = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: colour("ink"), family: "system-ui, sans-serif", size: 12 },
-      margin: { l: 60, r: 14, t: 10, b: layout.small ? 66 : 88 }, height: layout.small ? 226 : 370,
+      margin: { l: 60, r: 14, t: 10, b: (layout.small ? 42 : 48) + (lines > 1 ? (layout.small ? 24 : 40) : 0) }, height: layout.small ? 226 : 370,
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: 11 } },
       hoverlabel: { bgcolor: colour("ground"), bordercolor: colour("line"), font: { color: colour("ink") } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: colour("ink") },
@@ -54,7 +54,7 @@
     const groups = groupsOf(chart);
     const wanted = groups[Number(place.querySelector(".choice")?.value ?? 0)];
     const traces = chart.data.filter((trace) => trace.group === wanted).map(({ group, ...trace }) => trace);
-    Plotly.react(place.querySelector(".canvas"), traces, themed(chart.layout), CONFIG);
+    Plotly.react(place.querySelector(".canvas"), traces, themed(chart.layout, traces.length), CONFIG);
     place.dataset.drawn = "yes";
   }
 
@@ -276,7 +276,10 @@
       if (!timeline.listens) listen();
       placeRuler();
     });
-    byId("legend").textContent = `Detections: height is score, outlined: a hit at tIoU ${facts.tiou}, pale: truth. Proposals: the greener the closer to an instance. Drag to zoom, double-click to see all; a click goes there.`;
+    const said = [];
+    if (record.detections.length) said.push(`Detections: height is score, outlined: a hit at tIoU ${facts.tiou}, pale: truth.`);
+    if (record.proposals.length) said.push("Proposals: the greener the closer to an instance.");
+    byId("legend").textContent = [...said, "Drag to zoom, double-click to see all; a click goes there."].join(" ");
     byId("leastvalue").textContent = `${byId("least").value} % of the best`;
     fillRows();
   }
