@@ -18,21 +18,15 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.losses import Groups
 from ssn_feat.heads.ssn import SSNHead
+from ssn_feat.training.actionness_tasks import ActionnessProposalsTask, ActionnessTask, row_pool, rows_inside
 from ssn_feat.training.checkpoints import describe_head
 from ssn_feat.training.data import TrainingData, read_data
+from ssn_feat.training.dense_task import DenseSSNTask
 from ssn_feat.training.optimisation import make_optimiser, state_of
 from ssn_feat.training.options import FitOptions, OptimisationOptions
 from ssn_feat.training.pools import make_pools
 from ssn_feat.training.seeds import SeedsTask, part_of, stack_parts
-from ssn_feat.training.tasks import (
-    ActionnessProposalsTask,
-    ActionnessTask,
-    DenseSSNTask,
-    SSNTask,
-    Task,
-    row_pool,
-    rows_inside,
-)
+from ssn_feat.training.tasks import SSNTask, Task
 
 
 class LoopOptions(Protocol):

@@ -11,19 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
-from ssn_feat.annotations.dataset import Dataset
-from ssn_feat.errors import UserError
-from ssn_feat.heads.actionness import ActionnessHead
-from ssn_feat.heads.dropout import thin_
 from ssn_feat.heads.losses import Groups, LossOptions, balanced_weights, ssn_loss
 from ssn_feat.heads.ssn import SSNHead, needed_segments
-from ssn_feat.heads.stpp import BlockSums
 from ssn_feat.training.features import FeatureTable
-from ssn_feat.training.options import ActionnessOptions
 from ssn_feat.training.pools import Candidates, Pool, Pools
-from ssn_feat.training.sampling import draw, epoch_candidates, epoch_generator, epoch_videos, steps_per_epoch
+from ssn_feat.training.sampling import epoch_candidates, epoch_generator, steps_per_epoch
 from ssn_feat.training.segments import choose_rows
 from ssn_feat.training.stages import Stages, row_ranges, stage_rows, stages
 
@@ -173,130 +166,6 @@ class SSNTask:
         return (*result, right.float().mean())
 
 
-class DenseSSNTask(SSNTask):
-    """Training of the SSN head on all snippets of each stage, so that it is trained on what it will score.
-
-    ``sums``: of the rows of the table; the other arguments are those of :class:`SSNTask`.
-    """
-
-    def __init__(
-        self,
-        head: SSNHead,
-        table: FeatureTable,
-        candidates: Candidates,
-        pools: Pools,
-        groups: Groups,
-        losses: LossOptions,
-        augmentation: tuple[float, float],
-        batch_videos: int,
-        multiplier: int,
-        seed: int,
-        sums: BlockSums,
-    ) -> None:
-        super().__init__(head, table, candidates, pools, groups, losses, augmentation, batch_videos, multiplier, seed)
-        self.sums, pyramid = sums, head.options.pyramid
-        ranges, _ = candidate_ranges(candidates, table, augmentation)
-        begin, end = table.offsets[candidates.video], table.offsets[candidates.video + 1]
-        course = np.stack((ranges[:, 1], np.maximum(ranges[:, 1] + 1, ranges[:, 2])), axis=1)[:, None]
-        parts = torch.stack(pyramid.part_rows(torch.from_numpy(ranges)), dim=2).numpy()
-        # First and end row of the course, then of each part, in the table: int64 (N, 1 + parts, 2).
-        self._ranges = np.minimum(np.concatenate((course, parts), axis=1) + begin[:, None, None], end[:, None, None])
-        self._shares = torch.from_numpy(pyramid.part_shares()).float().to(self.device)
-
-    def _rows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        fit = self.groups.foreground + self.groups.incomplete
-        own, steps = self._ranges[chosen], len(chosen)
-        activity = np.concatenate((own[:, :, : self.groups.foreground, 0], own[:, :, fit:, 0]), axis=2)
-        parts = own[:, :, :fit, 1:]
-        return np.concatenate((activity.reshape(steps, -1), parts.reshape(steps, -1)), axis=1)
-
-    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        scaling, labels, targets = (tensor[step] for tensor in plan.others)
-        begin, end = plan.rows[step].view(-1, 2).unbind(1)
-        pooled = self.sums.means(begin, end)
-        if self.head.training:
-            pooled, scale = thin_(pooled, self.head.options.dropout, generators[0])
-            pooled = pooled.mul_(scale)
-        weights = self.head.options.pyramid.part_scaling(scaling) * self._shares
-        parts = pooled[-weights.numel() :].view(*weights.shape, -1) * weights[:, :, None]
-        return pooled[: -weights.numel()], parts.flatten(1), labels, targets, *self.class_weights
-
-
-class ActionnessTask:
-    """Training of the actionness head: rows inside and outside actions from each video.
-
-    ``pools``: of rows (of proposals in :class:`ActionnessProposalsTask`): action, then background.
-    """
-
-    terms = ("loss", "accuracy", "recall")
-
-    def __init__(
-        self,
-        head: ActionnessHead,
-        table: FeatureTable,
-        pools: tuple[Pool, Pool],
-        options: ActionnessOptions,
-        batch_videos: int,
-        multiplier: int,
-        seed: int,
-    ) -> None:
-        self.head, self.table, self.options, self.device = head, table, options, table.rows.device
-        self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
-        self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
-        self.pools = tuple(zip(pools, (options.action_rows, options.background_rows), strict=True))
-        classes = torch.tensor([1] * options.action_rows + [0] * options.background_rows)
-        self.labels = classes.repeat(batch_videos).to(self.device)
-        self.actions = self.labels.nonzero().squeeze(1)
-
-    def plan(self, epoch: int) -> Plan:
-        generator = epoch_generator(self.seed, epoch)
-        videos = epoch_videos(len(self.table.ids), self.multiplier, self.batch_videos, generator)
-        drawn = [draw(pool, videos.reshape(-1), count, generator) for pool, count in self.pools]
-        rows = self._rows(np.concatenate(drawn, axis=1), generator)
-        return Plan(torch.from_numpy(rows.reshape(len(videos), -1)).to(self.device), ())
-
-    def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        """Rows that are gathered for the members ``drawn`` of the pools."""
-        return drawn
-
-    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        features, scale = thin_(self.table.rows.index_select(0, plan.rows[step]), self.head.dropout, generators[0])
-        return (features.view(len(self.labels), -1, features.shape[1]).float().mean(dim=1) * scale,)
-
-    def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
-        assert isinstance(head, ActionnessHead)
-        logits = head.classifier_fc(*inputs)
-        loss = functional.cross_entropy(logits, self.labels)
-        found = logits.detach().argmax(dim=1)
-        return loss, (found == self.labels).float().mean(), found[self.actions].float().mean()
-
-
-class ActionnessProposalsTask(ActionnessTask):
-    """Training of the actionness head as in the original: foreground against background proposals.
-
-    Each proposal is the mean of some rows of its course, one drawn from each of as many equal parts.
-    """
-
-    def __init__(
-        self,
-        head: ActionnessHead,
-        table: FeatureTable,
-        candidates: Candidates,
-        pools: Pools,
-        options: ActionnessOptions,
-        batch_videos: int,
-        multiplier: int,
-        seed: int,
-    ) -> None:
-        super().__init__(head, table, (pools.foreground, pools.background), options, batch_videos, multiplier, seed)
-        self._stages = StageRows.of(candidates, table, (0.0, 0.0))
-
-    def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        own = self._stages
-        segments = (self.options.actionness_segments,)
-        return choose_rows(own.first[drawn, 1:2], own.count[drawn, 1:2], segments, generator)
-
-
 def class_frequencies(pool: Pool, labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     """How often each class is drawn when one member of ``pool`` is drawn from every video in turn: float64 ``(K,)``.
 
@@ -307,41 +176,4 @@ def class_frequencies(pool: Pool, labels: NDArray[np.int64], classes: int) -> ND
     return np.bincount(labels[pool.members], chances, minlength=classes) / len(sizes)
 
 
-def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> Pool:
-    """The rows (of a table with ``offsets``) for which ``mask`` ``(R,)`` holds, as a pool.
-
-    Raises UserError where there is none.
-    """
-    if not mask.any():
-        raise UserError(
-            f"no {name} row: of {len(mask)} rows of {len(offsets) - 1} videos the centres of "
-            f"{'none' if name == 'action' else 'all'} lie inside an annotated instance"
-        )
-    members = np.flatnonzero(mask)
-    return Pool(name, members, np.searchsorted(members, offsets))
-
-
-def rows_inside(dataset: Dataset, table: FeatureTable) -> NDArray[np.bool_]:
-    """Which rows have their centre inside an annotated instance of their video: bool ``(R,)``."""
-    inside = np.zeros(len(table.rows), dtype=bool)
-    for video, name in enumerate(table.ids):
-        rows = table.rows_of(video)
-        centres = table.spans[rows].mean(axis=1)[:, None]
-        intervals = dataset.videos[name].intervals()
-        inside[rows] = ((centres >= intervals[:, 0]) & (centres < intervals[:, 1])).any(axis=1)
-    return inside
-
-
-__all__ = [
-    "ActionnessProposalsTask",
-    "ActionnessTask",
-    "DenseSSNTask",
-    "Plan",
-    "SSNTask",
-    "StageRows",
-    "Task",
-    "candidate_ranges",
-    "class_frequencies",
-    "row_pool",
-    "rows_inside",
-]
+__all__ = ["Plan", "SSNTask", "StageRows", "Task", "candidate_ranges", "class_frequencies"]

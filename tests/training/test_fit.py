@@ -22,6 +22,7 @@ from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import FeatureStore
 from ssn_feat.training import steps as loop
+from ssn_feat.training.actionness_tasks import rows_inside
 from ssn_feat.training.checkpoints import actionness_scores, load_run, read_checkpoint
 from ssn_feat.training.fit import fit
 from ssn_feat.training.options import ActionnessOptions, FitOptions
@@ -29,7 +30,6 @@ from ssn_feat.training.pools import Candidates, PoolOptions, candidates_of
 from ssn_feat.training.presets import PRESETS
 from ssn_feat.training.stages import row_ranges, stages
 from ssn_feat.training.state import prepare
-from ssn_feat.training.tasks import rows_inside
 
 
 @pytest.fixture(scope="module")
