@@ -106,8 +106,8 @@ def _repair(store: FeatureStore, damage: Collection[str]) -> None:
         left -= set(ids)
     if left:
         raise UserError(
-            f"no run on record extracts {', '.join(sorted(left))}: remove them from {store.path}/videos and run "
-            "extract/run.py again"
+            f"no run on record extracts {', '.join(sorted(left))}: remove them from {store.path}/videos and run the "
+            "command again that made the store (extract/run.py, or extract/import_features.py of features of others)"
         )
 
 

@@ -59,7 +59,7 @@ def extract_video(
     options = options.resolved(device=device.type)
     check_backbones(backbones, options)
     source = snippets(path, options, batch, device, fps)
-    feeders = {str(stream): _Feeder(backbones[stream], keep_crops) for stream in options.streams}
+    feeders = {str(stream): Feeder(backbones[stream], keep_crops) for stream in options.streams}
     parts: dict[str, list[torch.Tensor]] = {stream: [] for stream in options.streams}
     with closing(source), closing(ahead(source)) as batches:
         for inputs in batches:
@@ -91,7 +91,7 @@ def check_backbones(backbones: Mapping[str, Backbone], options: SnippetOptions) 
             )
 
 
-class _Feeder:
+class Feeder:
     """A backbone that is given no more inputs at once than fit into memory."""
 
     def __init__(self, backbone: Backbone, keep_crops: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ssn_feat.backbones import Backbone
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
+from ssn_feat.extraction.forecast import predicted_rate
 from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.extraction.sources import Coverage
@@ -21,6 +22,7 @@ from ssn_feat.video import SnippetOptions, open_source, snippet_starts
 _PROBED = 200
 _BYTES_A_VIDEO = 6 * 4096  # small files of metadata, each of which takes a block of the file system
 _LISTED = 20
+_WORTH_ASKING = 500  # snippets, below which a forecast takes longer than it is worth
 _CROPS = {"center": 1, "three": 3, "ten": 10}
 
 
@@ -40,6 +42,8 @@ class Plan:
     """Predicted snippets of each of them; videos whose header cannot be read count as the mean of the others."""
     failed_before: int
     """How many of them failed in an earlier run."""
+    rate: float | None = None
+    """Predicted snippets a second of the run; None where unknown, or where there is too little to do to ask."""
 
     @property
     def bytes(self) -> int:
@@ -69,7 +73,8 @@ def make_plan(options: ExtractOptions, found: Coverage, again: Collection[str] =
         failed_before = len(store.failures().keys() & found.videos.keys())
     todo = {video_id: path for video_id, path in found.videos.items() if video_id not in done}
     rows = _predicted_rows(todo, snippet_options, options.fps)
-    return Plan(found, backbones, recipe, done, todo, rows, failed_before)
+    rate = predicted_rate(options, backbones, snippet_options, todo) if sum(rows.values()) > _WORTH_ASKING else None
+    return Plan(found, backbones, recipe, done, todo, rows, failed_before, rate)
 
 
 def _part(found: Coverage, options: ExtractOptions) -> Coverage:
@@ -113,6 +118,9 @@ def describe(plan: Plan, options: ExtractOptions) -> str:
         f"{snippet_options['crops']} crop of {_crops(plan)} pixels"
     )
     lines.append(f"size     about {round(sum(plan.rows.values())):,} snippets, {plan.bytes / 1e6:,.1f} MB")
+    if plan.rate is not None:
+        minutes = sum(plan.rows.values()) / plan.rate / 60
+        lines.append(f"time     about {minutes:,.0f} minutes at {plan.rate:,.1f} snippets/s, as a first few suggest")
     where = f"the workers of {options.dask}" if options.dask else ""
     where = where or f"{options.jobs} process{'es' if options.jobs > 1 else ''}"
     lines.append(f"with     {where} on {' '.join(options.device)}, {options.precision}")

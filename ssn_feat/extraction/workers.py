@@ -6,14 +6,12 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import joblib
-import torch
 
 from ssn_feat.backbones import Backbone
 from ssn_feat.errors import UserError
@@ -23,8 +21,8 @@ from ssn_feat.extraction.plan import Plan
 from ssn_feat.extraction.pools import Place, Pool, worker_pool
 from ssn_feat.extraction.progress import Progress
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
+from ssn_feat.extraction.threads import threads
 from ssn_feat.store import FeatureStore, StoreWriteError
-from ssn_feat.video import import_cv2
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 
@@ -63,7 +61,7 @@ def _outcomes(
 ) -> Iterator[Outcome]:
     if not options.dask and (options.jobs == 1 or len(videos) < 2):
         # Decoding and flow in one thread, the networks in another: they share the cores.
-        with _threads(max(1, joblib.cpu_count() // 2)):
+        with threads(max(1, joblib.cpu_count() // 2)):
             on_device = options.jobs == 1 or options.device[0] == "cpu"
             backbones = plan.backbones if on_device else _loaded(options, store.fingerprint, options.device[0])
             for video_id, path in videos.items():
@@ -128,7 +126,7 @@ def _worker(options: ExtractOptions, store: FeatureStore, video_id: str, path: P
     """One video in a worker process."""
     if place.parent and os.getppid() == place.parent:
         _end_with(place.parent)
-    with _threads(place.threads):
+    with threads(place.threads):
         backbones = _loaded(options, store.fingerprint, place.device(options.device))
         return _one(options, store, backbones, video_id, path, None)
 
@@ -223,17 +221,3 @@ def _where(error: Exception) -> str:
             place = f" ({os.path.basename(file)}:{trace.tb_lineno})"
         trace = trace.tb_next
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Torch and OpenCV with ``count`` threads each within the block."""
-    cv2 = import_cv2()
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(count)
-    cv2.setNumThreads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])

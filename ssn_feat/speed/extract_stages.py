@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractedVideo, extract_video
+from ssn_feat.extraction.threads import threads
 from ssn_feat.speed import plain_extract
 from ssn_feat.speed.extract import FPS, ExtractSpeedOptions, figure, made_up_frames, write_video
 from ssn_feat.speed.figures import Figure
@@ -43,20 +44,6 @@ def cpu_figures(options: ExtractSpeedOptions, folder: Path) -> Iterator[Figure]:
         yield from _plain_way(folder, options)
     if options.long_minutes:
         yield from _memory(folder, options)
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Torch and OpenCV with so many threads each."""
-    cv2 = import_cv2()
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(count)
-    cv2.setNumThreads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
 
 
 def decode(video: Path) -> int:
@@ -291,4 +278,4 @@ def _memory(folder: Path, options: ExtractSpeedOptions) -> Iterator[Figure]:
     yield figure("peak memory", "of the long video to the short one's", peaks[1] / peaks[0], "x", bar=1.1, at_most=True)
 
 
-__all__ = ["cpu_figures", "decode", "flops_of", "gemm_peak", "grays", "pass_through", "small_network", "threads"]
+__all__ = ["cpu_figures", "decode", "flops_of", "gemm_peak", "grays", "pass_through", "small_network"]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from contextlib import nullcontext
 
 import torch
 from torch.nn.functional import pad
@@ -52,7 +53,8 @@ def tvl1(prev: torch.Tensor, next: torch.Tensor, fixed: bool = False) -> torch.T
         raise UserError(f"images of {size} are too small for tvl1 flow (at least {_SMALLEST_SCALE} pixels a side)")
     if len(prev) == 0:
         return prev.new_empty((0, 2, *prev.shape[1:]), dtype=torch.float32)
-    with torch.no_grad():
+    # Kernels and graphs start on the current device, which is each thread's own.
+    with torch.no_grad(), torch.cuda.device(prev.device) if prev.device.type == "cuda" else nullcontext():
         if fixed and prev.device.type == "cuda":
             return _solve_by_graph(prev, next)
         if fixed:

@@ -112,16 +112,15 @@ class Window:
         size = self._scaled(waiting[0].image)
         images = to_device(torch.from_numpy(np.stack([each.image for each in waiting])), self._device)
         images = resize_images(images.permute(0, 3, 1, 2), size, self._options.resize)
-        of_gray = [i for i, each in enumerate(waiting) if each.gray]
-        of_pixels = [i for i, each in enumerate(waiting) if each.pixels]
+        of_gray = [(each.frame, image) for each, image in zip(waiting, images, strict=True) if each.gray]
+        of_pixels = [(each.frame, image) for each, image in zip(waiting, images, strict=True) if each.pixels]
+        # Stacked, not indexed by a list, for which the host would wait.
         if of_gray:
-            for i, gray in zip(of_gray, gray_images(images[of_gray]), strict=True):
-                self._gray[waiting[i].frame] = gray
+            grays = gray_images(torch.stack([image for _, image in of_gray]))
+            self._gray.update(zip((frame for frame, _ in of_gray), grays, strict=True))
         if of_pixels:
-            for i, crops in zip(
-                of_pixels, crop_images(images[of_pixels], self._boxes, self._options.crop), strict=True
-            ):
-                self._pixels[waiting[i].frame] = crops
+            crops = crop_images(torch.stack([image for _, image in of_pixels]), self._boxes, self._options.crop)
+            self._pixels.update(zip((frame for frame, _ in of_pixels), crops, strict=True))
 
     def _keep_stored(self, index: int, folder: FolderReader) -> None:
         field = folder.stored_flow()

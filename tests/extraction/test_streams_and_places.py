@@ -1,6 +1,7 @@
 """Streams of every kind from end to end, networks per stream, devices and precision, dask, the lazy package."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -139,6 +140,18 @@ def test_processes_are_dealt_out_to_devices(tmp_path: Path) -> None:
     place = Place(1, 0, tmp_path)
     assert [place.device(("a", "b")) for _ in range(2)] == ["b", "b"]  # a fourth one keeps its number
     assert Place(1).device(("only",)) == "only"
+
+
+def test_what_is_told_of_the_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ssn_feat.extraction.plan._WORTH_ASKING", 5)
+    many = videos(tmp_path / "long", count=2, frames=60)
+    (many / "bad.avi").write_bytes(b"no video")
+    extract(options(many, tmp_path / "s.zarr", dry_run=True))
+    assert re.search(r"time +about 0 minutes at [\d,.]+ snippets/s", capsys.readouterr().out)
+    extract(options(folder, tmp_path / "s.zarr", dry_run=True))  # too short to tell
+    assert "time" not in capsys.readouterr().out
 
 
 def test_the_package_imports_what_is_heavy_when_it_is_used() -> None:
