@@ -185,12 +185,14 @@ class FeatureStore:
     def _video_ids(self) -> Iterable[str]:
         return self._listed(_VIDEOS)
 
-    def _listed(self, group: str) -> Iterator[str]:
+    def _keys(self, group: str) -> list[str]:
         try:
-            keys = self.place.groups(group)
+            return self.place.groups(group)
         except FileNotFoundError:
             raise UserError(f"the store {self.path} has no folder {group!r}: it was moved or cut apart") from None
-        for key in keys:
+
+    def _listed(self, group: str) -> Iterator[str]:
+        for key in self._keys(group):
             video_id = id_of(key)
             if video_id is None:
                 video_id = self._long_id(f"{group}/{key}")
@@ -261,7 +263,7 @@ class FeatureStore:
             if attributes["id"] != video_id or TIME not in attributes["arrays"]:
                 raise ValueError(f"is that of video {attributes['id']!r}")
         except OSError:
-            if not self.place.is_remote and key_of(video_id) in self.place.groups(_VIDEOS):
+            if not self.place.is_remote and key_of(video_id) in self._keys(_VIDEOS):
                 raise self.damaged(video_id, "zarr.json is missing") from None
             raise self._unknown(video_id) from None
         except (ValueError, KeyError, TypeError) as error:
@@ -452,7 +454,7 @@ class FeatureStore:
     def runs(self) -> list[dict[str, Any]]:
         """What :meth:`record_run` recorded, in an order that does not change."""
         found = []
-        for name in sorted(self.place.groups(_RUNS)):
+        for name in sorted(self._keys(_RUNS)):
             with suppress(OSError, ValueError):  # cut short by a crash: the next run writes it anew
                 found.append(self.place.attributes(f"{_RUNS}/{name}"))
         return found

@@ -97,8 +97,13 @@ class Verification:
 
 
 def verify(store: FeatureStore, advance: Callable[[], object] = lambda: None) -> Verification:
-    """Read every array of every video and compare its hash. ``advance`` is called after each video."""
+    """Read every array of every video and compare its hash. ``advance`` is called after each video.
+
+    Raises UserError where the store was cut apart: what should list its videos, failures or runs is gone.
+    """
     ids = store.ids
+    store.failures()
+    store.runs()
     # Hashing lets other threads run.
     results = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer="threads", return_as="generator")(
         joblib.delayed(store.check)(video_id) for video_id in ids

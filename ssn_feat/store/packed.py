@@ -159,6 +159,7 @@ def pack(
     attributes = list(store.map(store.attributes, store.ids))
     if not attributes:
         raise UserError(f"the store {store.path} holds no video to pack")
+    place.clean()
     with writing(place.path, place.write_errors), place.building("") as build:
         _build(build, store, attributes, compress or store.compress, advance)
         if not build.commit():
