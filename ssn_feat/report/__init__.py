@@ -1,1 +1,5 @@
-"""Pictures of what was found: timelines of videos."""
+"""Looking at results: pictures (:mod:`ssn_feat.report.figures`) and one page of all of it (:mod:`ssn_feat.report.page`).
+
+Nothing is imported here: evaluation draws with the timelines and tables of this package, and the page is made of what
+evaluation measures.
+"""

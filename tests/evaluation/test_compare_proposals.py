@@ -81,7 +81,7 @@ def test_what_is_written_is_what_was_measured(options: CompareOptions) -> None:
     assert "<svg" in (options.out / "proposals.svg").read_text()
     page = ElementTree.fromstring((options.out / "proposals.html").read_text())
     assert next(page.iter("table"))[0].text == "method"
-    assert [row[0].text for row in page.find("table").iter("tr")][1:] == [result.name for result in results]
+    assert [row[0].text for row in page.find(".//table").iter("tr")][1:] == [result.name for result in results]
 
 
 def test_groups_of_instances_and_time_are_told(options: CompareOptions, capsys) -> None:

@@ -14,15 +14,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from training.synthetic_store import quick, write
 
-from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
+from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
 from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import Scored, Truths, video_average_precision
-from ssn_feat.proposals import Proposals
+from ssn_feat.proposals import Proposals, action_probability
 from ssn_feat.report.inputs import read_log, sort_inputs
 from ssn_feat.report.options import ReportOptions
 from ssn_feat.report.page import report
+from ssn_feat.report.videos import actionness_of
+from ssn_feat.store import FeatureStore
+from ssn_feat.training.checkpoints import actionness_scores, load_run
+from ssn_feat.training.fit import fit
 
 pytest.importorskip("jinja2")
 pytest.importorskip("plotly")
@@ -240,6 +245,20 @@ def test_what_is_at_fault_is_said(tmp_path: Path, change: dict[str, Any], messag
     changed = {key: tmp_path / value if value == Path("EMPTY") else value for key, value in change.items()}
     with pytest.raises(UserError, match=re.escape(message)):
         report(replace(options, **changed))
+
+
+def test_actionness_of_a_run_on_a_store(tmp_path: Path) -> None:
+    data = write(tmp_path, videos=6)
+    fit(data.options(tmp_path / "actionness", head="actionness", proposals=None, optimisation=quick(epochs=1)))
+    ids = list(load(data.annotations).subset("testing").videos)
+    found = actionness_of(ids, (), data.store, [tmp_path / "actionness"])
+    assert list(found) == ids
+    stored = FeatureStore.open(data.store).read(ids[0])
+    logits = actionness_scores(load_run(tmp_path / "actionness"), stored.features)
+    np.testing.assert_allclose(found[ids[0]][0], action_probability(logits), rtol=1e-6)
+    np.testing.assert_array_equal(found[ids[0]][1], stored.spans)
+    with pytest.raises(UserError, match="name a run folder of an actionness head"):
+        actionness_of(ids, (), data.store, [])
 
 
 def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
