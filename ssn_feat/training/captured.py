@@ -8,6 +8,8 @@ and averages is then one launch. What the losses were is read back now and then.
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import torch
 from torch import Tensor
 
@@ -38,14 +40,14 @@ class CapturedSteps:
         self._latest = torch.zeros(len(task.terms), len(training.facts))
         self._done = 0
         self._graph: torch.cuda.CUDAGraph | None = None
+        self._thread = ThreadPoolExecutor(1, "draws")
+        self._next: Future[Plan] | None = None
         for group in training.optimiser.param_groups:
             group["lr"] = torch.zeros((), device=task.device)
-            if "capturable" in group and task.device.type == "cuda":
-                group["capturable"] = True
 
     def begin(self) -> None:
         training, steps = self._training, self._training.task.steps
-        plan = training.task.plan(training.epoch)
+        plan = self._next.result() if self._next is not None else training.task.plan(training.epoch)
         if self._plan is None:
             self._plan = plan
         else:
@@ -56,6 +58,9 @@ class CapturedSteps:
         self._decays.copy_(torch.tensor([ema_decay(self._schedule, first + step) for step in range(steps)]))
         self._cursor.fill_(training.step)
         self._read = training.step
+        # The next epoch is drawn while this one is played; not before, since nothing may be allocated while recording.
+        follows = training.epoch + 1 < self._schedule.epochs and self._graph is not None
+        self._next = self._thread.submit(training.task.plan, training.epoch + 1) if follows else None
 
     def step(self) -> Tensor:
         if self._device.type != "cuda":
@@ -76,6 +81,7 @@ class CapturedSteps:
         self._look(self._training.step)
 
     def close(self) -> None:
+        self._thread.shutdown()
         self._graph = None
 
     def _look(self, until: int) -> None:
@@ -95,12 +101,18 @@ class CapturedSteps:
 
     def _record(self) -> None:
         """Record the step, which does not run it, then play it."""
-        self._training.optimiser.zero_grad(set_to_none=True)
-        torch.cuda.synchronize(self._device)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._body()
-        self._graph.replay()
+        optimiser = self._training.optimiser
+        optimiser.zero_grad(set_to_none=True)
+        for group in optimiser.param_groups:
+            if "capturable" in group:
+                group["capturable"] = True
+        with torch.cuda.device(self._device):
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                self._body()
+            graph.replay()
+        self._graph = graph
 
     def _body(self) -> None:
         """The step whose number the cursor holds; nothing here waits for the device."""
