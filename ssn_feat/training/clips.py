@@ -32,7 +32,8 @@ from ssn_feat.heads.ssn import initialise
 from ssn_feat.training.distributed import Processes, processes
 from ssn_feat.training.fine_tuning import TuningOptions
 from ssn_feat.training.options import OptimisationOptions
-from ssn_feat.training.pixel_training import BACKBONE, PixelFolder, PixelSteps, PixelTraining, begin_training, train
+from ssn_feat.training.pixel_runs import BACKBONE, PixelFolder, train
+from ssn_feat.training.pixel_training import PixelSteps, PixelTraining, begin_training
 from ssn_feat.training.pixels import PixelOptions, PixelSource, Request, index_videos, reader_of
 from ssn_feat.training.sampling import epoch_generator
 from ssn_feat.training.state import digest

@@ -29,7 +29,8 @@ from ssn_feat.training.distributed import Processes, processes
 from ssn_feat.training.features import Standardisation
 from ssn_feat.training.fine_tuning import TuningOptions
 from ssn_feat.training.options import FitOptions
-from ssn_feat.training.pixel_training import BACKBONE, PixelFolder, PixelSteps, PixelTraining, begin_training, train
+from ssn_feat.training.pixel_runs import BACKBONE, PixelFolder, train
+from ssn_feat.training.pixel_training import PixelSteps, PixelTraining, begin_training
 from ssn_feat.training.pixels import PixelOptions, PixelSource, Request, index_videos, reader_of
 from ssn_feat.training.pools import make_pools
 from ssn_feat.training.presets import PRESETS as FIT_PRESETS
@@ -73,6 +74,8 @@ class EndToEndOptions:
                 f"--end-to-end trains the ssn head and the backbone of one stream, rgb or flow, not --head {fit.head} "
                 f"and --streams {' '.join(fit.streams)}"
             )
+        if fit.sampling != "segments":
+            raise UserError(f"--end-to-end reads sampled segments: --sampling {fit.sampling} is for features")
         if fit.seeds != 1:
             raise UserError("--end-to-end trains one seed at a time: leave --seeds out")
         if fit.eval is not None:
