@@ -144,10 +144,17 @@ def report() -> NoReturn:
 def speed() -> NoReturn:
     """How fast parts of the package are on this machine, beside the plain way."""
     from ssn_feat.speed.detect import DetectSpeedOptions, measure_detect
+    from ssn_feat.speed.extract import ExtractSpeedOptions, measure_extract
+    from ssn_feat.speed.fit import FitSpeedOptions, measure_fit
     from ssn_feat.speed.proposals import SpeedOptions, measure_proposals
 
     run_verb(
-        {"detect": Command(measure_detect, DetectSpeedOptions), "proposals": Command(measure_proposals, SpeedOptions)}
+        {
+            "detect": Command(measure_detect, DetectSpeedOptions),
+            "extract": Command(measure_extract, ExtractSpeedOptions),
+            "fit": Command(measure_fit, FitSpeedOptions),
+            "proposals": Command(measure_proposals, SpeedOptions),
+        }
     )
 
 
