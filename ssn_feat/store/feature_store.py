@@ -65,6 +65,7 @@ class FeatureStore:
 
     def __init__(self, place: Place, attributes: Mapping[str, Any]) -> None:
         self.place = place
+        place.checksummed = bool(attributes.get("checksums"))
         self.path = place.path
         self.name: str = attributes["name"]
         self.recipe: Recipe = attributes["recipe"]
@@ -133,6 +134,7 @@ class FeatureStore:
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "tier": cls.tier,
+            "checksums": True,
             "name": name or str(place.path).rpartition("/")[2].removesuffix(".zarr"),
             "recipe": recipe,
             "fingerprint": fingerprint(recipe),

@@ -11,7 +11,7 @@ Credentials and endpoints come from the environment (or the configuration files)
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ssn_feat.errors import UserError
 from ssn_feat.store.claims import Seen
 from ssn_feat.store.files import Owner, StoreReadError
-from ssn_feat.store.places import GROUP, Build, Place, group_bytes, place_of
+from ssn_feat.store.places import GROUP, Build, Place, group_bytes
 
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -40,8 +40,12 @@ class ObjectPlace(Place):
         self.path = url
         self.board = ObjectBoard(self)
 
-    def __reduce__(self) -> tuple[Callable[[str], Place], tuple[str]]:
-        return place_of, (self.path,)  # open connections stay in their process
+    def __getstate__(self) -> tuple[str, bool]:
+        return self.path, self.checksummed  # open connections stay in their process
+
+    def __setstate__(self, state: tuple[str, bool]) -> None:
+        self.path, self.checksummed = state
+        self.board = ObjectBoard(self)
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:

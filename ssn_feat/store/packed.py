@@ -195,6 +195,7 @@ def _root(store: FeatureStore, compress: Compression) -> dict[str, Any]:
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "tier": PackedStore.tier,
+        "checksums": True,
         "name": store.name,
         "recipe": store.recipe,
         "fingerprint": store.fingerprint,

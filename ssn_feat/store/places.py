@@ -67,13 +67,18 @@ def group_bytes(attributes: Mapping[str, Any]) -> bytes:
     return json.dumps(node, indent=2, allow_nan=False).encode("ascii")
 
 
-def group_attributes(content: bytes) -> dict[str, Any]:
-    """What :func:`group_bytes` was given. Raises ValueError where ``content`` is no group, or not what was written."""
+def group_attributes(content: bytes, checksummed: bool = False) -> dict[str, Any]:
+    """What :func:`group_bytes` was given. Raises ValueError where ``content`` is no group, or not what was written.
+
+    ``checksummed``: a checksum must be there.
+    """
     node = json.loads(content)
     if not isinstance(node, dict) or node.get("node_type") != "group" or not isinstance(node.get("attributes"), dict):
         raise ValueError("it does not describe a Zarr group with attributes")
     attributes: dict[str, Any] = node["attributes"]
     checksum = attributes.pop(_CHECKSUM, None)
+    if checksum is None and checksummed:
+        raise ValueError("its attributes have lost their checksum")
     if checksum is not None and checksum != fingerprint(attributes):
         raise ValueError("its attributes do not match their checksum")
     return attributes
@@ -114,6 +119,8 @@ class Place(ABC):
     """What writing raises where the place cannot be written."""
     board: Board
     """Where claims are kept."""
+    checksummed = False
+    """Whether attributes without a checksum are damaged ones; the first stores had none."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -164,4 +171,4 @@ class Place(ABC):
 
         Raises FileNotFoundError where there is none, ValueError where they are not what was written.
         """
-        return group_attributes(self.read(f"{name}/{GROUP}" if name else GROUP))
+        return group_attributes(self.read(f"{name}/{GROUP}" if name else GROUP), self.checksummed)
