@@ -215,6 +215,9 @@ def _against_machine(
     note = f"{step * 1e3:.2f} ms against {least * 1e3:.2f} ms"
     bar = 2.0 if device.type == "cpu" else None
     yield Figure("step over its gather and products alone", step / least, "times", bar, note=note)
+    note = "what as many sets of samples take at least, one after the other, without dropout and losses"
+    floor_of_seeds = options.seeds * least / step
+    yield Figure(f"gather and products of {options.seeds} seeds over one step", floor_of_seeds, "times", note=note)
 
 
 def _products(task: SSNTask) -> list[tuple[Tensor, Tensor]]:

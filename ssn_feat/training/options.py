@@ -126,8 +126,9 @@ class FitOptions:
     device: str = "auto"
     """Where to train: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
     threads: int = 2
-    """Processor threads. The second prepares the features of the next step; it never waits busily, so it does no harm
-    on a busy machine. Any further ones share the products, which are small: they help on an idle machine only."""
+    """Processor threads. The second prepares the features of the next step and never waits busily: a gain on an idle
+    machine, a small loss on a busy one, where 1 is better. Any further ones share the matrix products, which are too
+    small to gain much from it."""
     resume: bool = False
     """Go on with the run in OUT where it was interrupted; a finished or absent one is left or started."""
     overwrite: bool = False
