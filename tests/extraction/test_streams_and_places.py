@@ -12,6 +12,7 @@ import pytest
 import torch
 from small import HERE, arrays, options, videos
 
+from ssn_feat import cli
 from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, backbones_of, extract, extract_video, pools, snippet_options_of
@@ -127,6 +128,20 @@ def test_what_is_left_open_is_settled_by_the_device(monkeypatch: pytest.MonkeyPa
     assert (cpu.device, cpu.precision, cpu.snippets.flow_method, cpu.batch) == (("cpu",), "float32", "dis", 16)
     chosen = ExtractOptions(Path("v"), Path("s"), device=("cuda",), snippets=SnippetOptions(flow_method="farneback"))
     assert settled(chosen).snippets.flow_method == "farneback"
+
+
+def test_one_word_in_yaml_is_a_list_of_one() -> None:
+    written = {
+        "videos": "v",
+        "store": "s.zarr",
+        "device": "cpu",
+        "backbone": "bninception",
+        "weights": ["rgb=a", "flow=b"],
+    }
+    read = cli.from_dict(ExtractOptions, written, "options")
+    assert (read.device, read.backbone, read.weights) == (("cpu",), ("bninception",), ("rgb=a", "flow=b"))
+    with pytest.raises(UserError, match="3 is not text"):
+        cli.from_dict(ExtractOptions, {**written, "device": [3]}, "options")
 
 
 def test_a_device_that_is_not_there_is_one_line(folder: Path, tmp_path: Path) -> None:
