@@ -197,12 +197,14 @@ def _against_machine(
     source = torch.ones(_COPIED, device=device)
     target = torch.empty_like(source)
     copied = source.nbytes / _seconds(lambda: target.copy_(source), device)
-    yield Figure("gathered", moved / 1e9, "GB/s", note=f"{moved / copied:.1%} of the copies' {copied / 1e9:.1f} GB/s")
+    where = "" if device.type == "cuda" else f" of {torch.get_num_threads()} thread(s)"
+    note = f"{moved / copied:.1%} of the copies' {copied / 1e9:.1f} GB/s{where}"
+    yield Figure("gathered", moved / 1e9, "GB/s", note=note)
     products = _products(task)
     work = sum(2 * a.shape[0] * a.shape[1] * b.shape[1] for a, b in products)
     square = torch.ones(_SQUARE, _SQUARE, device=device)
     peak = 2 * _SQUARE**3 / _seconds(lambda: square @ square, device)
-    note = f"{work / 1e6:.1f} MFLOP a step, {work / step / peak:.1%} of the products' {peak / 1e9:.0f} GFLOP/s"
+    note = f"{work / 1e6:.1f} MFLOP a step, {work / step / peak:.1%} of the products' {peak / 1e9:.0f} GFLOP/s{where}"
     yield Figure("computed", work / step / 1e9, "GFLOP/s", note=note)
 
     def floor() -> None:

@@ -81,8 +81,12 @@ class Ahead:
 
     def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         """What the task's own ``inputs`` gives; steps of a plan must be asked for in order."""
-        made = self._made or self._begin(plan, step, generators)
-        inputs = made.result()
+        made = self._made
+        # On a busy machine the thread may not have begun: then nothing was drawn, and there is no need to wait for it.
+        if made is None or made.cancel():
+            inputs = self._task.inputs(plan, step, generators)
+        else:
+            inputs = made.result()
         self._made = self._begin(plan, step + 1, generators) if step + 1 < len(plan.rows) else None
         return inputs
 
@@ -92,11 +96,11 @@ class Ahead:
 
     def forget(self) -> None:
         """Drop what was made for a step that has not come."""
-        if self._made is not None:
+        if self._made is not None and not self._made.cancel():
             self._made.result()
             for generator, state in zip(self._generators, self._before, strict=True):
                 generator.set_state(state)
-            self._made = None
+        self._made = None
 
     def close(self) -> None:
         """End the thread."""
