@@ -69,7 +69,7 @@ class Processes:
         if self.count == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
         on = None if self.device.type == "cpu" else [self.device]
-        return nn.parallel.DistributedDataParallel(module, device_ids=on, broadcast_buffers=False)
+        return nn.parallel.DistributedDataParallel(module, device_ids=on)
 
     def average_gradients(self, module: nn.Module) -> None:
         """Make the gradients of a module that every process has whole the same to the last bit."""
