@@ -1,8 +1,7 @@
 #!/usr/bin/env python
 """python extract/import_features.py FEATURES STORE.zarr --annotations FILE --layout NAME --fps F --stride S ..."""
 
-from ssn_feat.cli import run
-from ssn_feat.exchange import ImportOptions, import_main
+from ssn_feat.commands import import_features
 
 if __name__ == "__main__":
-    run(import_main, ImportOptions)
+    import_features()

@@ -303,8 +303,8 @@ class FeatureStore:
                 known = ", ".join(sorted(described.keys() - {TIME}))
                 raise UserError(f"video {video_id!r} of the store {self.path} has no stream {stream!r}; it has {known}")
         try:
-            spans = self._array(video_id, TIME, described[TIME])
-            features = {stream: self._array(video_id, stream, described[stream]) for stream in wanted}
+            spans = self._named_array(video_id, TIME, described[TIME])
+            features = {stream: self._named_array(video_id, stream, described[stream]) for stream in wanted}
         except Damage as damage:
             raise self.damaged(video_id, str(damage)) from damage
         return StoredVideo.of(video_id, attributes, spans, features)
@@ -329,6 +329,11 @@ class FeatureStore:
                     yield waiting.pop(0).result()
             yield from (future.result() for future in waiting)
 
+    def _named_array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
+        if name != key_of(name):  # a store of others must not lead out of its folder
+            raise Damage(f"{name!r} is no name of an array")
+        return self._array(video_id, name, described)
+
     def _array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
         return read_array(self.place, f"{_group(video_id)}/{name}", described)
 
@@ -341,7 +346,7 @@ class FeatureStore:
         found: list[str] = []
         for name, expected in described.items():
             try:
-                array = self._array(video_id, name, expected)
+                array = self._named_array(video_id, name, expected)
                 check_hash(name, array, expected)
                 if len(array) != described[TIME]["shape"][0]:
                     found.append(f"array {name!r} has {len(array)} rows, the times {described[TIME]['shape'][0]}")

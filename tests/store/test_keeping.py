@@ -13,6 +13,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore, pack, verify
 from ssn_feat.store import packed as module
 from ssn_feat.store.local import LocalPlace
+from ssn_feat.store.places import group_attributes, group_bytes
 from ssn_feat.store.shards import ShardedRows
 
 
@@ -158,3 +159,22 @@ def test_what_was_probably_meant(tmp_path: Path) -> None:
             FeatureStore.open(tmp_path / "data" / "s.zarr" / inside)
     with pytest.raises(UserError, match=r"does not exist; python extract/run\.py VIDEOS"):
         FeatureStore.open(tmp_path / "other" / "t.zarr")
+
+
+@pytest.mark.parametrize("tier", ["growing", "packed"])
+def test_names_of_arrays_do_not_lead_out_of_a_store(tmp_path: Path, tier: str) -> None:
+    store = filled(tmp_path / "far" / "s.zarr", count=1)
+    zarr.create_array(tmp_path / "secret", data=relu(20).astype(np.float16), chunks=(20, 64))
+    name = "../../../../secret" if tier == "growing" else "../../secret"
+    record = store.path / "videos" / "v0" / "zarr.json"
+    attributes = group_attributes(record.read_bytes())
+    attributes["arrays"][name] = attributes["arrays"]["rgb"]
+    if tier == "growing":
+        record.write_bytes(group_bytes(attributes))
+    else:
+        store = pack(store, tmp_path / "far" / "p.zarr")
+        store._index["v0"][1]["arrays"] = attributes["arrays"]  # type: ignore[attr-defined]
+    with pytest.raises(UserError, match="is no name of an array"):
+        store.read("v0")
+    store.read("v0", ["rgb"])
+    assert any("is no name of an array" in line for line in store.check("v0"))
