@@ -5,4 +5,6 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
 # Small videos, a backbone of no cost and small data sets of the other tests, in this process and in its children.
-sys.path += [place for folder in (TESTS, TESTS / "extraction", TESTS / "video") if (place := str(folder)) not in sys.path]
+sys.path += [
+    place for folder in (TESTS, TESTS / "extraction", TESTS / "video") if (place := str(folder)) not in sys.path
+]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import resource
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis.strategies import SearchStrategy, sampled_from
-from training.synthetic_store import write
+from training.synthetic_store import quick, write
 
 from ssn_feat.annotations import Dataset, Instance, Video, load, read_activitynet, write_activitynet, write_csv
 from ssn_feat.annotations.sources import load_records
@@ -32,7 +34,6 @@ from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_pr
 from ssn_feat.training.checkpoints import load_run, read_checkpoint
 from ssn_feat.training.fit import fit
 from ssn_feat.training.options import FitOptions
-from training.synthetic_store import quick
 
 from . import mutations as other
 from .outcome import Outcome, unforeseen
@@ -113,7 +114,13 @@ class Evil:
 
 def _kinds(folder: Path, marker: Path) -> list[Kind]:
     evil = Evil(marker)
-    return [*_annotations(folder), *_proposals(evil), *_results(evil), *_options(f"mkdir {marker}"), *_runs(folder, evil)]
+    return [
+        *_annotations(folder),
+        *_proposals(folder, evil),
+        *_results(folder, evil),
+        *_options(f"mkdir {marker}"),
+        *_runs(folder, evil),
+    ]
 
 
 def _dataset() -> Dataset:
@@ -127,8 +134,6 @@ def _dataset() -> Dataset:
 
 def _annotations(folder: Path) -> list[Kind]:
     dataset = _dataset()
-    import json
-
     write_activitynet(dataset, folder / "sound.json")
     write_csv(dataset, folder / "sound.csv")
     official = json.loads((folder / "sound.json").read_text())
@@ -192,35 +197,40 @@ def _thumos(folder: Path) -> list[Kind]:
     return found
 
 
-def _proposals(evil: object) -> list[Kind]:
+def _proposals(folder: Path, evil: object) -> list[Kind]:
     intervals = {"a": np.array([[0.0, 2.0], [1.0, 9.0]]), "b": np.zeros((0, 2))}
     scores = {"a": np.array([0.5, 0.25]), "b": np.zeros(0)}
     actionness = {"a": np.linspace(0, 1, 5, dtype=np.float32), "b": np.zeros(1, np.float32)}
     spans = {id: np.stack((np.arange(len(v)), np.arange(1, len(v) + 1)), axis=1) for id, v in actionness.items()}
     whole = Proposals(intervals, scores, "toy", {"n": 2}, actionness, spans)
-    path = Path(os.devnull)
     listed = "a 10 50 0.5\na 60 90 0.25\nb 1 2 0.125\n"
     table = "xmin,xmax,xmin_score,xmax_score\n0.1,0.5,0.9,0.8\n0.2,0.9,0.5,0.5\n"
     results = {"results": {"a": [{"score": 0.5, "segment": [1.0, 2.0]}], "b": []}}
-    del path
 
     def used(read: Proposals) -> None:
-        read.save(Path(os.environ.get("TMPDIR", "/tmp"), f"faults-{os.getpid()}.npz"))
+        read.save(Path(folder, "again.npz"))
         read.top(1)
 
     return [
         Kind("proposals", "spoilt.npz", other.other_npz(_arrays_of(whole), evil, "header"), Proposals.load, used),
         Kind("proposal json", "spoilt.json", other.other_json(results), read_proposal_json, used),
-        Kind("frame list", "spoilt.txt", other.other_lines(listed), lambda p: read_frame_list(p, {"a": 25.0, "b": 30.0})),
-        Kind("csv folder", "tables/a.csv", other.other_lines(table, ","), lambda p: read_csv_folder(p.parent, {"a": 9.0})),
-        Kind("csv folder", "tables/a.csv", other.other_bytes(table.encode()), lambda p: read_csv_folder(p.parent, {"a": 9.0})),
+        Kind(
+            "frame list", "spoilt.txt", other.other_lines(listed), lambda p: read_frame_list(p, {"a": 25.0, "b": 30.0})
+        ),
+        Kind(
+            "csv folder", "tables/a.csv", other.other_lines(table, ","), lambda p: read_csv_folder(p.parent, {"a": 9.0})
+        ),
+        Kind(
+            "csv folder",
+            "tables/a.csv",
+            other.other_bytes(table.encode()),
+            lambda p: read_csv_folder(p.parent, {"a": 9.0}),
+        ),
     ]
 
 
 def _arrays_of(whole: Any) -> dict[str, np.ndarray]:
     """The arrays of what ``save`` writes."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "whole.npz")
         whole.save(path)
@@ -228,8 +238,11 @@ def _arrays_of(whole: Any) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
 
 
-def _results(evil: object) -> list[Kind]:
-    rows = [{"label": "climb", "score": 0.5, "segment": [1.0, 2.0]}, {"label": "run fast", "score": -1, "segment": [0, 9]}]
+def _results(folder: Path, evil: object) -> list[Kind]:
+    rows = [
+        {"label": "climb", "score": 0.5, "segment": [1.0, 2.0]},
+        {"label": "run fast", "score": -1, "segment": [0, 9]},
+    ]
     results = {"version": "1", "results": {"a": rows, "b": []}, "external_data": {"used": False, "details": ""}}
     zeros = np.zeros
     video = VideoScores(np.array([[0.0, 2.0]]), zeros((1, 4), "f4"), zeros((1, 3), "f4"), zeros((1, 3, 2), "f4"), 9.0)
@@ -242,7 +255,7 @@ def _results(evil: object) -> list[Kind]:
     pickles = [pickle.dumps(evil), pickle.dumps({"a": evil}), pickle.dumps({"a": (1, 2)}), pickle.dumps([1]), b""]
 
     def used(read: Detections) -> None:
-        read.write(Path(os.environ.get("TMPDIR", "/tmp"), f"faults-{os.getpid()}.json"))
+        read.write(Path(folder, "again.json"))
 
     def class_scores(path: Path) -> Any:
         return read_class_scores(path, _LABELS)
@@ -257,19 +270,22 @@ def _results(evil: object) -> list[Kind]:
         Kind("class scores json", "spoilt.json", other.other_json(classes), class_scores),
         Kind("class scores csv", "spoilt.csv", other.other_lines(table, ","), class_scores),
         Kind("class scores npz", "spoilt.npz", other.other_npz(archive, evil), class_scores),
-        Kind("score pickle", "spoilt.pkl", other.other_bytes(pickle.dumps(original)) | sampled_from(pickles), score_pickle),
+        Kind(
+            "score pickle",
+            "spoilt.pkl",
+            other.other_bytes(pickle.dumps(original)) | sampled_from(pickles),
+            score_pickle,
+        ),
     ]
 
 
 def _options(command: str) -> list[Kind]:
-    paths = {"store": "s.zarr", "annotations": "a.json", "proposals": "p.npz"}
     wholes = {
         FitOptions: FitOptions(store=Path("s.zarr"), annotations="a.json", out=Path("run"), proposals=Path("p.npz")),
         DetectOptions: DetectOptions(Path("s.zarr"), Path("p.npz"), (Path("run"),)),
         ExtractOptions: ExtractOptions(Path("videos"), Path("s.zarr")),
         ModelSettings: ModelSettings(("actionness-1",), ("ssn-1",)),
     }
-    del paths
     return [
         Kind(
             cls.__name__,

@@ -94,7 +94,9 @@ def _several_writers(
     runs = [Process(task.work(out), kill_at=at) for at in places]
     for run in runs:
         run.end()
-    return Outcome(f"3 extractions into one store, killed before their operations {places}", _failing(task, out, whole[1]))
+    return Outcome(
+        f"3 extractions into one store, killed before their operations {places}", _failing(task, out, whole[1])
+    )
 
 
 def _processes(whole: tuple[Ended, Result], folder: Path, generator: np.random.Generator) -> Outcome:

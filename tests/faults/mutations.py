@@ -6,7 +6,6 @@ import copy
 import io
 import json
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,27 @@ from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
 _NUMBERS = (-1, 0, 1, 2, 0.5, 10**6, 2**31, 2**63, 10**30, 1e308, -0.0, math.nan, math.inf, -math.inf)
-_WORDS = ("", "nan", "inf", "-1", "1e400", "0x10", "1_000", "\x00", "\ud800", "..", "/etc/passwd", "v_", "#", "9" * 5000)
+_WORDS = (
+    "",
+    "nan",
+    "inf",
+    "-1",
+    "1e400",
+    "0x10",
+    "1_000",
+    "\x00",
+    "\ud800",
+    "..",
+    "/etc/passwd",
+    "v_",
+    "#",
+    "9" * 5000,
+)
 _SCALARS = st.one_of(st.none(), st.booleans(), st.sampled_from(_NUMBERS), st.sampled_from(_WORDS), st.text(max_size=8))
 _VALUES = st.recursive(
-    _SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3), max_leaves=6
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=6,
 )
 _TYPES = ("f2", "f4", "f8", "i8", "u1", "?", "c16", "U3", "S3", "M8[s]", "O", "f4,i4")
 _SHAPES = ((), (0,), (1,), (3,), (3, 2), (0, 2), (2, 3, 4))
@@ -32,7 +48,11 @@ def examples(strategy: SearchStrategy[Any], count: int, number: int) -> list[Any
 
     @seed(number)
     @settings(
-        max_examples=count, database=None, phases=[Phase.generate], deadline=None, suppress_health_check=list(HealthCheck)
+        max_examples=count,
+        database=None,
+        phases=[Phase.generate],
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
     )
     @given(strategy)
     def collect(example: Any) -> None:
@@ -57,7 +77,7 @@ def other_bytes(draw: DrawFn, whole: bytes) -> bytes:
 
 @st.composite
 def other_lines(draw: DrawFn, whole: str, between: str | None = None) -> bytes:
-    """One to three times: a cell (``between`` separates them) is another word, or a line is gone, twice or elsewhere."""
+    """One to three times: a cell (``between`` parts them) is another word, or a line is gone, twice or elsewhere."""
     lines = whole.split("\n")
     for _ in range(draw(st.integers(1, 3))):
         at = draw(st.integers(0, len(lines) - 1))
@@ -109,7 +129,9 @@ def other_json(whole: Any) -> SearchStrategy[bytes]:
     return st.one_of(
         other_tree(whole).map(lambda tree: json.dumps(tree).encode()),
         other_bytes(text.encode()),
-        st.sampled_from([b"[" * 100000, b'{"a":' * 100000, b"", b"null", b"\xef\xbb\xbf" + text.encode(), text.encode("utf-16")]),
+        st.sampled_from(
+            [b"[" * 100000, b'{"a":' * 100000, b"", b"null", b"\xef\xbb\xbf" + text.encode(), text.encode("utf-16")]
+        ),
         st.just(text.replace("1", "1" * 5000, 1).encode()),  # more digits than Python turns into a number
     )
 
@@ -117,9 +139,22 @@ def other_json(whole: Any) -> SearchStrategy[bytes]:
 def other_yaml(whole: Any, command: str) -> SearchStrategy[bytes]:
     """Other bytes or values of a YAML document, or one that tries to run ``command``."""
     text = yaml.safe_dump(whole)
-    hostile = [f"!!python/object/apply:os.system ['{command}']", f"store: !!python/object/apply:os.system ['{command}']"]
+    hostile = [
+        f"!!python/object/apply:os.system ['{command}']",
+        f"store: !!python/object/apply:os.system ['{command}']",
+    ]
     bomb = "a: &a [x,x,x,x]\nb: &b [*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b]\n"
-    odd = ["", "- 1", "{", "a: [" * 3000, "a: 2020-99-99", "a: " + "9" * 5000, "? [a]\n: b", "\t", "%YAML 9.9\n---\na: 1"]
+    odd = [
+        "",
+        "- 1",
+        "{",
+        "a: [" * 3000,
+        "a: 2020-99-99",
+        "a: " + "9" * 5000,
+        "? [a]\n: b",
+        "\t",
+        "%YAML 9.9\n---\na: 1",
+    ]
     return st.one_of(
         other_tree(whole).map(lambda tree: yaml.dump(tree, allow_unicode=False).encode("utf-8", "surrogatepass")),
         other_bytes(text.encode()),
@@ -170,7 +205,9 @@ def _npz(arrays: dict[str, np.ndarray]) -> bytes:
 
 def other_checkpoint(whole: dict[str, Any], evil: object) -> SearchStrategy[bytes]:
     """Other values and tensors of a checkpoint, other bytes of it, or one that tries to run code."""
-    tensors = st.sampled_from([torch.zeros(0), torch.zeros(3), torch.full((2, 2), math.nan), torch.zeros(2, dtype=torch.int8)])
+    tensors = st.sampled_from(
+        [torch.zeros(0), torch.zeros(3), torch.full((2, 2), math.nan), torch.zeros(2, dtype=torch.int8)]
+    )
     tree = other_tree(whole, _VALUES | tensors).map(_saved)
     hostile = [_saved(evil), _saved(whole | {"labels": evil}), _saved([whole])]
     return st.one_of(tree, other_bytes(_saved(whole)), st.sampled_from(hostile))
@@ -180,7 +217,3 @@ def _saved(content: Any) -> bytes:
     file = io.BytesIO()
     torch.save(content, file)
     return file.getvalue()
-
-
-Strategy = SearchStrategy[bytes]
-Reader = Callable[[Any], Any]

@@ -19,7 +19,7 @@ CONTEXT.set_forkserver_preload(
         f"ssn_feat.{name}"
         for name in ("detection.detect", "extraction.maintenance", "training.fit", "training.propose", "video.opencv")
     ]
-    + ["cv2", "zarr"]
+    + ["cv2", "torch._dynamo", "zarr"]  # the second is imported at the first step of an optimiser
 )
 # What the interpreter says before it does something to a file.
 _FILE_EVENTS = frozenset(["open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.utime", "os.link"])
@@ -116,11 +116,12 @@ def _count_operations(folder: str, kill_at: int) -> list[None]:
     count: list[None] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in _FILE_EVENTS and isinstance(arguments[0], str | os.PathLike):
-            if os.fspath(arguments[0]).startswith(folder):
-                count.append(None)
-                if len(count) == kill_at:
-                    os.kill(os.getpid(), signal.SIGKILL)
+        if event not in _FILE_EVENTS or not isinstance(arguments[0], str | os.PathLike):
+            return
+        if os.fspath(arguments[0]).startswith(folder):
+            count.append(None)
+            if len(count) == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
     return count

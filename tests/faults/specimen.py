@@ -91,7 +91,9 @@ class Specimen:
         # A record that is gone is one to be made again; a video that is gone is pending.
         for name in ("failures", "runs"):
             if any(record not in self.says[name] for record in found[name]):
-                return f"verify passes, but {name} say something else: {_first_difference(self.says[name], found[name])}"
+                return (
+                    f"verify passes, but {name} say something else: {_first_difference(self.says[name], found[name])}"
+                )
         for name in ("name", "recipe", "fingerprint", "tier", "streams", "videos"):
             if name == "videos" and found[name].items() < self.says[name].items():
                 continue
@@ -100,7 +102,7 @@ class Specimen:
         return ""
 
     def claims_verdict(self) -> str:
-        """What is wrong with how claims, harmed by now, are taken; empty where each ends, at the latest by its lease."""
+        """What is wrong with how harmed claims are taken; empty where each ends, at the latest with its lease."""
         store = FeatureStore.open(self.path)
         try:
             store.claims.living()
