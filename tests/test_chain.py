@@ -27,7 +27,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     truth, network = work / "toy/annotations.json", ("--backbone", "efficientnet_lite0", "--crop", 64)
     command(
         *("train/fit.py", "--head", "clips", "--stream", "flow", "--videos", work / "toy/videos", *network),
-        *("--annotations", truth, "--steps", 3, "--batch", 4, "--jobs", 1, "--out", work / "network"),
+        *("--annotations", truth, "--steps", 3, "--batch", 4, "--workers", 1, "--out", work / "network"),
     )
     command(
         *("extract/run.py", work / "toy/videos", work / "f.zarr", "--annotations", truth, *network, "--stride", 8),

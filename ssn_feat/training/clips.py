@@ -118,7 +118,7 @@ class ClipOptions:
     background: bool = True
     """Whether the gaps between instances are a class of their own."""
     steps: int = 300
-    """Optimiser steps; rounded up to tenths of which each is a line of the log."""
+    """Optimiser steps; rounded up to a multiple of ten, of which each tenth is a line of the log."""
     batch: int = 16
     """Instances a step; classes are drawn with equal probability."""
     rate: float = 0.001
@@ -139,6 +139,11 @@ class ClipOptions:
         if not (self.rate >= 0 and self.classifier_rate > 0):
             raise UserError(f"rates must be positive, they are {self.rate} and {self.classifier_rate}")
 
+    @property
+    def epochs(self) -> int:
+        """Lines of the log."""
+        return min(_EPOCHS, self.steps)
+
 
 class ClipsTask:
     """Training of a linear classifier of instances and of the backbone before it."""
@@ -149,7 +154,7 @@ class ClipsTask:
         self.head = nn.Linear(feature_dim, len(clips.names))
         initialise(self.head, torch.Generator().manual_seed(seed))
         self.head.to(device)
-        self.steps = -(-options.steps // _EPOCHS)
+        self.steps = -(-options.steps // options.epochs)
         self._clips, self._options, self._seed = clips, options, seed
         self._by_class = [np.flatnonzero(clips.classes == label) for label in np.unique(clips.classes)]
         self._targets = torch.zeros(0)
@@ -234,7 +239,7 @@ class FitClipsOptions:
     def optimisation(self) -> OptimisationOptions:
         """The schedule as the loop knows it: the rate is the classifier's, the backbone's a part of it."""
         return OptimisationOptions(
-            epochs=_EPOCHS,
+            epochs=self.clips.epochs,
             batch_videos=self.clips.batch,
             optimiser="adamw",
             lr=self.clips.classifier_rate,
@@ -283,7 +288,9 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
     backbone = load_backbone(
         options.backbone, stream, options.weights, str(group.device), trainable=True, input_size=size or None
     )
-    cut = replace(options.snippets, streams=(stream,)).resolved({stream: backbone.input_size})
+    cut = replace(options.snippets, streams=(stream,)).resolved({stream: backbone.input_size}, device=group.device.type)
+    if stream == "flow" and not options.quiet:
+        print(f"flow by {cut.flow_method}: extract with --flow-method {cut.flow_method}")
     found = coverage(options.videos, options.annotations, (options.subset,), options.prefix)
     dataset = load(options.annotations).subset(options.subset)
     videos = index_videos(found.videos, tuple(dataset.videos), options.pixels, group)
@@ -291,7 +298,7 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
     task = ClipsTask(clips, options.clips, backbone.feature_dim, options.seed, group.device)
     if options.clips.batch % group.count:
         raise UserError(f"batch {options.clips.batch} must be a multiple of the {group.count} processes")
-    reader = reader_of(options.pixels, cut, stream)
+    reader = reader_of(options.pixels, cut, stream, group)
     source = PixelSource(videos, reader, backbone.input_size, options.pixels.variation)
     facts: Mapping[str, Any] = {
         "head": {"kind": "clips", "classes": list(clips.names)},

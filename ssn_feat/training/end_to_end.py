@@ -190,7 +190,9 @@ def prepare_end_to_end(
     task, stats, used = _task(options.fit, data, start, group.device)
     standardisation = None if start is None or start.standardisation is None else _on(start.standardisation, group)
     pixels = options.pixels
-    source = PixelSource(videos, reader_of(pixels, snippets, options.stream), backbone.input_size, pixels.variation)
+    source = PixelSource(
+        videos, reader_of(pixels, snippets, options.stream, group), backbone.input_size, pixels.variation
+    )
     facts = {
         "head": describe_head(task.head),
         "labels": list(data.labels),

@@ -38,8 +38,9 @@ class PixelOptions:
     """Gigabytes that the cache may hold; what was used longest ago goes first."""
     cache_quality: int = 0
     """Quality of the JPEGs of the cache; 0 keeps pictures bit by bit."""
-    flow_device: str = "cpu"
-    """Where the workers compute flow that a GPU can compute: cpu or cuda, of which each worker then takes a part."""
+    flow_device: str = "auto"
+    """Where the workers compute flow that a GPU can compute, each taking a part of it: cpu, cuda, ...; auto: where the
+    training runs."""
     fps: float | None = None
     """Frame rate of folders of images, which carry no times."""
     variation: Annotated[AugmentationOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=AugmentationOptions)
@@ -207,9 +208,12 @@ def _index(
         return name, str(error)
 
 
-def reader_of(options: PixelOptions, snippets: SnippetOptions, stream: Literal["rgb", "flow"]) -> SnippetRows:
-    """What reads single snippets of ``stream``."""
-    return SnippetRows(snippets, stream, options.store(), options.flow_device)
+def reader_of(
+    options: PixelOptions, snippets: SnippetOptions, stream: Literal["rgb", "flow"], processes: Processes
+) -> SnippetRows:
+    """What reads single snippets of ``stream`` in the workers of a process."""
+    device = str(processes.device) if options.flow_device == "auto" else options.flow_device
+    return SnippetRows(snippets, stream, options.store(), device)
 
 
 __all__ = ["Failure", "PixelBatches", "PixelOptions", "PixelSource", "Request", "index_videos", "reader_of"]
