@@ -6,11 +6,14 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from types import ModuleType
 
 from ssn_feat.errors import UserError
 
 _FFMPEG_LEVEL, _FFMPEG_QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
+# Levels and the environment are the process's: two threads that change them at once would put back each other's.
+_OPENING = Lock()
 
 
 def import_cv2() -> ModuleType:
@@ -44,17 +47,18 @@ def quiet_opening(cv2: ModuleType) -> Iterator[None]:
     process opens its first file; the environment and OpenCV's own level stand as before after the block. A level that
     the user has set (OPENCV_FFMPEG_LOGLEVEL, OPENCV_FFMPEG_DEBUG) is left alone.
     """
-    chosen = any(name in os.environ for name in (_FFMPEG_LEVEL, "OPENCV_FFMPEG_DEBUG"))
-    level = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(min(level, cv2.utils.logging.LOG_LEVEL_ERROR))
-    if not chosen:
-        os.environ[_FFMPEG_LEVEL] = _FFMPEG_QUIET
-    try:
-        yield
-    finally:
+    with _OPENING:
+        chosen = any(name in os.environ for name in (_FFMPEG_LEVEL, "OPENCV_FFMPEG_DEBUG"))
+        level = cv2.utils.logging.getLogLevel()
+        cv2.utils.logging.setLogLevel(min(level, cv2.utils.logging.LOG_LEVEL_ERROR))
         if not chosen:
-            os.environ.pop(_FFMPEG_LEVEL, None)
-        cv2.utils.logging.setLogLevel(level)
+            os.environ[_FFMPEG_LEVEL] = _FFMPEG_QUIET
+        try:
+            yield
+        finally:
+            if not chosen:
+                os.environ.pop(_FFMPEG_LEVEL, None)
+            cv2.utils.logging.setLogLevel(level)
 
 
 def decoder_versions(decoder: str = "opencv") -> dict[str, str]:
