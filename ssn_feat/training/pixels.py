@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -194,7 +195,11 @@ def index_videos(
     if wrong:
         name, reason = next(iter(wrong.items()))
         raise UserError(f"{len(wrong)} of {len(ids)} videos cannot be used, the first is {name!r}: {reason}")
-    return [IndexedVideo(name, paths[name], together[name], options.fps) for name in ids]  # type: ignore[arg-type]
+    indices = {name: index for name, index in together.items() if isinstance(index, FrameIndex)}
+    for name, index in indices.items():
+        if index.damage and processes.first:
+            print(f"note: video {name!r} is incomplete: {index.damage}", file=sys.stderr)
+    return [IndexedVideo(name, paths[name], indices[name], options.fps) for name in ids]
 
 
 def _index(

@@ -37,6 +37,8 @@ def centre(image: np.ndarray, crop: int) -> np.ndarray:
         {},
         {"flow_method": "farneback", "rgb_frame": "first", "resize": "smooth"},
         {"jpeg_quality": 80, "flow_bound": 8.0, "stretch": 60, "stride": 7, "flow_length": 3},
+        {"nominal_fps": 10.0, "stride": 2},
+        {"nominal_fps": 60.0},
     ],
 )
 @pytest.mark.parametrize("count", [1, 2, 5, 40])
@@ -44,6 +46,7 @@ def test_rows_are_those_of_the_whole_pass(tmp_path: Path, count: int, values: di
     path = write(tmp_path / "film.mp4", pictures(count))
     cut = options(**values)
     expected, video = whole_pass(path, cut), IndexedVideo("film", path, index_frames(path))
+    assert len(expected["rgb"]) == len(video.grid(cut).first)
     rows = np.arange(len(video.grid(cut).first))[::-2]
     for stream in ("rgb", "flow"):
         found = SnippetRows(cut, stream).read(video, rows)
