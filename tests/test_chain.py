@@ -63,6 +63,19 @@ def test_from_videos_to_numbers_and_a_picture(work: Path) -> None:
     assert "tag" in command("bench/proposals.py", work / "tag.npz", "--annotations", truth, "--subset", "testing")
 
 
+def test_a_page_of_it(work: Path) -> None:
+    pytest.importorskip("plotly", reason="the extra `report` is not installed")
+    said = command(
+        *("bench/report.py", work / "fused.json", work / "tag.npz", work / "rgb", work / "actionness"),
+        *("--annotations", work / "toy/annotations.json", "--subset", "testing", "--store", work / "f.zarr"),
+        *("--videos", work / "toy/videos", "--out", work / "page" / "report.html"),
+    )
+    assert "4 videos" in said
+    page = (work / "page" / "report.html").read_text(encoding="utf-8")
+    assert '"source":"./../toy/videos/toy_0005.webm"' in page
+    assert all(f"<h2>{title}</h2>" in page for title in ("Summary", "Errors", "Proposals", "Training", "Videos"))
+
+
 def test_a_video_that_was_never_extracted(work: Path) -> None:
     video = work / "new film.webm"
     video.write_bytes((work / "toy/videos/toy_0005.webm").read_bytes())
