@@ -25,6 +25,8 @@ from ssn_feat.store.claims import Seen
 from ssn_feat.store.files import Owner, StoreReadError
 from ssn_feat.store.places import GROUP, Build, Place, group_bytes
 
+# Groups of a store whose own record was not written yet, by a writer that was killed or will be there in a moment.
+_MADE_FIRST = {"videos", "failed", "runs"}
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -100,9 +102,10 @@ class ObjectPlace(Place):
         with self._reading():
             self.files.invalidate_cache()
             try:
-                return bool(self.files.ls(self.full(""), detail=False))
+                found = {name.rstrip("/").rpartition("/")[2] for name in self.files.ls(self.full(""), detail=False)}
             except _ABSENT:
                 return False
+        return not found <= _MADE_FIRST
 
     def groups(self, group: str) -> list[str]:
         return list(self.times(group))

@@ -136,7 +136,7 @@ class Place(ABC):
 
     @abstractmethod
     def is_taken(self) -> bool:
-        """Whether there is anything at all where the store would be."""
+        """Whether there is anything where the store would be, but for what a killed making of a store left."""
 
     @abstractmethod
     def groups(self, group: str) -> list[str]:

@@ -126,6 +126,19 @@ def test_the_second_to_commit_is_told(root: str) -> None:
         pack(first, f"{root}/s.zarr")
 
 
+def test_making_a_store_that_was_killed(root: str) -> None:
+    place = place_of(f"{root}/s.zarr")
+    with place.building("") as build:
+        build.group("videos", {})
+    assert not FeatureStore.exists(f"{root}/s.zarr")
+    assert fill(FeatureStore.open_or_create(f"{root}/s.zarr", RECIPE)).ids
+    other = place_of(f"{root}/other")
+    assert isinstance(other, ObjectPlace)
+    other.put("notes.txt", b"not ours")
+    with pytest.raises(UserError, match="exists but is not a feature store"):
+        FeatureStore.open_or_create(other.path, RECIPE)
+
+
 def test_failures_runs_and_status(root: str) -> None:
     store = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE))
     store.record_failure("x", "no frames")
