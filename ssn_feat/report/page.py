@@ -36,7 +36,7 @@ _TEMPLATES = resources.files("ssn_feat.report") / "templates"
 
 
 def report(options: ReportOptions) -> Path:
-    """Write the page, and the figures where asked; returns where it is.
+    """Write one page of HTML of everything: numbers, curves, errors, training, timelines; returns where it is.
 
     Raises UserError for inputs that are missing or cannot be read, and where jinja2 or plotly are not installed.
     """
