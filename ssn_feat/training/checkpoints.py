@@ -268,10 +268,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint or is damaged: {reason}") from None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this program")
-    if saved.get("version") != FORMAT_VERSION:
-        raise UserError(
-            f"{path} has checkpoint version {saved.get('version')!r:.20}, this program reads {FORMAT_VERSION}"
-        )
+    version = saved.get("version")
+    if not isinstance(version, int) or version != FORMAT_VERSION:
+        raise UserError(f"{path} has checkpoint version {version!r:.20}, this program reads {FORMAT_VERSION}")
     return saved
 
 
