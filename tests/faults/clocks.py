@@ -55,7 +55,8 @@ def _round(path: Path, hours: list[float], seeds: list[int]) -> str:
     if counts["committed"]["v1"]:
         return "the video of a living machine was taken from it"
     if counts["committed"].keys() != wanted:
-        return f"not committed, though nobody was at work on them: {', '.join(sorted(wanted - counts['committed'].keys()))}"
+        lost = sorted(wanted ^ counts["committed"].keys())
+        return f"not committed, though nobody was at work on them: {', '.join(lost)}"
     if max(counts["committed"].values()) > 1:
         return f"committed twice: {counts['committed'].most_common(1)}"
     if counts["in vain"]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import io
 import shutil
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,8 @@ def rounds(generator: np.random.Generator, folder: Path) -> Iterator[Outcome]:
     """A store made by one recipe is given another: refused, naming each field that differs; nothing is changed."""
     films = small.videos(folder / "videos", count=1)
     store = folder / "s.zarr"
-    extract(small.options(films, store))
+    with redirect_stdout(io.StringIO()):
+        extract(small.options(films, store))
     before = _files(store)
     recipe = FeatureStore.open(store).recipe
     while True:
@@ -55,7 +58,8 @@ def _files(store: Path) -> dict[str, bytes]:
 
 def _refused(attempt: Any, fields: list[str], store: Path, before: dict[str, bytes]) -> str:
     try:
-        attempt()
+        with redirect_stdout(io.StringIO()):
+            attempt()
         return "it is not refused"
     except UserError as error:
         unnamed = [field for field in fields if field not in str(error)]
