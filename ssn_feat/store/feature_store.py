@@ -42,7 +42,8 @@ FORMAT_VERSION = 1
 class FeatureStore(StoreReader):
     """Features of the videos of a data set. Made by :meth:`create`, :meth:`open` or :meth:`open_or_create`.
 
-    Holds no open files and no caches: it sees what other processes commit, and may be pickled to other processes.
+    Holds no open files and no caches of what may change: it sees what other processes commit, and may be pickled to
+    other processes.
     """
 
     # ------------------------------------------------------------------ making and opening
@@ -197,13 +198,19 @@ class FeatureStore(StoreReader):
             if len(array) != rows:
                 raise UserError(f"{where}: stream {name!r} has {len(array)} rows but there are {rows} spans")
         layout = {name: list(array.shape[1:]) for name, array in arrays.items()}
-        for other in self._video_ids():
-            held = {name: described["shape"][1:] for name, described in self._arrays(other).items()}
-            if held != layout:
-                raise UserError(
-                    f"{where}: rows of the streams are {layout}, those of {other!r} in the store {self.path} are {held}"
-                )
-            return
+        if self._layout is None:
+            # Kept: it is that of all videos, and finding one of them means listing them where they are objects.
+            for other in self._video_ids():
+                held = {name: described["shape"][1:] for name, described in self._arrays(other).items()}
+                self._layout = other, held
+                break
+            else:
+                return
+        other, held = self._layout
+        if held != layout:
+            raise UserError(
+                f"{where}: rows of the streams are {layout}, those of {other!r} in the store {self.path} are {held}"
+            )
 
     def discard(self, video_id: str) -> None:
         """Take a committed video out of the store, so that it is extracted again; nothing happens where it is not."""

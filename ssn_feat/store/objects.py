@@ -123,7 +123,7 @@ class ObjectPlace(Place):
             for name, info in found.items()
             if name.startswith(head) and name.endswith(tail)
         }
-        return {name: at for name, at in names.items() if "/" not in name}
+        return {name: at for name, at in names.items() if name and "/" not in name}
 
     @contextmanager
     def building(self, name: str) -> Iterator[Build]:
@@ -154,10 +154,11 @@ class ObjectPlace(Place):
             self.files.rm(self.full(name), recursive=True)
 
     def arrays(self, name: str) -> Any:
+        from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
         from zarr.storage import FsspecStore
 
-        _ = self._opened  # says what is not installed
-        return FsspecStore.from_url(f"{self.path}/{name}".rstrip("/"))
+        # Zarr's own choice, a second file system in its event loop, leaves its connections open at the end.
+        return FsspecStore(AsyncFileSystemWrapper(self.files, asynchronous=True), path=self.full(name))
 
     def clean(self) -> None:
         """Nothing: what is not committed is written over by the next writer."""

@@ -43,6 +43,7 @@ class StoreReader:
         self.fingerprint: str = attributes["fingerprint"]
         self.compress: Compression = attributes.get("compress", "none")
         self.claims = Claims(place.board)
+        self._layout: tuple[str, dict[str, list[int]]] | None = None
 
     @property
     def dtype(self) -> str:

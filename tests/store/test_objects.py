@@ -148,6 +148,7 @@ def test_failures_runs_and_status(root: str) -> None:
     assert (found.done, found.rows, list(found.pending), found.missing) == (3, 12, ["y"], ("z",))
     assert (found.failures["x"].reason, found.failures["x"].tries) == ("cut short", 2)
     assert len(store.commit_times()) == 3
+    assert len(store.runs()) == 1
     store.write("x", {"rgb": np.ones((2, 4)), "flow": np.ones((2, 2))}, [[0, 1], [1, 2]])
     assert store.failures() == {}
 
