@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ssn_feat.backbones import Backbone
+from ssn_feat.errors import UserError
 from ssn_feat.training.distributed import Processes
 from ssn_feat.training.fine_tuning import FeatureNetwork, TuningOptions, learning_groups
 from ssn_feat.training.optimisation import ema_decay, optimiser_of, rate, set_rate
@@ -163,6 +164,15 @@ class PixelSteps:
         self._last = time.perf_counter()
 
     def step(self) -> Tensor:
+        try:
+            return self._step()
+        except torch.OutOfMemoryError:
+            raise UserError(
+                "a step does not fit into the GPU's memory: add --checkpoint-activations 64 (or --precision bfloat16), "
+                "or take smaller batches and --accumulate them"
+            ) from None
+
+    def _step(self) -> Tensor:
         training, task, group = self._training, self._task, self._training.group
         schedule = training.options.optimisation
         set_rate(training.optimiser, rate(schedule, training.done, task.steps))

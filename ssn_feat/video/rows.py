@@ -24,6 +24,7 @@ from ssn_feat.video.cache import PixelCache
 from ssn_feat.video.flow import FlowFunction, flow_function, quantise_flow, to_gray
 from ssn_feat.video.grid import SnippetGrid, snippet_grid
 from ssn_feat.video.inputs import jpeg, resize, scaled_size
+from ssn_feat.video.opencv import import_cv2
 from ssn_feat.video.options import SnippetOptions
 from ssn_feat.video.resampled import _LATE
 
@@ -142,7 +143,7 @@ class SnippetRows:
         try:
             with FrameAccess(video.path, video.index, video.fps) as access:
                 made = make(access, needed)
-        except (UserError, RuntimeError, OSError, ValueError) as error:
+        except (UserError, RuntimeError, OSError, ValueError, import_cv2().error) as error:
             first, last = (video.index.times[part[0]] for part in (needed[0], needed[-1]))
             raise UserError(f"video {video.id!r}, snippets between {first:.3f} s and {last:.3f} s: {error}") from error
         return {row: np.concatenate([made[part] for part in each], axis=2) for row, each in parts.items()}

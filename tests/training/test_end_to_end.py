@@ -23,6 +23,7 @@ from ssn_feat.training.distributed import processes
 from ssn_feat.training.end_to_end import EndToEndOptions, fit_end_to_end, prepare_end_to_end
 from ssn_feat.training.fine_tuning import TuningOptions
 from ssn_feat.training.fit import fit
+from ssn_feat.training.pixel_training import PixelSteps
 from ssn_feat.training.pixels import PixelBatches, PixelOptions
 from ssn_feat.video import SnippetOptions
 
@@ -175,6 +176,15 @@ def test_pictures_come_from_the_cache_and_from_other_processes(films: Films, tmp
     with pytest.raises(UserError, match=r"video 'v1', snippets between \d\.\d+ s and \d\.\d+ s: there is no video"):
         list(PixelBatches(source, 0, torch.device("cpu")).of(requests))
     batches.close()
+
+
+def test_too_little_memory_is_said_with_what_helps(films: Films, tmp_path: Path, monkeypatch) -> None:
+    def full(self: PixelSteps) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(PixelSteps, "_step", full)
+    with pytest.raises(UserError, match="add --checkpoint-activations 64"):
+        fit_end_to_end(films.options(tmp_path / "run"))
 
 
 def test_what_does_not_fit_is_said(films: Films, tmp_path: Path) -> None:
