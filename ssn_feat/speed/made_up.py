@@ -79,10 +79,11 @@ def make_up(
     intervals = {video.id: _proposals(generator, shape, video) for video in made}
     path = folder / "proposals.npz"
     Proposals(intervals, {name: np.zeros(len(own)) for name, own in intervals.items()}, "made up").save(path)
-    store = FeatureStore.create(folder / "features.zarr", {"backbone": "made up", "streams": ["rgb"]}, "made up")
+    growing, packed = folder / "features.zarr", folder / "packed.zarr"
+    store = FeatureStore.create(growing, {"backbone": "made up", "streams": ["rgb"]}, "made up")
     rows = _write_features(generator, store, made, width)
-    packed = pack(store, folder / "packed.zarr")
-    return MadeUp(store.path, packed.path, annotations, path, rows, float(drawn.sum()))
+    pack(store, packed)
+    return MadeUp(growing, packed, annotations, path, rows, float(drawn.sum()))
 
 
 def _label(number: int) -> str:
