@@ -59,7 +59,7 @@ def _examine(path: Path) -> list[str] | None:
     unreadable = broken = packets = expected = 0
     end = start = length = 0.0
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="replace") as container:
             start = (container.start_time or 0) / av.time_base
             length = (container.duration or 0) / av.time_base
             video = container.streams.video[0]
