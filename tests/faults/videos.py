@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from .outcome import Outcome, unforeseen
 _AT_ONCE = 10
 _SECONDS = 300
 _ENDINGS = (".avi", ".mp4", ".webm")
+# How extraction tells of an exception that is no UserError.
+_UNFORESEEN = re.compile(r"^$|^\w+(Error|Exception): .*\(\w+\.py:\d+\)$")
 
 
 def rounds(generator: np.random.Generator, folder: Path) -> Iterator[Outcome]:
@@ -97,7 +100,10 @@ def _failing(store: FeatureStore, video_id: str, failures: dict, damage: dict) -
     if video_id in damage:
         return f"stored damaged: {damage[video_id]}"
     if video_id not in store:
-        return "" if video_id in failures and failures[video_id].reason else "neither done nor failed"
+        if video_id not in failures:
+            return "neither done nor failed"
+        reason = failures[video_id].reason
+        return f"failed by an error that nobody foresaw: {reason!r}" if _UNFORESEEN.search(reason) else ""
     stored = store.read(video_id)
     for name, rows in stored.features.items():
         if not np.isfinite(rows).all():
