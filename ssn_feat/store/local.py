@@ -133,8 +133,12 @@ class LocalBoard:
                     continue
                 except FileExistsError:
                     return False
-                with os.fdopen(handle, "wb") as file:
-                    file.write(content)
+                try:
+                    with os.fdopen(handle, "wb") as file:
+                        file.write(content)
+                except OSError:  # a full disk: an empty claim would be nobody's until its lease ends
+                    (self.path / key).unlink(missing_ok=True)
+                    raise
                 return True
         return False
 
