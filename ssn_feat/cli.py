@@ -118,7 +118,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], source: str) -> T:
         for cause in _leaves(error):
             if isinstance(cause, UserError):
                 raise UserError(f"{source}: {cause}") from None
-        raise UserError(f"{source}: {'; '.join(cattrs.transform_error(error, format_exception=_say))}") from None
+        told = "; ".join(cattrs.transform_error(error, format_exception=_say))
+        raise UserError(f"{source}: {' '.join(told.split())}") from None
 
 
 def _say(error: BaseException, kind: type | None) -> str:

@@ -109,7 +109,7 @@ def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
     try:
         if saved["head"]["kind"] == "clips":
             raise UserError(f"{where} is a run of --head clips: it holds a backbone, but no head for detections")
-        head = _build(saved["head"])
+        head = _build(saved["head"], where)
         head.load_state_dict(saved["model"])
         stats, standard = saved["reg_stats"], saved["standardisation"]
         return Run(
@@ -152,10 +152,10 @@ def describe_head(head: SSNHead | ActionnessHead) -> dict[str, Any]:
     }
 
 
-def _build(description: Mapping[str, Any]) -> SSNHead | ActionnessHead:
+def _build(description: Mapping[str, Any], where: str) -> SSNHead | ActionnessHead:
     if description["kind"] == "actionness":
         return ActionnessHead(description["feature_dim"], description["dropout"])
-    options = from_dict(SSNOptions, description["options"], "options of the head")
+    options = from_dict(SSNOptions, description["options"], f"{where}: options of the head")
     return SSNHead(description["feature_dim"], description["classes"], options)
 
 
@@ -270,7 +270,9 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a checkpoint of this program")
     version = saved.get("version")
     if not isinstance(version, int) or version != FORMAT_VERSION:
-        raise UserError(f"{path} has checkpoint version {version!r:.20}, this program reads {FORMAT_VERSION}")
+        raise UserError(
+            f"{path} has checkpoint version {' '.join(repr(version).split()):.20}, this program reads {FORMAT_VERSION}"
+        )
     return saved
 
 
