@@ -111,7 +111,9 @@ class Feeder:
         while True:
             try:
                 parts = pixels.split(self._limit or len(pixels))
-                return self._checked(torch.cat([self._backbone(part).cpu() for part in parts]))
+                return self._checked(
+                    torch.cat([self._backbone(self._padded(part))[: len(part)].cpu() for part in parts])
+                )
             except torch.OutOfMemoryError:
                 inputs = min(self._limit or len(pixels), len(pixels))
                 if inputs == 1:
@@ -128,6 +130,16 @@ class Feeder:
                 f"{self._backbone.name} leaves the range of float16: choose the precision bfloat16 or float32"
             )
         return features
+
+    def _padded(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Inputs repeated up to a power of two on a GPU, which takes a second to get ready for a number not yet seen.
+
+        The last batch of nearly every video has a number of its own.
+        """
+        if self._backbone.device.type != "cuda":
+            return pixels
+        missing = (1 << (len(pixels) - 1).bit_length()) - len(pixels)
+        return torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])]) if missing else pixels
 
 
 def _info(path: Path, source: Snippets) -> dict[str, Any]:

@@ -227,7 +227,9 @@ def _as_extracted(
     held = recipe["streams"][stream]["backbone"]
     size = next(part.crop for part in snippets.by_crop() if stream in part.streams)
     backbone = load_backbone(held["name"], stream, options.weights, str(device), trainable=True, input_size=size)
-    found = differences({"backbone": held}, {"backbone": plain_recipe(backbone.recipe())})
+    # What the features were computed in is no property of the backbone: training chooses its own precision.
+    made = {name: value for name, value in held.items() if name != "precision"}
+    found = differences({"backbone": made}, {"backbone": plain_recipe(backbone.recipe())})
     if found:
         changed = "; ".join(f"{name} was {was} and is {now}" for name, was, now in found)
         raise UserError(
@@ -309,6 +311,8 @@ def _finish(training: PixelTraining, folder: PixelFolder, backbone: Backbone, sn
     backbone.weights_sha256 = file_sha256(folder.path / BACKBONE)
     (facts,) = training.facts
     held = facts["store"]["recipe"]
+    # The features that follow are foreseen to be computed as those before.
+    backbone.precision = held["streams"][backbone.stream]["backbone"].get("precision", "float32")
     made = plain_recipe(recipe_of({backbone.stream: backbone}, snippets, fps=held.get("fps_of_images")))
     store = {"name": facts["store"]["name"], "recipe": made, "fingerprint": fingerprint(made)}
     training.facts = ({**facts, "store": store},)

@@ -11,6 +11,7 @@ from types import ModuleType
 
 from ssn_feat.errors import UserError
 
+_ERRORS_ONLY = 2
 _FFMPEG_LEVEL, _FFMPEG_QUIET = "OPENCV_FFMPEG_LOGLEVEL", "-8"
 # Levels and the environment are the process's: two threads that change them at once would put back each other's.
 _OPENING = Lock()
@@ -49,8 +50,10 @@ def quiet_opening(cv2: ModuleType) -> Iterator[None]:
     """
     with _OPENING:
         chosen = any(name in os.environ for name in (_FFMPEG_LEVEL, "OPENCV_FFMPEG_DEBUG"))
-        level = cv2.utils.logging.getLogLevel()
-        cv2.utils.logging.setLogLevel(min(level, cv2.utils.logging.LOG_LEVEL_ERROR))
+        # OpenCV 4 has these functions in cv2 itself, and no name for the level.
+        log = getattr(cv2.utils, "logging", cv2)
+        level = log.getLogLevel()
+        log.setLogLevel(min(level, _ERRORS_ONLY))
         if not chosen:
             os.environ[_FFMPEG_LEVEL] = _FFMPEG_QUIET
         try:
@@ -58,7 +61,7 @@ def quiet_opening(cv2: ModuleType) -> Iterator[None]:
         finally:
             if not chosen:
                 os.environ.pop(_FFMPEG_LEVEL, None)
-            cv2.utils.logging.setLogLevel(level)
+            log.setLogLevel(level)
 
 
 def decoder_versions(decoder: str = "opencv") -> dict[str, str]:
