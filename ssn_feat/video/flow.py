@@ -134,8 +134,8 @@ def quantise_flow(flow: torch.Tensor, bound: float = 20.0) -> torch.Tensor:
     Any shape. No motion becomes 128, the mean that the networks subtract. Steps are 2 * bound / 255 pixels (0.157 for
     the usual bound of 20, at which published flow networks were trained).
     """
-    scaled = (flow.clamp(-bound, bound) + bound) * (255.0 / (2.0 * bound))
-    return scaled.round().to(torch.uint8)
+    scaled = flow.clamp(-bound, bound)  # a copy, in which the rest is computed
+    return scaled.add_(bound).mul_(255.0 / (2.0 * bound)).round_().to(torch.uint8)
 
 
 def dequantise_flow(quantised: torch.Tensor, bound: float = 20.0) -> torch.Tensor:
