@@ -90,6 +90,38 @@ def rename_new(source: Path, target: Path) -> bool:
     return True
 
 
+def link_new(source: Path, target: Path) -> bool:
+    """Give a small file that is whole a second name; False (and nothing happens) where the name is taken.
+
+    Where the file system has no hard links it is copied: a process killed meanwhile leaves less than the whole.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        # A file server may have done it at a first request whose answer was lost.
+        return source.stat().st_nlink > 1
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return _copy_new(source, target)
+    return True
+
+
+def _copy_new(source: Path, target: Path) -> bool:
+    content = source.read_bytes()
+    try:
+        handle = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    except FileExistsError:
+        return False
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+    except OSError:  # a full disk
+        target.unlink(missing_ok=True)
+        raise
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class Owner:
     """A process, told apart from a later one with the same number by the time it was started."""

@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.store.claims import Seen
-from ssn_feat.store.files import Owner, Staging, listed, rename_new, sync_folder, sync_tree, write_synced, writing
+from ssn_feat.store.files import (
+    Owner,
+    Staging,
+    link_new,
+    listed,
+    rename_new,
+    sync_folder,
+    sync_tree,
+    write_synced,
+    writing,
+)
 from ssn_feat.store.places import GROUP, Build, Place, group_bytes
 
 
@@ -124,22 +134,20 @@ class LocalBoard:
         return self._staging.path / f"{Owner.me().name}~{uuid.uuid4().hex[:12]}"
 
     def create(self, key: str, content: bytes) -> bool:
-        for _ in range(100):
-            with writing(self._staging.store):
-                try:
-                    self.path.mkdir(parents=True, exist_ok=True)
-                    handle = os.open(self.path / key, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
-                except FileNotFoundError:  # the empty folder was removed just now
-                    continue
-                except FileExistsError:
-                    return False
-                try:
-                    with os.fdopen(handle, "wb") as file:
-                        file.write(content)
-                except OSError:  # a full disk: an empty claim would be nobody's until its lease ends
-                    (self.path / key).unlink(missing_ok=True)
-                    raise
-                return True
+        # Written under another name first: a claim that was put up empty would be nobody's until its lease ends.
+        note = self._unique()
+        try:
+            for _ in range(100):
+                with writing(self._staging.store):
+                    try:
+                        self.path.mkdir(parents=True, exist_ok=True)
+                        note.write_bytes(content)
+                        return link_new(note, self.path / key)
+                    except FileNotFoundError:  # an empty folder was removed just now
+                        continue
+        finally:
+            with suppress(OSError):
+                note.unlink()
         return False
 
     def look(self, key: str) -> Seen | None:

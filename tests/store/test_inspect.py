@@ -1,5 +1,6 @@
 """How far a store is, who is at work on it, and whether it is whole."""
 
+import errno
 import json
 import os
 import subprocess
@@ -164,3 +165,55 @@ def test_store_of_writers_killed_at_random_is_whole(tmp_path: Path) -> None:
         np.testing.assert_array_equal(video.features["rgb"], expected)
         np.testing.assert_array_equal(video.features["flow"], -expected)
     assert not store.staging.path.exists()
+
+
+ENDS_AT_THE_LINK = """
+import os, signal, sys
+from ssn_feat.store import FeatureStore
+store, link = FeatureStore.open(sys.argv[1]), os.link
+def killed(*names):
+    if sys.argv[2] == "after":
+        link(*names)
+    os.kill(os.getpid(), signal.SIGKILL)
+os.link = killed
+with store.claims.hold("v"):
+    pass
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_claim_is_put_up_whole(tmp_path: Path, when: str) -> None:
+    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    done = subprocess.run([sys.executable, "-c", ENDS_AT_THE_LINK, str(store.path), when])
+    assert done.returncode < 0
+    with store.claims.hold("v") as held:
+        assert held is not None, "what the killed process left keeps nobody away"
+    FeatureStore.open_or_create(store.path, {})
+    assert not store.staging.path.exists()
+
+
+def test_claims_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    with store.claims.hold("v") as held:
+        assert held is not None
+        with FeatureStore.open(store.path).claims.hold("v") as second:
+            assert second is None
+        assert [claim.id for claim in store.claims.living()] == ["v"]
+    assert not store.staging.path.exists()
+
+
+def test_an_answer_that_was_lost_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    link = os.link
+
+    def twice(*names: Path) -> None:
+        link(*names)
+        link(*names)
+
+    monkeypatch.setattr("os.link", twice)
+    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    with store.claims.hold("v") as held:
+        assert held is not None
