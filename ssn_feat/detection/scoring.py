@@ -81,10 +81,9 @@ def score_store(
             raise UserError(f"runs were trained on different classes: {runs[0].labels[:5]} and {run.labels[:5]}")
     streams = sorted({stream for run in runs for stream in run.streams})
     found: list[dict[str, VideoScores]] = [{} for _ in runs]
-    for video, proposals in intervals.items():
-        stored = store.read(video, streams)
-        own = usable(proposals, stored.duration)
+    for stored in store.read_all(intervals, streams):
+        own = usable(intervals[stored.id], stored.duration)
         for scores, scorer in zip(found, scorers, strict=True):
-            scores[video] = scorer(stored.features, stored.spans, stored.duration, own)
+            scores[stored.id] = scorer(stored.features, stored.spans, stored.duration, own)
         advance()
     return [ProposalScores.of(runs[0].labels, scores) for scores in found]

@@ -94,8 +94,9 @@ def _on_device(table: FeatureTable, device: torch.device) -> FeatureTable:
 
 def features_folder(options: FitOptions, store: FeatureStore, ids: Sequence[str]) -> Path | None:
     """Where the features of the videos ``ids`` are kept in a mapped file; None: in memory."""
-    # Two bytes a value, and four more for sums.
-    size = (6 if options.sampling == "dense" else 2) * sum(stream_dims(store, options.streams))
+    # What a value takes in the store, and four bytes more for sums.
+    value = np.dtype(store.dtype).itemsize + (4 if options.sampling == "dense" else 0)
+    size = value * sum(stream_dims(store, options.streams))
     size *= sum(store.rows(video) for video in ids)
     mapped = options.features == "mapped" or (options.features == "auto" and not fits(size))
     return options.out if mapped else None

@@ -61,6 +61,13 @@ def test_features_go_to_a_file_where_memory_is_short(store, tmp_path, monkeypatc
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     assert features_folder(options, store, store.ids) == tmp_path / "out"
     assert features_folder(replace(options, features="memory"), store, store.ids) is None
+    wide = FeatureStore.create(tmp_path / "wide.zarr", {"dtype": "float32", "streams": {"rgb": {}}})
+    wide.write("v", {"rgb": np.ones((5, 3))}, [[t, t + 1] for t in range(5)])
+    sizes: list[int] = []
+    monkeypatch.setattr("ssn_feat.training.data.fits", lambda size: bool(sizes.append(size)))
+    for sampling in ("segments", "dense"):
+        features_folder(replace(options, sampling=sampling, streams=("rgb",)), wide, wide.ids)
+    assert sizes == [5 * 3 * 4, 5 * 3 * 8]
     assert features_folder(replace(options, features="mapped"), store, store.ids) == tmp_path / "out"
     with pytest.raises(UserError, match=r"cannot keep \S+ GB of features in"):
         memory.room((1 << 40, 1 << 10), torch.float16, tmp_path)
