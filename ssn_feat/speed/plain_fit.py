@@ -57,7 +57,7 @@ class ProposalItems(Dataset[Item]):
 
         self._opened = FeatureStore.open(self.store)
         if self.by_row:
-            group = zarr.open_group(str(self.store), mode="r")
+            group = zarr.open_group(str(self.store), mode="r", zarr_format=3)
             self._array = group[self.stream]  # type: ignore[assignment]
             offsets = group["offsets"][:].tolist()  # type: ignore[index, union-attr]
             self._first = dict(zip(self._opened.ids, offsets, strict=False))

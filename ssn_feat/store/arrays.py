@@ -115,6 +115,7 @@ def create_array(
         dimension_names=axes.get(name, ("snippet", "feature") if len(shape) == 2 else ("snippet", "crop", "feature")),
         config={"write_empty_chunks": True},
         overwrite=True,
+        zarr_format=3,
     )
 
 
@@ -242,10 +243,15 @@ def _is_one_chunk(metadata: Mapping[str, Any]) -> bool:
     return bool(one and metadata["chunk_key_encoding"] == encoding)
 
 
-def _read_any(place: Place, name: str, label: str) -> NDArray[Any]:
+def open_array(place: Place, name: str) -> Any:
+    """An array by Zarr, for reading, which must be one of Zarr 3: codecs of Zarr 2 may unpickle what they read."""
     import zarr
 
-    source = zarr.open_array(place.arrays(name), mode="r")
+    return zarr.open_array(place.arrays(name), mode="r", zarr_format=3)
+
+
+def _read_any(place: Place, name: str, label: str) -> NDArray[Any]:
+    source = open_array(place, name)
     if source.nchunks_initialized != source.nchunks:
         raise Damage(f"array {label!r} lacks {source.nchunks - source.nchunks_initialized} of {source.nchunks} chunks")
     return np.asarray(source[...])

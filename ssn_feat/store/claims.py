@@ -18,6 +18,7 @@ from typing import Protocol
 
 from ssn_feat.store.files import Owner
 from ssn_feat.store.keys import key_of
+from ssn_feat.store.recipe import parsed
 
 LEASE_SECONDS = 600.0
 _SECONDS_BETWEEN_RENEWALS = 30.0
@@ -167,7 +168,7 @@ def _to_the_end(steps: Generator[None, None, HeldClaim | None]) -> HeldClaim | N
 def _owner(seen: Seen) -> Owner | None:
     """None where the claim was put up but not written yet, or is damaged."""
     try:
-        return Owner.parse(json.loads(seen.content)["owner"])
+        return Owner.parse(parsed(seen.content)["owner"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
@@ -177,6 +178,6 @@ def _parse(seen: Seen) -> Claim | None:
     if owner is None:
         return None
     try:
-        return Claim(str(json.loads(seen.content)["id"]), owner.host, owner.pid, seen.renewed)
+        return Claim(str(parsed(seen.content)["id"]), owner.host, owner.pid, seen.renewed)
     except KeyError:
         return None

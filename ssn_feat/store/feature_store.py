@@ -37,6 +37,8 @@ from ssn_feat.store.records import attributes_of
 
 FORMAT = "ssn_feat feature store"
 FORMAT_VERSION = 1
+# Object stores may show a new object in a list before they give it out.
+_WAITS = (0.0, 0.1, 0.3)
 
 
 class FeatureStore(StoreReader):
@@ -246,7 +248,7 @@ def opened(place: Place) -> FeatureStore:
     """The store at a place. Raises UserError where there is none, or one of another format version."""
     path = place.path
     try:
-        attributes = place.attributes("")
+        attributes = _root(place)
     except PermissionError as error:
         raise UserError(f"cannot read the feature store {path}: {error.strerror}") from None
     except OSError:
@@ -271,6 +273,19 @@ def opened(place: Place) -> FeatureStore:
 
         return PackedStore(place, attributes)
     return FeatureStore(place, attributes)
+
+
+def _root(place: Place) -> dict[str, Any]:
+    """Attributes of a store. Raises OSError where there are none, not even after somebody's making of it."""
+    for seconds in _WAITS if place.is_remote else _WAITS[:1]:
+        try:
+            return place.attributes("")
+        except FileNotFoundError:
+            if not place.is_taken():
+                raise
+        # Made between the two looks, by a process that was here first.
+        time.sleep(seconds)
+    return place.attributes("")
 
 
 def _advice(place: Place) -> str:

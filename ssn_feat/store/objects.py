@@ -105,7 +105,8 @@ class ObjectPlace(Place):
                 found = {name.rstrip("/").rpartition("/")[2] for name in self.files.ls(self.full(""), detail=False)}
             except _ABSENT:
                 return False
-        return not found <= _MADE_FIRST
+        # Its own name: made between two lists by which the file system looked.
+        return not found <= {*_MADE_FIRST, self.path.rpartition("/")[2]}
 
     def groups(self, group: str) -> list[str]:
         return list(self.times(group))

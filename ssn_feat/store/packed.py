@@ -33,6 +33,7 @@ from ssn_feat.store.arrays import (
     check_shape,
     create_array,
     damage_of,
+    open_array,
     write_array,
 )
 from ssn_feat.store.feature_store import FORMAT, FORMAT_VERSION, FeatureStore
@@ -65,7 +66,7 @@ class PackedStore(FeatureStore):
             records = json.loads(bytes(self._whole("index")))
             offsets = self._whole("offsets").tolist()
             index = {r["id"]: (start, r) for start, r in zip(offsets[:-1], records, strict=True)}
-        except (Damage, ValueError, KeyError, TypeError) as error:
+        except (Damage, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"the packed store {self.path} is damaged: {error}; {self._mend}") from None
         return index
 
@@ -75,9 +76,7 @@ class PackedStore(FeatureStore):
 
     def _whole(self, name: str) -> NDArray[Any]:
         with damage_of(name, "cannot be opened"):
-            import zarr
-
-            source = zarr.open_array(self.place.arrays(name), mode="r")
+            source = open_array(self.place, name)
             if source.nchunks_initialized != source.nchunks:
                 raise Damage(f"array {name!r} has missing chunks")
             return np.asarray(source[...])
@@ -258,4 +257,8 @@ def _consolidated(root: Mapping[str, Any], build: Build, names: Iterable[str]) -
             # Of it not being part of the specification yet; every array has its own too.
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(name)
-        return (folder / GROUP).read_bytes()
+        node = json.loads((folder / GROUP).read_bytes())
+    held = node["consolidated_metadata"]
+    # Zarr lists them as the file system does, or sorted, as its version is.
+    held["metadata"] = dict(sorted(held["metadata"].items()))
+    return json.dumps(node, indent=2, allow_nan=False).encode("ascii")

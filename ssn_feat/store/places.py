@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.store.claims import Board
-from ssn_feat.store.recipe import fingerprint
+from ssn_feat.store.recipe import fingerprint, parsed
 
 GROUP = "zarr.json"
 # One letter would be a Windows drive.
@@ -72,7 +72,7 @@ def group_attributes(content: bytes, checksummed: bool = False) -> dict[str, Any
 
     ``checksummed``: a checksum must be there.
     """
-    node = json.loads(content)
+    node = parsed(content)
     if not isinstance(node, dict) or node.get("node_type") != "group" or not isinstance(node.get("attributes"), dict):
         raise ValueError("it does not describe a Zarr group with attributes")
     attributes: dict[str, Any] = node["attributes"]

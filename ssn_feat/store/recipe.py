@@ -11,6 +11,23 @@ from ssn_feat.errors import UserError
 
 Recipe = dict[str, Any]
 _ABSENT = "(absent)"
+# Nothing of ours is nested deeper than ten; recursion over what is deeper than this could end the program.
+_DEEPEST = 100
+
+
+def parsed(content: bytes) -> Any:
+    """JSON of a file that may be anybody's. Raises ValueError where it is none, or nested deeper than any of ours."""
+    try:
+        value = json.loads(content)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    level = [value] if content.count(b"{") + content.count(b"[") > _DEEPEST else []
+    for _ in range(_DEEPEST):
+        parts = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [part for inner in parts for part in inner if isinstance(part, dict | list)]
+    if level:
+        raise ValueError("it is nested too deep")
+    return value
 
 
 def plain_recipe(recipe: Mapping[str, Any]) -> Recipe:

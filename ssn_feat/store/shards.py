@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.store.arrays import CRC_BYTES, Damage, PlainCodec, checked, damage_of
+from ssn_feat.store.arrays import CRC_BYTES, Damage, PlainCodec, checked, damage_of, open_array
 from ssn_feat.store.places import Place
 
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
@@ -93,10 +93,8 @@ class ShardedRows:
         return "/".join([self._name, "c", str(shard), *["0"] * (len(self.shape) - 1)])
 
     def _read_any(self, start: int, stop: int) -> NDArray[Any]:
-        import zarr
-
         with damage_of(self._name, "is missing"):
-            array = np.asarray(zarr.open_array(self._place.arrays(self._name), mode="r")[start:stop])
+            array = np.asarray(open_array(self._place, self._name)[start:stop])
         # Rows of a shard that is not there read as NaN, which no store holds.
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise Damage(f"array {self._name!r} lacks rows {start} to {stop}")

@@ -462,3 +462,21 @@ def test_read_only_target(store: FeatureStore, what: str, tmp_path_factory: pyte
     assert done.returncode == 0, done.stderr
     assert "cannot write to the store" in done.stdout
     assert "Permission denied" in done.stdout
+
+
+@pytest.mark.parametrize("depth", [150, 5000, 200_000])
+@pytest.mark.parametrize("kind", ["list", "record", "recipe"])
+def test_metadata_nested_without_end(store: FeatureStore, depth: int, kind: str) -> None:
+    deep = {"list": "[" * depth + "]" * depth, "record": '{"a":' * depth + "1" + "}" * depth}.get(kind)
+    if deep is None:
+        inner = '{"a":' * depth + "1" + "}" * depth
+        deep = '{"node_type": "group", "attributes": {"format": "ssn_feat feature store", "recipe": ' + inner + "}}"
+    store.write("a", *made())
+    for name in ("videos/a/zarr.json", "zarr.json"):
+        (store.path / name).write_text(deep)
+        with pytest.raises(UserError, match=r"zarr\.json is damaged|is not a feature store"):
+            FeatureStore.open(store.path).read("a")
+    claims = store.claims
+    assert claims.board.create("v", deep.encode())
+    with claims.hold("v") as held:
+        assert held is None

@@ -139,6 +139,34 @@ def test_making_a_store_that_was_killed(root: str) -> None:
         FeatureStore.open_or_create(other.path, RECIPE)
 
 
+@pytest.mark.parametrize("make", [False, True])
+def test_who_loses_the_race_to_make_a_store_opens_it(root: str, monkeypatch: pytest.MonkeyPatch, make: bool) -> None:
+    """Another process commits the store just after this one found no record of it."""
+    url = f"{root}/s.zarr"
+    read, taken, looked = ObjectPlace.read, ObjectPlace.is_taken, []
+
+    def early(place: ObjectPlace, name: str) -> bytes:
+        looked.append(name)
+        if looked.count(name) == 1:
+            if not make:
+                FeatureStore.create(url, RECIPE)
+            raise FileNotFoundError(name)
+        return read(place, name)
+
+    def before(place: ObjectPlace) -> bool:
+        if not make or taken(place) or looked:
+            return taken(place)
+        looked.append("is_taken")
+        FeatureStore.create(url, RECIPE)
+        return False
+
+    monkeypatch.setattr(ObjectPlace, "read", early)
+    monkeypatch.setattr(ObjectPlace, "is_taken", before)
+    store = FeatureStore.open_or_create(url, RECIPE) if make else FeatureStore.open(url)
+    assert store.ids == ()
+    assert looked.count("zarr.json") >= 2
+
+
 def test_failures_runs_and_status(root: str) -> None:
     store = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE))
     store.record_failure("x", "no frames")
