@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ssn_feat.video.matroska import find_break
+
 # Containers round durations and count frames that are never shown; less than this is no loss.
 _TOLERANCE_SECONDS = 0.25
 _TOLERANCE_FRAMES = 3
 _TOLERANCE_SHARE = 0.02
+# Of a video of less than thirty frames three would be much.
+_TOLERANCE_SHARE_OF_FEW = 0.1
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,8 @@ class Extent:
 
     def falls_short_of(self, declared: Extent) -> bool:
         """Whether noticeably fewer frames than the container declares were decoded."""
-        return declared.frames - self.frames > max(_TOLERANCE_FRAMES, _TOLERANCE_SHARE * declared.frames)
+        few = _few(declared.frames)
+        return declared.frames - self.frames > max(few, _TOLERANCE_SHARE * declared.frames)
 
     def ends_before(self, declared: Extent) -> bool:
         """Whether decoding ended noticeably before the container says."""
@@ -30,24 +35,33 @@ class Extent:
         return declared.seconds - self.seconds > max(_TOLERANCE_SECONDS, _TOLERANCE_FRAMES * interval)
 
 
+def _few(frames: int) -> float:
+    """How many frames of a short video are no loss."""
+    return max(1.0, min(_TOLERANCE_FRAMES, _TOLERANCE_SHARE_OF_FEW * frames))
+
+
 def find_damage(path: Path, decoded: Extent, declared: Extent) -> str:
     """What is wrong with a file, in a few words; empty where nothing is, or only its container's numbers are off.
 
-    A file of which as much was decoded as it declares is not looked at again. One that is: it is damaged if packets
-    cannot be read or decoded, if the decoder marks frames as damaged, if all streams end before the container does, or
-    if it holds fewer packets than it declares frames. Without PyAV a file that ends early is taken to be damaged.
+    A file of which as much was decoded as it declares is not looked at again. One that is: it is damaged if its
+    structure breaks (Matroska, WebM), if packets cannot be read or decoded, if the decoder marks frames as damaged, if
+    all streams end before the container does, or if it holds fewer packets than it declares frames. Without PyAV a
+    whole structure that ends early is taken to be damaged. Of a file that declares nothing, or far less than was
+    decoded, the structure alone can tell.
     """
     short = decoded.ends_before(declared)
     if not short and not decoded.falls_short_of(declared):
-        return ""
+        useless = not declared.frames or declared.falls_short_of(decoded)
+        broken = find_break(path) if useless else ""
+        return f"decoded {decoded.frames} frames, to {decoded.seconds:.2f} s: {broken}" if broken else ""
     loss = (
         f"decoded {decoded.frames} of {declared.frames or 'an unknown number of'} frames, "
         f"to {decoded.seconds:.2f} s of {declared.seconds:.2f} s"
     )
-    findings = _examine(path)
-    if findings is None:
-        return f"{loss}; cause unknown (pip install av to have it examined)" if short else ""
-    return f"{loss}: {', '.join(findings)}" if findings else ""
+    broken, findings = find_break(path), _examine(path)
+    if broken or findings:
+        return f"{loss}: {', '.join([broken] * bool(broken) + (findings or []))}"
+    return f"{loss}; cause unknown (pip install av to have it examined)" if short and findings is None else ""
 
 
 def _examine(path: Path) -> list[str] | None:
@@ -57,7 +71,7 @@ def _examine(path: Path) -> list[str] | None:
     except ImportError:
         return None
     unreadable = broken = packets = expected = 0
-    end = start = length = 0.0
+    end = last = start = length = 0.0
     try:
         with av.open(str(path), metadata_errors="replace") as container:
             start = (container.start_time or 0) / av.time_base
@@ -67,6 +81,7 @@ def _examine(path: Path) -> list[str] | None:
             expected = 0 if "mp4" in container.format.name else video.frames
             for packet in container.demux():
                 if packet.pts is not None and packet.time_base is not None:
+                    last = max(last, float(packet.pts * packet.time_base))
                     end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
                 if packet.stream is not video:
                     continue
@@ -77,11 +92,13 @@ def _examine(path: Path) -> list[str] | None:
                     unreadable += 1
     except (av.error.FFmpegError, IndexError):
         unreadable += 1
+    if end - start > length + _TOLERANCE_SECONDS:
+        end = last  # a damaged table gives packets any duration
     findings = []
     if unreadable:
         findings.append(f"{unreadable} unreadable packet{'s' * (unreadable > 1)}")
     if broken:
         findings.append(f"{broken} damaged frame{'s' * (broken > 1)}")
-    if length - (end - start) > _TOLERANCE_SECONDS or expected - packets > _TOLERANCE_FRAMES:
+    if length - (end - start) > _TOLERANCE_SECONDS or expected - packets > _few(expected):
         findings.append(f"the file is cut off at {end - start:.2f} s")
     return findings

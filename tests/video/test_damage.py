@@ -1,10 +1,14 @@
+import re
+import struct
 import sys
 
 import numpy as np
 import pytest
 from films import pictures, skip_start, write, write_at, write_with_audio
 
+from ssn_feat.errors import UserError
 from ssn_feat.video import frames
+from ssn_feat.video.matroska import find_break
 
 
 def decoded(path):
@@ -63,6 +67,108 @@ def test_frames_lost_in_the_middle(shared, tmp_path):
     found = decoded(path)
     assert found.frames < 164
     assert found.incomplete
+
+
+def blocks(path):
+    """Places of the SimpleBlocks of a WebM file that OpenCV wrote: kind A3, size, track 1."""
+    return [match.start() for match in re.finditer(rb"\xa3(?:[\x80-\xff]|[\x40-\x7f].)\x81", path.read_bytes(), re.S)]
+
+
+def spoil(path, at, length, content=b""):
+    data = path.read_bytes()
+    path.write_bytes(data[:at] + content + data[at + length :])
+
+
+@pytest.mark.parametrize("with_pyav", [True, False])
+@pytest.mark.parametrize(("length", "content"), [(64, b""), (0, b"\x07"), (8, bytes(8))])
+def test_frames_that_a_webm_decoder_skips(tmp_path, monkeypatch, with_pyav, length, content):
+    """It looks for the next cluster or for something like a frame, and says nothing."""
+    if with_pyav:
+        pytest.importorskip("av")
+    else:
+        monkeypatch.setitem(sys.modules, "av", None)
+    path = write(tmp_path / "a.webm", pictures(60))
+    assert len(blocks(path)) == 60
+    spoil(path, blocks(path)[5], length, content)
+    found = decoded(path)
+    assert found.frames < 50
+    assert "its structure breaks at byte" in found.damage or "64 bytes of the file are missing" in found.damage
+
+
+def test_a_cut_webm_that_declares_nothing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    path = write(tmp_path / "a.webm", pictures(60))
+    duration = path.read_bytes().index(b"\x44\x89\x88") + 3
+    spoil(path, duration, 8, bytes(8))
+    assert decoded(path).frames == 60
+    assert (decoded(path).declared_frames, decoded(path).damage) == (0, "")
+    found = decoded(cut(path, 0.5))
+    assert (found.declared_frames, found.incomplete) == (0, True)
+    assert "bytes of the file are missing" in found.damage
+    assert f"decoded {found.frames} frames" in found.damage
+
+
+def test_the_webm_that_once_passed_for_whole(tmp_path):
+    """Its header zeroed, a byte cut out, the rest gone: nothing was declared."""
+    path = write(tmp_path / "a.webm", pictures(40, seed=40))
+    size = path.stat().st_size
+    spoil(path, size - 600, 1)
+    spoil(path, size // 2, size)
+    spoil(path, 223, 4, bytes(4))
+    try:
+        found = decoded(path)
+    except UserError:
+        return
+    assert found.incomplete
+
+
+def test_few_frames_of_variable_rate_are_no_damage(tmp_path):
+    """The container's count is its duration times a rate; the structure says that none is missing."""
+    pytest.importorskip("av")
+    times = [0, 40, 80, 120, 1000, 1040, 1080, 2500, 2540, 4000]
+    found = decoded(write_at(tmp_path / "a.mkv", pictures(10), times))
+    assert (found.frames, found.damage) == (10, "")
+    assert found.declared_frames > 2 * found.frames
+
+
+def test_a_table_of_frames_that_is_damaged(tmp_path):
+    """One of twelve frames is read, with a duration of days."""
+    pytest.importorskip("av")
+    path = write(tmp_path / "a.mp4", pictures(12))
+    data = path.read_bytes()
+    table = data.index(b"stts") + 8  # number of entries, then frames and duration of each
+    assert struct.unpack(">3I", data[table : table + 12]) == (1, 12, 512)
+    spoil(path, table + 8, 4, struct.pack(">I", 3_456_107_008))
+    found = decoded(path)
+    assert found.frames == 1
+    assert found.incomplete
+
+
+def test_live_recordings_of_open_sizes_are_whole(tmp_path):
+    av = pytest.importorskip("av")
+    path = tmp_path / "live.mkv"
+    with av.open(str(path), "w", options={"live": "1", "cluster_time_limit": "400"}) as container:
+        picture = container.add_stream("mpeg4", rate=25)
+        picture.height, picture.width, picture.pix_fmt = 48, 64, "yuv420p"
+        for image in pictures(60):
+            container.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(picture.encode(None))
+    data = path.read_bytes()
+    segment = data.index(bytes.fromhex("18538067"))
+    assert data[segment + 4 : segment + 12] == bytes.fromhex("01ffffffffffffff")
+    clusters = [match.start() for match in re.finditer(bytes.fromhex("1f43b675"), data)]
+    assert len(clusters) > 3
+    assert find_break(path) == ""
+    assert decoded(path).damage == ""
+    # A cluster of open size ends where the next begins.
+    opened = data
+    for at in reversed(clusters):
+        width = 9 - data[at + 4].bit_length()
+        opened = opened[: at + 4] + b"\xff" + opened[at + 4 + width :]
+    path.write_bytes(opened)
+    assert find_break(path) == ""
+    path.write_bytes(opened[: len(opened) * 2 // 3])
+    assert "its structure breaks at byte" in find_break(path)
 
 
 def test_sound_that_is_longer_than_the_picture_is_no_damage(tmp_path):

@@ -1,0 +1,62 @@
+"""Whether the structure of a Matroska or WebM file is whole: decoders skip what they cannot parse, and say nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+_HEADER, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
+_ANYWHERE = frozenset({0xEC, 0xBF})  # Void, CRC-32
+# What may stand in a file, in a segment and in a cluster (RFC 9559, section 5.1).
+_LEVELS = (
+    _ANYWHERE | {_HEADER, _SEGMENT},
+    # SeekHead, Info, Tracks, Cluster, Cues, Attachments, Chapters, Tags
+    _ANYWHERE | {0x114D9B74, 0x1549A966, 0x1654AE6B, _CLUSTER, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367},
+    # Timestamp, Position, PrevSize, SimpleBlock, BlockGroup, SilentTracks, EncryptedBlock
+    _ANYWHERE | {0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0x5854, 0xAF},
+)
+
+
+def find_break(path: Path) -> str:
+    """Where the structure of a file breaks, in a few words; empty for one that is whole, and for other formats.
+
+    Reads a few bytes of each block: the elements of the file, its segments and their clusters must follow each other
+    without a gap, be of kinds that belong there and end with what holds them. Sizes left open by a live recording are
+    allowed for.
+    """
+    total = path.stat().st_size
+    with path.open("rb") as file:
+        if _element(file, 0)[0] != _HEADER:
+            return ""
+        at, ends = 0, [total]
+        while at < total:
+            while len(ends) > 1 and at == ends[-1]:
+                ends.pop()
+            number, start, size = _element(file, at)
+            while len(ends) > 1 and number not in _LEVELS[len(ends) - 1] and ends[-1] == total:
+                ends.pop()  # a cluster or segment of open size ends where something stands that cannot be in it
+            end = total if size is None and number in (_SEGMENT, _CLUSTER) else start + (size or 0)
+            if number == _SEGMENT and end > total:
+                return f"{end - total:,} bytes of the file are missing"
+            if number not in _LEVELS[len(ends) - 1] or end > ends[-1]:
+                return f"its structure breaks at byte {at:,} of {total:,}"
+            if number in (_SEGMENT, _CLUSTER):
+                ends.append(end)
+            at = start if number in (_SEGMENT, _CLUSTER) else end
+    return ""
+
+
+def _element(file: BinaryIO, at: int) -> tuple[int, int, int | None]:
+    """Kind, first byte of the content and size of the element at a byte; size None where left open, kind 0 for none."""
+    file.seek(at, os.SEEK_SET)
+    head = file.read(12)
+    length = 9 - head[0].bit_length() if head else 9
+    if length > 4 or len(head) <= length:
+        return 0, at, 0
+    number, width = int.from_bytes(head[:length], "big"), 9 - head[length].bit_length()
+    if width > 8 or len(head) < length + width:
+        return 0, at, 0
+    mask = (1 << 7 * width) - 1
+    size = int.from_bytes(head[length : length + width], "big") & mask
+    return number, at + length + width, None if size == mask else size
