@@ -13,6 +13,7 @@ from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract import extract
 from ssn_feat.extraction.options import ExtractOptions
+from ssn_feat.extraction.recipes import snippet_options_of
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import Compression, FeatureStore, StoreStatus, Verification, pack, status, verify
 
@@ -102,6 +103,9 @@ def _repair(store: FeatureStore, damage: Collection[str]) -> None:
         # Without annotations and shard, which only said which videos to extract.
         options = from_dict(ExtractOptions, run["options"], f"a run on record in {store.path}")
         options = replace(options, store=Path(store.path), annotations=None, subsets=(), shard="", name=store.name)
+        # The recipe holds what the record left open, or gave a meaning that it no longer has.
+        snippets = snippet_options_of(store.recipe, options.snippets.flow_weights)
+        options = replace(options, snippets=replace(snippets, streams=options.snippets.streams))
         extract(options, again=ids)
         left -= set(ids)
     if left:

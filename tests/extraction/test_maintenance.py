@@ -86,6 +86,24 @@ def test_repair_extracts_what_is_damaged_and_only_that(
     assert (store / "videos" / "v0" / "zarr.json").stat().st_mtime_ns == untouched
 
 
+@pytest.mark.parametrize("recorded", [{}, {"crop": 224, "short_side": 256}])
+def test_repair_takes_sizes_from_the_recipe(
+    recorded: dict[str, int], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the record gives those of a network of 224 pixels, as records of defaults once did."""
+    store = tmp_path / "m.zarr"
+    extract(options(folder, store, backbone=("tiny:medium",)))
+    snippets = FeatureStore.open(store).recipe["snippets"]
+    assert (snippets["crop"], snippets["short_side"]) == (64, 73)
+    before = arrays(store)
+    damage(store, "v1")
+    (run,) = FeatureStore.open(store).runs()
+    run["options"]["snippets"] |= recorded
+    monkeypatch.setattr(FeatureStore, "runs", lambda _: [run])
+    assert verify_store(VerifyOptions(store, repair=True)) == 0
+    assert arrays(store) == before
+
+
 def test_repair_without_the_video_keeps_what_is_there(store: Path, folder: Path) -> None:
     damage(store, "v1", "v2")
     (folder / "v1.avi").unlink()

@@ -89,6 +89,13 @@ def clips() -> nn.Module:
     return Clips()
 
 
+def medium(channels: int = 3) -> nn.Module:
+    """Takes inputs of 64 pixels."""
+    module = Tiny(channels)
+    module.input_size = 64
+    return module
+
+
 def large(channels: int = 3) -> nn.Module:
     """Computes what float16 cannot hold."""
     return Large(channels)
