@@ -86,7 +86,11 @@ def _accepted(function: Callable[..., Any]) -> set[str]:
 
 @torch.inference_mode()
 def _measured_dim(module: nn.Module, spec: str, shape: tuple[int, ...]) -> int:
-    features = module.eval()(torch.zeros(2, *shape))
+    try:
+        features = module.eval()(torch.zeros(2, *shape))
+    except RuntimeError as error:  # what layers say of input that does not fit them
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"{spec} cannot take input of shape {(2, *shape)}: {reason}") from None
     if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != 2:
         found = tuple(features.shape) if isinstance(features, torch.Tensor) else type(features).__name__
         raise UserError(f"{spec} must map {(2, *shape)} to (2, D), but gave {found}")

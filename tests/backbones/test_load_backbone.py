@@ -47,6 +47,16 @@ def with_own_normalisation() -> nn.Module:
     return module
 
 
+def no_convolution() -> nn.Module:
+    module = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 6))
+    module.input_size = 16
+    return module
+
+
+def no_convolution_of(stream: str) -> nn.Module:
+    return no_convolution()
+
+
 def maps() -> nn.Module:
     return nn.Conv2d(3, 4, 3)
 
@@ -173,6 +183,23 @@ def test_user_modules_follow_the_contract(function: str, stream: str) -> None:
     assert (backbone.feature_dim, backbone.input_size) == (5, 16)
     with torch.inference_mode():
         assert_close(backbone(images), backbone.module(float_images), 1e-6)
+
+
+@pytest.mark.parametrize("weights", [None, "random:0", "weights.pt"])
+@pytest.mark.parametrize("trainable", [False, True])
+def test_a_module_without_convolution_takes_rgb(tmp_path: Path, weights: str | None, trainable: bool) -> None:
+    if weights == "weights.pt":
+        weights = str(tmp_path / weights)
+        torch.save(no_convolution().state_dict(), weights)
+    backbone = load_backbone(f"{THIS}:no_convolution", "rgb", weights, trainable=trainable)
+    assert backbone(pixels(3, 16)).shape == (3, 6)
+    with pytest.raises(UserError, match="no convolution whose kernels could be inflated"):
+        load_backbone(f"{THIS}:no_convolution", "flow", weights)
+
+
+def test_a_module_that_cannot_take_its_stream_is_said() -> None:
+    with pytest.raises(UserError, match=r"no_convolution_of cannot take input of shape \(2, 10, 16, 16\)"):
+        load_backbone(f"{THIS}:no_convolution_of", "flow")
 
 
 def test_a_module_may_bring_its_own_normalisation() -> None:
