@@ -118,7 +118,7 @@ class Feeder:
                 inputs = min(self._limit or len(pixels), len(pixels))
                 if inputs == 1:
                     raise
-                self._limit = inputs // 2
+                self._limit = 1 << (inputs - 1).bit_length() - 1  # half of what _padded makes of them
                 torch.cuda.empty_cache()
                 print(
                     f"note: {inputs} inputs at once do not fit into memory: {self._limit} from now on", file=sys.stderr

@@ -11,6 +11,7 @@ from small import pictures, videos, write
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import backbones_of, extract_video, recipe_of, snippet_options_of
+from ssn_feat.extraction.one_video import Feeder
 from ssn_feat.video import SnippetOptions, frames, import_cv2, snippet_grid, snippets
 
 OPTIONS = SnippetOptions(stride=4, short_side=40, crop=32)
@@ -124,7 +125,50 @@ def test_batches_halve_when_memory_runs_out(
     found = extract_video(video, backbones, OPTIONS, batch=5)
     for stream, rows in expected.features.items():
         np.testing.assert_allclose(found.features[stream], rows, atol=1e-6)
-    assert "5 inputs at once do not fit into memory: 2 from now on" in capsys.readouterr().err
+    assert "4 inputs at once do not fit into memory: 2 from now on" in capsys.readouterr().err
+
+
+class OnPretendedGpu:
+    """A backbone that says it is on a GPU; keeps how many inputs it was given, and takes no more than ``most``."""
+
+    device = torch.device("cuda")
+
+    def __init__(self, backbone: Backbone, most: int = 1000) -> None:
+        self.backbone, self.most = backbone, most
+        self.given: list[int] = []
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.backbone, name)
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        if len(pixels) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        self.given.append(len(pixels))
+        return self.backbone(pixels)
+
+
+def inputs(*shape: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(len(shape) * shape[0])
+    return torch.randint(0, 256, (*shape, 3, 32, 32), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 13])
+@pytest.mark.parametrize("keep_crops", [False, True])
+def test_a_gpu_is_given_powers_of_two(backbones: dict[str, Backbone], count: int, keep_crops: bool) -> None:
+    gpu, plain = OnPretendedGpu(backbones["rgb"]), Feeder(backbones["rgb"], keep_crops)
+    feeder = Feeder(gpu, keep_crops)  # type: ignore[arg-type]
+    for pixels in (inputs(count), inputs(count, 10)):
+        found, expected = feeder(pixels), plain(pixels)
+        assert found.shape == expected.shape
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert gpu.given == [1 << (count - 1).bit_length(), 1 << (10 * count - 1).bit_length()]
+
+
+def test_a_gpu_of_little_memory_is_given_powers_of_two(backbones: dict[str, Backbone]) -> None:
+    gpu, pixels = OnPretendedGpu(backbones["rgb"], most=4), inputs(13)
+    feeder = Feeder(gpu, keep_crops=False)  # type: ignore[arg-type]
+    torch.testing.assert_close(feeder(pixels), backbones["rgb"](pixels), rtol=0, atol=1e-6)
+    assert gpu.given == [4, 4, 4, 1]
 
 
 def test_cut_file_says_so(tmp_path: Path, backbones: dict[str, Backbone]) -> None:
