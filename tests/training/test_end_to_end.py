@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -102,6 +103,25 @@ def test_the_loop_from_features_to_pixels_and_back(films: Films, tmp_path: Path)
     held = load_yaml(EndToEndOptions, run / "config.yaml")
     assert held.end_to_end
     assert fit_end_to_end(replace(held, fit=replace(held.fit, resume=True))) == summary
+
+
+def test_features_of_a_gpu_are_taken_and_those_to_come_are_of_its_precision(films: Films, tmp_path: Path) -> None:
+    """On a GPU networks compute in float16 and the recipe says so; training chooses its own precision."""
+    held = FeatureStore.open(films.store)
+    recipe = copy.deepcopy(held.recipe)
+    for stream in recipe["streams"].values():
+        assert "precision" not in stream["backbone"]
+        stream["backbone"]["precision"] = "float16"
+    store = FeatureStore.create(tmp_path / "gpu.zarr", recipe, held.name)
+    for video_id in held.ids:
+        video = held.read(video_id)
+        info = {name: value for name, value in video.info.items() if name not in ("id", "arrays")}
+        store.write(video_id, video.features, video.spans, info)
+    fit_end_to_end(films.options(tmp_path / "run", {"store": store.path, "optimisation": brief(epochs=1), **SURE}))
+    weights = tmp_path / "run" / "backbone.pt"
+    made = load_backbone("small_films:tiny", "rgb", weights, trainable=True, input_size=28)
+    declared = load_run(tmp_path / "run").recipe["streams"]["rgb"]["backbone"]
+    assert declared == made.recipe() | {"precision": "float16"}
 
 
 def test_gradient_from_the_loss_to_the_pixels(films: Films, tmp_path: Path) -> None:
