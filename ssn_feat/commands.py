@@ -148,6 +148,7 @@ def speed() -> NoReturn:
     from ssn_feat.speed.extract import ExtractSpeedOptions, measure_extract
     from ssn_feat.speed.fit import FitSpeedOptions, measure_fit
     from ssn_feat.speed.proposals import SpeedOptions, measure_proposals
+    from ssn_feat.speed.scale import ScaleOptions, print_scale
 
     run_verb(
         {
@@ -156,6 +157,7 @@ def speed() -> NoReturn:
             "extract": Command(measure_extract, ExtractSpeedOptions),
             "fit": Command(measure_fit, FitSpeedOptions),
             "proposals": Command(measure_proposals, SpeedOptions),
+            "scale": Command(print_scale, ScaleOptions),
         }
     )
 
