@@ -14,6 +14,8 @@ _TOLERANCE_SHARE = 0.02
 # Of a video of less than thirty frames three would be much.
 _TOLERANCE_SHARE_OF_FEW = 0.1
 
+_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: the format is a stream without container
+
 
 @dataclass(frozen=True)
 class Extent:
@@ -47,12 +49,12 @@ def find_damage(path: Path, decoded: Extent, declared: Extent) -> str:
     structure breaks (Matroska, WebM), if packets cannot be read or decoded, if the decoder marks frames as damaged, if
     all streams end before the container does, or if it holds fewer packets than it declares frames. Without PyAV a
     whole structure that ends early is taken to be damaged. Of a file that declares nothing, or far less than was
-    decoded, the structure alone can tell.
+    decoded, its structure can tell, or that PyAV finds a bare stream in what is named a container.
     """
     short = decoded.ends_before(declared)
     if not short and not decoded.falls_short_of(declared):
         useless = not declared.frames or declared.falls_short_of(decoded)
-        broken = find_break(path) if useless else ""
+        broken = (find_break(path) or _find_bare(path)) if useless else ""
         return f"decoded {decoded.frames} frames, to {decoded.seconds:.2f} s: {broken}" if broken else ""
     loss = (
         f"decoded {decoded.frames} of {declared.frames or 'an unknown number of'} frames, "
@@ -62,6 +64,21 @@ def find_damage(path: Path, decoded: Extent, declared: Extent) -> str:
     if broken or findings:
         return f"{loss}: {', '.join([broken] * bool(broken) + (findings or []))}"
     return f"{loss}; cause unknown (pip install av to have it examined)" if short and findings is None else ""
+
+
+def _find_bare(path: Path) -> str:
+    """Whether pictures were found without the container that a file's name promises; empty if not, or without PyAV."""
+    try:
+        import av
+    except ImportError:
+        return ""
+    try:
+        with av.open(str(path), metadata_errors="replace") as container:
+            found = container.format
+    except av.error.FFmpegError:
+        return ""
+    bare = int(found.flags) & _NO_TIMESTAMPS and path.suffix.lower().lstrip(".") not in found.extensions
+    return f"its container is damaged, what was read is a bare stream ({found.name})" if bare else ""
 
 
 def _examine(path: Path) -> list[str] | None:

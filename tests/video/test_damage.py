@@ -149,15 +149,30 @@ def test_a_table_of_frames_that_is_damaged(tmp_path):
     assert found.incomplete
 
 
-def test_live_recordings_of_open_sizes_are_whole(tmp_path):
+def test_a_container_of_which_only_the_stream_is_found(tmp_path):
+    pytest.importorskip("av")
+    bare = encode(tmp_path / "a.m4v", "m4v", {})
+    assert not decoded(bare).incomplete
+    found = decoded(bare.rename(tmp_path / "a.mp4"))
+    assert (found.frames, found.declared_frames) == (60, 0)
+    assert "a bare stream (m4v)" in found.damage
+
+
+def encode(path, container_format, options):
+    """60 frames written by PyAV."""
     av = pytest.importorskip("av")
-    path = tmp_path / "live.mkv"
-    with av.open(str(path), "w", options={"live": "1", "cluster_time_limit": "400"}) as container:
+    with av.open(str(path), "w", format=container_format, options=options) as container:
         picture = container.add_stream("mpeg4", rate=25)
         picture.height, picture.width, picture.pix_fmt = 48, 64, "yuv420p"
         for image in pictures(60):
             container.mux(picture.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
         container.mux(picture.encode(None))
+    return path
+
+
+def test_live_recordings_of_open_sizes_are_whole(tmp_path):
+    pytest.importorskip("av")
+    path = encode(tmp_path / "live.mkv", "matroska", {"live": "1", "cluster_time_limit": "400"})
     data = path.read_bytes()
     segment = data.index(bytes.fromhex("18538067"))
     assert data[segment + 4 : segment + 12] == bytes.fromhex("01ffffffffffffff")
