@@ -22,6 +22,7 @@ from cattrs.v import format_exception
 from tyro.constructors import PrimitiveConstructorSpec
 
 from ssn_feat.errors import UserError
+from ssn_feat.terminal import printable_lines
 
 T = TypeVar("T")
 
@@ -256,7 +257,7 @@ def _execute(choose: Callable[[list[str]], Command]) -> NoReturn:
             sys.exit(0)
         result = command.function(values)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

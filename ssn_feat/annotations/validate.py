@@ -14,6 +14,7 @@ from ssn_feat.annotations.records import InstanceRecord, Problem, Records, Video
 from ssn_feat.annotations.sources import load_records
 from ssn_feat.annotations.tables import write_csv
 from ssn_feat.errors import UserError
+from ssn_feat.terminal import printable
 
 _SHOWN = 10  # faults of one kind that are shown unless all are asked for
 _NOTES = frozenset({"no instances"})  # no faults, but good to know
@@ -157,7 +158,7 @@ def _report(records: Records, found: list[Problem], every: bool) -> None:
         of_kind = [p for p in found if p.kind == kind]
         print(f"{kind}: {len(of_kind)}{' (not a fault)' if kind in _NOTES else ''}")
         for p in of_kind if every else of_kind[:_SHOWN]:
-            print(f"  {p}")
+            print(f"  {printable(str(p))}")
         if len(of_kind) > _SHOWN and not every:
             print(f"  ... and {len(of_kind) - _SHOWN} more (--all shows them)")
     wrong = sum(p.kind not in _NOTES for p in found)
@@ -179,5 +180,5 @@ def validate(options: ValidateOptions) -> int:
         (write_csv if options.fix.suffix.lower() == ".csv" else write_activitynet)(dataset, options.fix)
         print(f"{options.fix}: written with {len(changes)} changes")
         for change in changes:
-            print(f"  {change}")
+            print(f"  {printable(str(change))}")
     return int(any(p.kind not in _NOTES for p in found))

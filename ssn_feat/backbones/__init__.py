@@ -4,7 +4,7 @@ from ssn_feat.backbones.architecture import Architecture, Normalisation
 from ssn_feat.backbones.backbone import STREAM_CHANNELS, Backbone
 from ssn_feat.backbones.folding import fold_batch_norm
 from ssn_feat.backbones.inflation import inflate
-from ssn_feat.backbones.load import load_backbone, usable_device
+from ssn_feat.backbones.load import load_backbone, require_trusted, usable_device
 from ssn_feat.backbones.weights import Checkpoint, read_checkpoint
 
 __all__ = [
@@ -17,5 +17,6 @@ __all__ = [
     "inflate",
     "load_backbone",
     "read_checkpoint",
+    "require_trusted",
     "usable_device",
 ]

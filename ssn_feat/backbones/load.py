@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
@@ -77,6 +77,22 @@ def load_backbone(
     return backbone if trainable else backbone.inference(architecture.brings_weights, precision, compiled)
 
 
+_MODULE = r"[\w.]+:\w+"
+
+
+def require_trusted(spec: str, trusted: Collection[str], where: str) -> None:
+    """To be asked of a backbone that a file names, ``where``, before :func:`load_backbone`, which runs what it names.
+
+    ``trusted``: specs ``package.module:callable`` that the user named. Raises UserError for any other such spec.
+    """
+    own = re.fullmatch(_MODULE, spec) and not spec.startswith("torchvision:")
+    if own and spec not in trusted:
+        raise UserError(
+            f"{where} names {spec} as a backbone, code that would be imported and run: if you trust it, "
+            f"add --trust-modules {spec}"
+        )
+
+
 def _check_clips(architecture: Architecture, spec: str, stream: str) -> None:
     """Video models are for the stream clip, and for rgb where they are fed by hand."""
     if stream == "clip" and architecture.clip_length is None:
@@ -108,7 +124,7 @@ def _architecture(spec: str, stream: str, input_size: int | None) -> Architectur
     family, _, name = spec.partition(":")
     if family == "torchvision" and name:
         return torchvision_model(name)
-    if re.fullmatch(r"[\w.]+:\w+", spec):
+    if re.fullmatch(_MODULE, spec):
         return user_module(spec, stream, STREAM_CHANNELS[stream])
     raise UserError(f"unknown backbone {spec!r}: {', '.join(known)}, torchvision:NAME or package.module:callable")
 

@@ -8,8 +8,6 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.text import Text
-
 from ssn_feat.annotations import Dataset, load
 from ssn_feat.detection.model import save_model
 from ssn_feat.detection.postprocess import PRESETS as POSTPROCESS_PRESETS
@@ -20,7 +18,7 @@ from ssn_feat.detection.scoring import score_store
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import Proposals
-from ssn_feat.report.tables import show, table_of
+from ssn_feat.report.tables import cell, show, table_of
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.checkpoints import load_run
 from ssn_feat.training.folders import run_folders
@@ -50,6 +48,8 @@ class DetectOptions:
     """Detections to write, as ActivityNet result JSON."""
     save_model: Path | None = None
     """Also put together a folder with which train/detect.py VIDEO --model DIR finds actions in any video file."""
+    trust_modules: tuple[str, ...] = ()
+    """Backbones package.module:callable to import although the store alone names them: their code is run."""
     annotations: str | None = None
     """Annotations (a path or DIALECT:PATH), for --subset and for score files of the original."""
     subset: str | None = None
@@ -138,7 +138,7 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     with nullcontext(None) if options.quiet else progress_bar("scoring", len(proposals.ids)) as advance:
         scores = score_store(store, proposals.intervals, runs, options.released, advance or (lambda: None))
     if options.save_model is not None:
-        fusion = (options.weights, options.released, options.postprocess)
+        fusion = (options.weights, options.released, options.postprocess, options.trust_modules)
         save_model(options.save_model, store, proposals, options.runs, *fusion)
     for part, path in zip(scores, score_files(options.out, options.runs), strict=True):
         part.save(path)
@@ -202,9 +202,9 @@ def summarise(detections: Detections, videos: int = 5, best: int = 3) -> None:
         found = detections[video]
         rows = range(min(best, len(found.scores)))
         table.add_row(
-            Text(video),
+            cell(video),
             str(len(found.scores)),
-            Text("\n".join(detections.labels[found.classes[row]] for row in rows)),
+            cell("\n".join(detections.labels[found.classes[row]] for row in rows)),
             "\n".join(f"{found.intervals[row, 0]:.2f} s" for row in rows),
             "\n".join(f"{found.intervals[row, 1]:.2f} s" for row in rows),
             "\n".join(f"{found.scores[row]:.3g}" for row in rows),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,12 @@ def save_model(
     weights: Sequence[float] = (),
     released: bool = False,
     options: PostprocessOptions | None = None,
+    trusted: Collection[str] = (),
 ) -> None:
     """Put together all that detections on ``store`` were made with; ``folder`` is replaced if it is a model.
 
     ``proposals`` say which actionness runs and options made them, the store which weights its backbones had.
+    ``trusted``: as of :class:`Model`.
     Raises UserError where proposals were not made by TAG, a file is no longer there or has changed, or ``folder`` holds
     something else.
     """
@@ -90,7 +92,7 @@ def save_model(
         raise UserError("a model folder cannot hold an outside classifier: save it without --classifier")
     made = _made_by(proposals)
     chosen, flow_network = _weights_of(store)
-    backbones_of(store.recipe, chosen, flow_weights=flow_network)  # refuses weights that have changed since
+    backbones_of(store.recipe, chosen, "cpu", flow_network, trusted)  # refuses weights that have changed since
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
@@ -191,9 +193,13 @@ class DetectedVideo:
 
 
 class Model:
-    """A model folder in memory. Raises UserError where one of its parts is missing or does not fit the others."""
+    """A model folder in memory.
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
+    ``trusted``: the only backbones ``package.module:callable`` that are imported because the model names them. Raises
+    UserError where it names another, and where one of its parts is missing or does not fit the others.
+    """
+
+    def __init__(self, folder: Path, device: str = "cpu", trusted: Collection[str] = ()) -> None:
         if not (folder / SETTINGS).is_file():
             raise UserError(
                 f"{folder} is no model folder: it has no {SETTINGS} (train/detect.py --save-model makes one)"
@@ -211,7 +217,7 @@ class Model:
         chosen = {stream: _inside(folder, name) for stream, name in self.settings.backbones.items()}
         flow_network = _inside(folder, self.settings.flow_network) if self.settings.flow_network else ""
         self._snippets = snippet_options_of(self._recipe, flow_network)
-        self._backbones: Mapping[str, Backbone] = backbones_of(self._recipe, chosen, device, flow_network)
+        self._backbones: Mapping[str, Backbone] = backbones_of(self._recipe, chosen, device, flow_network, trusted)
 
     @property
     def stride(self) -> int:

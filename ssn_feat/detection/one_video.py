@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.text import Text
 
 from ssn_feat.detection.model import DetectedVideo, Model
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
-from ssn_feat.report.tables import show, table_of
+from ssn_feat.report.tables import cell, show, table_of
 from ssn_feat.report.timeline import TimelineOptions, save, timeline_figure
 from ssn_feat.training.data import device_of
 from ssn_feat.video import probe
@@ -28,6 +27,8 @@ class DetectVideoOptions:
     """The video file."""
     model: Path
     """The model folder."""
+    trust_modules: tuple[str, ...] = ()
+    """Backbones package.module:callable to import although the model alone names them: their code is run."""
     out: Path | None = None
     """Detections to write, as ActivityNet result JSON; default: VIDEO's name with .detections.json, here."""
     picture: Path | None = None
@@ -53,7 +54,7 @@ def detect_video(options: DetectVideoOptions) -> DetectedVideo:
     """
     started = time.perf_counter()
     about = probe(options.video)
-    model = Model(options.model, str(device_of(options.device)))
+    model = Model(options.model, str(device_of(options.device)), options.trust_modules)
     rows = max(1, -(-about.declared_frames // model.stride))
     with nullcontext(None) if options.quiet else progress_bar("looking", rows) as advance:
         found = model.detect(options.video, advance)
@@ -74,7 +75,7 @@ def _print(found: DetectedVideo, shown: int) -> None:
     for row in range(min(shown, len(own.scores))):
         start, end = own.intervals[row]
         table.add_row(
-            Text(found.detections.labels[own.classes[row]]), f"{start:.2f} s", f"{end:.2f} s", f"{own.scores[row]:.3g}"
+            cell(found.detections.labels[own.classes[row]]), f"{start:.2f} s", f"{end:.2f} s", f"{own.scores[row]:.3g}"
         )
     show(table)
     print(f"{len(own.scores)} detections from {len(found.intervals)} proposals")

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from ssn_feat.annotations import Dataset, load
 from ssn_feat.annotations.protocols import coverage, protocol
@@ -35,7 +34,9 @@ from ssn_feat.evaluation.average_recall import (
 from ssn_feat.evaluation.contenders import Contender, contenders, load_proposals
 from ssn_feat.proposals import AnchorOptions, SlidingOptions, TagOptions
 from ssn_feat.report.html import Rows, section
+from ssn_feat.report.tables import cell
 from ssn_feat.store import FeatureStore
+from ssn_feat.terminal import printable_lines
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def compare_proposals(options: CompareOptions) -> list[MethodResult]:
     Raises UserError on files, annotations or options at fault, and for proposals of none of the videos.
     """
     results, said = compare(options)
-    print("\n".join(said))
+    print(printable_lines("\n".join(said)))
     for title, rows in tables(results, options).items():
         _print(title, rows)
     if options.out is not None:
@@ -259,7 +260,7 @@ def _print(title: str, rows: Rows) -> None:
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, cells in rows.items():
-        table.add_row(Text(name), *(cells[heading] for heading in headings))
+        table.add_row(cell(name), *(cells[heading] for heading in headings))
     # Numbers must not be cut off where the terminal is narrow or there is none.
     Console(width=max(Console().width, 24 + 11 * len(headings))).print(table)
 

@@ -21,7 +21,7 @@ from ssn_feat.evaluation.curves import Calibration
 from ssn_feat.evaluation.measure import Evaluation
 from ssn_feat.evaluation.options import EvaluateOptions
 from ssn_feat.evaluation.truth import Truth
-from ssn_feat.report.tables import show, table_of
+from ssn_feat.report.tables import cell, show, table_of
 
 Float = NDArray[np.float64]
 
@@ -67,7 +67,7 @@ def _interval_table(evaluations: Sequence[Evaluation]) -> Table:
     table = table_of("", "", *(f"{threshold:.3g}" for threshold in first.thresholds), "average", names=("",))
     for evaluation in evaluations:
         for name, end, values in zip((evaluation.name, ""), ("from", "to"), evaluation.interval(), strict=True):
-            table.add_row(Text(name), end, *(f"{value:.3f}" for value in values))
+            table.add_row(cell(name), end, *(f"{value:.3f}" for value in values))
     for evaluation in evaluations[1:]:
         by, (low, high) = evaluation.difference(first)
         # Bold: the interval does not hold 0.
@@ -75,7 +75,7 @@ def _interval_table(evaluations: Sequence[Evaluation]) -> Table:
         names = (f"{evaluation.name} − {first.name}", "", "")
         for name, end, values in zip(names, ("", "from", "to"), (by, low, high), strict=True):
             cells = [Text(f"{value:+.3f}", style=style) for value, style in zip(values, styles, strict=True)]
-            table.add_row(Text(name), end, *cells)
+            table.add_row(cell(name), end, *cells)
     return table
 
 
@@ -86,7 +86,7 @@ def _mean_table(evaluations: Sequence[Evaluation]) -> Table:
     best = numbers == np.nanmax(numbers, axis=0) if len(evaluations) > 1 else np.zeros(numbers.shape, bool)
     for evaluation, row, marks in zip(evaluations, numbers, best, strict=True):
         cells = [Text(f"{v:.3f}", style="bold" if mark else "") for v, mark in zip(row, marks, strict=True)]
-        table.add_row(Text(evaluation.name), *cells, str(evaluation.detections), str(evaluation.lacking))
+        table.add_row(cell(evaluation.name), *cells, str(evaluation.detections), str(evaluation.lacking))
     return table
 
 
@@ -102,7 +102,7 @@ def _class_table(evaluations: Sequence[Evaluation], dataset: Dataset) -> Table:
         for evaluation in evaluations:
             row = evaluation.average_precision[position]
             cells += ["-" if np.isnan(v) else f"{v:.3f}" for v in (row[column], row.mean())]
-        table.add_row(Text(label), str(truths[position]), *cells)
+        table.add_row(cell(label), str(truths[position]), *cells)
     return table
 
 
@@ -111,7 +111,7 @@ def print_recalls(evaluations: Sequence[Evaluation], recalls: Sequence[Float], m
     table = table_of("recall", "k", *(f"{threshold:.3g}" for threshold in evaluations[0].thresholds), "average")
     for evaluation, found in zip(evaluations, recalls, strict=True):
         for k, row in zip(multiples, found, strict=True):
-            table.add_row(Text(evaluation.name), f"{k}x", *(f"{value:.3f}" for value in [*row, row.mean()]))
+            table.add_row(cell(evaluation.name), f"{k}x", *(f"{value:.3f}" for value in [*row, row.mean()]))
     if multiples:
         print()
         show(table)

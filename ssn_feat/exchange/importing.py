@@ -19,6 +19,7 @@ from ssn_feat.exchange.patterns import ID, Location
 from ssn_feat.exchange.time_base import Rescaled, TimeBase
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, StoreWriteError
+from ssn_feat.terminal import printable
 
 Streams = dict[str, NDArray[Any]]
 # Raised whenever the same options begin to give other values.
@@ -246,7 +247,7 @@ def _plan(
 
 
 def _listing(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:_LISTED]) + (", ..." if len(ids) > _LISTED else "")
+    return ", ".join(map(printable, ids[:_LISTED])) + (", ..." if len(ids) > _LISTED else "")
 
 
 def _summary(report: ImportReport, store: FeatureStore) -> str:
@@ -256,5 +257,5 @@ def _summary(report: ImportReport, store: FeatureStore) -> str:
     ]
     if report.failures:
         lines.append(f"{len(report.failures)} failed:")
-        lines += [f"  {video_id}: {reason}" for video_id, reason in report.failures.items()]
+        lines += [f"  {printable(video_id)}: {printable(reason)}" for video_id, reason in report.failures.items()]
     return "\n".join(lines)

@@ -16,6 +16,7 @@ from ssn_feat.extraction.sources import coverage
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore
+from ssn_feat.terminal import printable
 from ssn_feat.video import resolved_method
 
 
@@ -149,8 +150,13 @@ def summarise(report: ExtractReport) -> str:
         lines.append(f"{count(report.elsewhere)} left to other runs that are at work on this store")
     if report.warnings:
         lines.append(f"{count(report.warnings)} with something odd:")
-        lines += [f"  {video_id}: {'; '.join(found)}" for video_id, found in sorted(report.warnings.items())]
+        lines += [
+            f"  {printable(video_id)}: {printable('; '.join(found))}"
+            for video_id, found in sorted(report.warnings.items())
+        ]
     if report.failures:
         lines.append(f"{count(report.failures)} failed; running the same command again tries again:")
-        lines += [f"  {video_id}: {reason}" for video_id, reason in sorted(report.failures.items())]
+        lines += [
+            f"  {printable(video_id)}: {printable(reason)}" for video_id, reason in sorted(report.failures.items())
+        ]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from ssn_feat.backbones import require_trusted
 from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract import extract
@@ -16,6 +17,8 @@ from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.extraction.recipes import snippet_options_of
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import Compression, FeatureStore, StoreStatus, Verification, pack, status, verify
+from ssn_feat.store.claims import Claim
+from ssn_feat.terminal import printable
 
 _Store = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
 
@@ -41,26 +44,31 @@ def print_status(options: StatusOptions) -> StoreStatus:
 def describe_status(store: FeatureStore, found: StoreStatus, ids: bool = False) -> str:
     """The lines that ``extract/status.py`` prints."""
     lines = [
-        f"store    {store.path} ({store.name}, {store.tier}), recipe {store.fingerprint[:12]}",
+        f"store    {store.path} ({printable(store.name)}, {store.tier}), recipe {store.fingerprint[:12]}",
         f"done     {found.done} videos, {found.rows:,} snippets, {found.bytes / 1e6:,.1f} MB",
     ]
     if found.failures:
         lines.append(f"failed   {len(found.failures)}")
         lines += [
-            f"  {f.id}: {f.reason} ({f.tries} {'try' if f.tries == 1 else 'tries'})" for f in found.failures.values()
+            f"  {printable(f.id)}: {printable(f.reason)} ({f.tries} {'try' if f.tries == 1 else 'tries'})"
+            for f in found.failures.values()
         ]
     if found.claims:
-        lines.append(f"in work  {', '.join(f'{c.id} ({c.host}, process {c.pid})' for c in found.claims)}")
+        lines.append(f"in work  {', '.join(map(_claim, found.claims))}")
     if found.pending:
         rows = sum(found.pending.values())
         lines.append(f"pending  {len(found.pending)}, about {rows:,.0f} snippets, {found.pending_bytes / 1e6:,.1f} MB")
         if found.seconds_left is not None and found.rate is not None:
             lines[-1] += f"; about {found.seconds_left / 60:,.0f} minutes left at {found.rate:,.1f} snippets/s"
-        lines += [f"  {video_id}" for video_id in found.pending if ids]
+        lines += [f"  {printable(video_id)}" for video_id in found.pending if ids]
     if found.missing:
         lines.append(f"missing  {len(found.missing)} that annotations name have no file")
-        lines += [f"  {video_id}" for video_id in found.missing if ids]
+        lines += [f"  {printable(video_id)}" for video_id in found.missing if ids]
     return "\n".join(lines)
+
+
+def _claim(claim: Claim) -> str:
+    return f"{printable(claim.id)} ({printable(claim.host)}, process {claim.pid})"
 
 
 @dataclass(frozen=True)
@@ -71,6 +79,8 @@ class VerifyOptions:
     """The feature store."""
     repair: bool = False
     """Extract damaged videos again, with the options on record; nothing else is touched."""
+    trust_modules: tuple[str, ...] = ()
+    """Backbones package.module:callable to import although the store alone names them: their code is run."""
 
 
 def verify_store(options: VerifyOptions) -> int:
@@ -79,10 +89,10 @@ def verify_store(options: VerifyOptions) -> int:
     damage = _verified(store).damage
     if damage and options.repair:
         store.require_growing()
-        _repair(store, damage)
+        _repair(store, damage, options.trust_modules)
         damage = _verified(store).damage
     for video_id, found in damage.items():
-        print(f"  {video_id}: {'; '.join(found)}")
+        print(f"  {printable(video_id)}: {printable('; '.join(found))}")
     return 1 if damage else 0
 
 
@@ -93,7 +103,7 @@ def _verified(store: FeatureStore) -> Verification:
     return result
 
 
-def _repair(store: FeatureStore, damage: Collection[str]) -> None:
+def _repair(store: FeatureStore, damage: Collection[str], trusted: Collection[str]) -> None:
     """Extract damaged videos again, each as the run on record that made it would."""
     left = set(damage)
     for run in store.runs():
@@ -103,6 +113,10 @@ def _repair(store: FeatureStore, damage: Collection[str]) -> None:
         # Without annotations and shard, which only said which videos to extract.
         options = from_dict(ExtractOptions, run["options"], f"a run on record in {store.path}")
         options = replace(options, store=Path(store.path), annotations=None, subsets=(), shard="", name=store.name)
+        # A scheduler that somebody else's record names is sent code, and sends some.
+        options = replace(options, dask="")
+        for stream in options.snippets.streams:
+            require_trusted(options.backbone_of(stream), trusted, f"a run on record in {store.path}")
         # The recipe holds what the record left open, or gave a meaning that it no longer has.
         snippets = snippet_options_of(store.recipe, options.snippets.flow_weights)
         options = replace(options, snippets=replace(snippets, streams=options.snippets.streams))

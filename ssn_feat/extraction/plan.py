@@ -16,6 +16,7 @@ from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.extraction.sources import Coverage
 from ssn_feat.store import FeatureStore, location
+from ssn_feat.terminal import printable
 from ssn_feat.video import SnippetOptions, open_source, snippet_starts
 
 # Probing takes milliseconds a video: of more videos than this only so many, evenly spread, are looked at beforehand.
@@ -138,7 +139,7 @@ def _crops(plan: Plan) -> str:
 
 
 def _listing(ids: tuple[str, ...]) -> str:
-    return ", ".join(ids[:_LISTED]) + (f", ... ({len(ids)})" if len(ids) > _LISTED else "")
+    return ", ".join(map(printable, ids[:_LISTED])) + (f", ... ({len(ids)})" if len(ids) > _LISTED else "")
 
 
 def run_record(plan: Plan, options: ExtractOptions, store: FeatureStore) -> dict[str, Any]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ssn_feat.backbones import Backbone, load_backbone
+from ssn_feat.backbones import Backbone, load_backbone, require_trusted
 from ssn_feat.backbones.weights import file_sha256
 from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
@@ -99,17 +99,20 @@ def backbones_of(
     weights: Mapping[str, str | None] | None = None,
     device: str = "cpu",
     flow_weights: str = "",
+    trusted: Collection[str] = (),
 ) -> dict[str, Backbone]:
     """The backbones of a recipe, so that one more video can be extracted alike.
 
     ``weights``: per stream what :func:`ssn_feat.backbones.load_backbone` takes. A recipe holds the weights' sha256, not
-    the weights. On a CPU, which is slow at half precision, the networks compute in float32 whatever the recipe says.
+    the weights. ``trusted``: the only ``package.module:callable`` that are imported because a recipe names them. On
+    a CPU, which is slow at half precision, the networks compute in float32 whatever the recipe says.
     Raises UserError, naming what differs, where the result would not have the same recipe.
     """
     options = snippet_options_of(recipe, flow_weights)
     backbones = {}
     for stream in options.streams:
         made = recipe["streams"][stream]["backbone"]
+        require_trusted(made["name"], trusted, "the recipe of the features")
         backbones[str(stream)] = load_backbone(
             made["name"],
             stream,

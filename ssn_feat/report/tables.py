@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ssn_feat.terminal import printable_lines
+
 # Of output that goes to a file or a pipe, where nothing says how wide lines may be.
 _FILE_WIDTH = 120
 
@@ -19,8 +21,13 @@ def table_of(*columns: str, names: Collection[str] = ()) -> Table:
     for position, name in enumerate(columns):
         text = position == 0 or name in names
         # Text, not str: labels, ids and names of files are data and may look like markup.
-        table.add_column(Text(name), justify="left" if text else "right", overflow="fold")
+        table.add_column(cell(name), justify="left" if text else "right", overflow="fold")
     return table
+
+
+def cell(text: str) -> Text:
+    """A text of the data (an id, a label, the name of a file), shown as what it is."""
+    return Text(printable_lines(text))
 
 
 def show(table: Table) -> None:

@@ -14,7 +14,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from ssn_feat.backbones import Backbone, load_backbone
+from ssn_feat.backbones import Backbone, load_backbone, require_trusted
 from ssn_feat.backbones.weights import file_sha256, save_state
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
@@ -54,6 +54,8 @@ class EndToEndOptions:
     """Run of an SSN head on the same store, to start from with its regression statistics; none: a new head."""
     weights: str | None = None
     """Weights of the backbone that the store was made with, as given to extract/run.py; default: the network's own."""
+    trust_modules: tuple[str, ...] = ()
+    """Backbones package.module:callable to import although the store alone names them: their code is run."""
     flow_weights: str = ""
     """File of the weights of raft flow, if the store was made with it."""
     prefix: str = ""
@@ -225,6 +227,7 @@ def _as_extracted(
     stream, recipe = options.stream, store.recipe
     snippets = snippet_options_of(recipe, options.flow_weights)
     held = recipe["streams"][stream]["backbone"]
+    require_trusted(held["name"], options.trust_modules, f"the store {store.path}")
     size = next(part.crop for part in snippets.by_crop() if stream in part.streams)
     backbone = load_backbone(held["name"], stream, options.weights, str(device), trainable=True, input_size=size)
     # What the features were computed in is no property of the backbone: training chooses its own precision.

@@ -24,6 +24,7 @@ MAY_DIFFER = (
     *OF_THE_COMMAND,
     *(
         "videos",
+        "trust_modules",
         "device",
         "jobs",
         "workers",

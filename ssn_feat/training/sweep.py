@@ -12,11 +12,10 @@ from urllib.parse import quote
 import yaml
 from joblib import Parallel, delayed
 from rich.table import Table
-from rich.text import Text
 
 from ssn_feat.cli import from_dict, to_dict
 from ssn_feat.errors import UserError
-from ssn_feat.report.tables import show, table_of
+from ssn_feat.report.tables import cell, show, table_of
 from ssn_feat.training.checkpoints import OF_THE_COMMAND, write_atomically
 from ssn_feat.training.fit import fit
 from ssn_feat.training.options import FitOptions
@@ -119,7 +118,7 @@ def _table(results: Sequence[Mapping[str, Any]]) -> Table:
     table = table_of(*varied, *lines[0], names=varied)
     for row in rows:
         numbers = [f"{mean:.3f}" + (f" ± {spread:.3f}" if spread else "") for mean, spread in lines[row].values()]
-        table.add_row(*(Text(str(value)) for value in results[row]["values"].values()), *numbers)
+        table.add_row(*(cell(str(value)) for value in results[row]["values"].values()), *numbers)
     return table
 
 

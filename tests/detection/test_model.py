@@ -34,6 +34,8 @@ from ssn_feat.training.options import ActionnessOptions, FitOptions
 from ssn_feat.training.pools import PoolOptions
 from ssn_feat.training.propose import ProposeOptions, propose
 
+TINY = ("tiny:net",)
+
 
 @pytest.fixture(scope="module")
 def chain(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
@@ -81,6 +83,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> DetectOptions:
         weights=(1.0, 2.0),
         out=folder / "detections.json",
         save_model=folder / "model",
+        trust_modules=TINY,
         quiet=True,
         postprocess=replace(PRESETS["thumos14"], nms_threshold=0.5),
     )
@@ -96,7 +99,15 @@ def test_a_file_gives_what_the_store_gave(chain: DetectOptions, stored: Detectio
     moved = shutil.copytree(chain.store.parent / "model", tmp_path / "elsewhere")
     video = chain.store.parent / "videos" / "v2.avi"
     found = detect_video(
-        DetectVideoOptions(video, moved, out=tmp_path / "d.json", picture=tmp_path / "p.svg", device="cpu", quiet=True)
+        DetectVideoOptions(
+            video,
+            moved,
+            out=tmp_path / "d.json",
+            picture=tmp_path / "p.svg",
+            device="cpu",
+            quiet=True,
+            trust_modules=TINY,
+        )
     )
     own, expected = Detections.read(tmp_path / "d.json", stored.labels)["v2"], stored["v2"]
     assert len(own.scores) > 0
@@ -118,8 +129,8 @@ def test_a_model_proposes_as_many_as_its_proposals_were(
     found = []
     for number in (None, 2):
         made = {**tagged.parameters, "number": number, "smoothing": 0.0, "tag_nms": 1.0, "thresholds": levels}
-        save_model(tmp_path / "model", store, replace(tagged, parameters=made), chain.checkpoint)
-        found.append(Model(tmp_path / "model").detect(folder / "videos" / "v2.avi").intervals)
+        save_model(tmp_path / "model", store, replace(tagged, parameters=made), chain.checkpoint, trusted=TINY)
+        found.append(Model(tmp_path / "model", trusted=TINY).detect(folder / "videos" / "v2.avi").intervals)
     assert len(found[0]) > 2
     np.testing.assert_array_equal(found[0][:2], found[1])
 
@@ -135,6 +146,7 @@ def test_the_script_prints_what_it_found(
     folder = chain.store.parent
     monkeypatch.chdir(tmp_path)
     arguments = [str(folder / "videos" / "v1.avi"), "--model", str(folder / "model"), "--shown", "2"]
+    arguments += ["--trust-modules", *TINY]
     monkeypatch.setattr(sys, "argv", ["train/detect.py", *arguments])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / "train" / "detect.py"), run_name="__main__")
@@ -150,7 +162,7 @@ def test_a_model_is_replaced_and_nothing_else_is(chain: DetectOptions, stored: D
     assert chain.store is not None
     model = shutil.copytree(chain.store.parent / "model", tmp_path / "model")
     store, proposals = FeatureStore.open(chain.store), Proposals.load(chain.store.parent / "tag.npz")
-    save_model(model, store, proposals, chain.checkpoint[:1])
+    save_model(model, store, proposals, chain.checkpoint[:1], trusted=TINY)
     assert sorted(path.name for path in model.iterdir()) == ["actionness-1", "model.yaml", "ssn-1"]
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").touch()
@@ -166,7 +178,7 @@ def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections
     with pytest.raises(UserError, match="of method 'sliding'"):
         save_model(tmp_path / "m", store, windows, chain.checkpoint)
     with pytest.raises(UserError, match="no run at"):
-        save_model(tmp_path / "m", store, tagged, [tmp_path / "gone"])
+        save_model(tmp_path / "m", store, tagged, [tmp_path / "gone"], trusted=TINY)
     classified = replace(PRESETS["thumos14"], classifier=tmp_path / "c.json")
     with pytest.raises(UserError, match="outside classifier"):
         save_model(tmp_path / "m", store, tagged, chain.checkpoint, options=classified)

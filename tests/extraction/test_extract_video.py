@@ -91,12 +91,12 @@ def test_recipe_gives_options_and_backbones_back(backbones: dict[str, Backbone])
     recipe = recipe_of(backbones, OPTIONS)
     assert dataclasses.replace(snippet_options_of(recipe), streams=OPTIONS.streams) == OPTIONS
     assert set(snippet_options_of(recipe).streams) == set(OPTIONS.streams)
-    again = backbones_of(recipe, {"rgb": None})
+    again = backbones_of(recipe, {"rgb": None}, trusted=("tiny:net",))
     assert recipe_of(again, snippet_options_of(recipe)) == recipe
     flow = recipe["streams"]["flow"]
     changed = flow | {"backbone": flow["backbone"] | {"weights_sha256": "0"}}
     with pytest.raises(UserError, match=r"streams\.flow\.backbone\.weights_sha256 was 0 and is"):
-        backbones_of(recipe | {"streams": {"flow": changed, "rgb": recipe["streams"]["rgb"]}})
+        backbones_of(recipe | {"streams": {"flow": changed, "rgb": recipe["streams"]["rgb"]}}, trusted=("tiny:net",))
     with pytest.raises(UserError, match="were not extracted from videos by this program"):
         snippet_options_of({"stride": 4})
 

@@ -44,7 +44,7 @@ def test_every_stream_with_networks_of_its_own(folder: Path, tmp_path: Path) -> 
     assert (recipe["crop"], recipe["short_side"]) == (32, 37)
     assert (recipe["stream_crops"], recipe["clip_length"]) == (["clip=16"], 8)
     cut = snippet_options_of(store.recipe)
-    found = extract_video(folder / "v1.avi", backbones_of(store.recipe), cut)
+    found = extract_video(folder / "v1.avi", backbones_of(store.recipe, trusted=("tiny:net", "tiny:clips")), cut)
     stored = store.read("v1")
     for stream in cut.streams:
         np.testing.assert_array_equal(stored.features[stream], found.features[stream].astype(np.float16))
@@ -109,7 +109,7 @@ def test_half_precision_is_in_the_recipe_and_close(folder: Path, tmp_path: Path)
     one, other = full.read("v0").features["rgb"], half.read("v0").features["rgb"]
     assert 0 < np.abs(one - other).max() < 0.05 * np.abs(one).max()
     # On a CPU one more video is extracted in float32, whatever the recipe says.
-    assert backbones_of(half.recipe)["rgb"].precision == "float32"
+    assert backbones_of(half.recipe, trusted=("tiny:net",))["rgb"].precision == "float32"
 
 
 def test_features_beyond_float16_name_the_precision(folder: Path, tmp_path: Path) -> None:

@@ -24,13 +24,17 @@ from conftest import ROOT
 
 from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
 from ssn_feat.backbones import load_backbone, read_checkpoint
-from ssn_feat.cli import load_yaml
+from ssn_feat.cli import load_yaml, run
+from ssn_feat.detection.detect import summarise
 from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import ProposalScores, read_original
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportOptions, ImportOptions, export_main, import_main
+from ssn_feat.extraction import backbones_of
+from ssn_feat.extraction.maintenance import StatusOptions, VerifyOptions, print_status, verify_store
 from ssn_feat.proposals import Proposals, SlidingOptions
 from ssn_feat.store import FeatureStore, pack
+from ssn_feat.terminal import printable
 from ssn_feat.training.checkpoints import load_run
 from ssn_feat.video import frames, probe
 from ssn_feat.video.cache import PixelCache
@@ -416,6 +420,55 @@ def test_modules_are_imported_only_where_they_are_named(tmp_path: Path, monkeypa
     for spec in ("os.system('true'):x", "own_network:net()", "own_network", "../own_network:net"):
         with pytest.raises(UserError, match="unknown backbone"):
             load_backbone(spec, "rgb")
+
+
+def test_what_only_a_file_names_is_not_imported(tmp_path: Path, bomb: Bomb, stolen_module: str) -> None:
+    spec = f"{stolen_module}:net"
+    cut: dict[str, Any] = {"stride": 8, "crop": 32, "short_side": 36, "crops": "center"}
+    recipe = {"snippets": cut, "streams": {"rgb": {"backbone": {"name": spec}, "feature_dim": 3}}}
+    store = FeatureStore.create(tmp_path / "s.zarr", recipe)
+    store.write("a", {"rgb": np.ones((4, 3))}, [[t, t + 1] for t in range(4)])
+    (store.path / "videos/a/rgb/c/0/0").write_bytes(b"damaged")
+    here = {"videos": str(tmp_path), "store": "", "backbone": [spec], "dask": "tcp://127.0.0.1:9"}
+    store.record_run({"videos": {"a": 4.0}, "options": here | {"snippets": {"streams": ["rgb"]}}})
+    refused = f"names {spec} as a backbone, code that would be imported.*--trust-modules {spec}"
+    for trusted in ((), (f"{stolen_module}:other",)):
+        with pytest.raises(UserError, match=refused):
+            verify_store(VerifyOptions(store.path, repair=True, trust_modules=trusted))
+        with pytest.raises(UserError, match=refused):
+            backbones_of(recipe, trusted=trusted)
+    assert stolen_module not in sys.modules
+    assert not Path(bomb.path).exists()
+
+
+def test_a_terminal_gets_no_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "a\x1b[2J\x07\x9b31m\u202e\r\nb\x7f"
+    store = store_of(tmp_path / "s.zarr", "plain")
+    store.write(f"{text}1", {"rgb": np.ones((4, 3))}, [[t, t + 1] for t in range(4)])
+    store.record_failure(f"{text}2", text)
+    store.record_run({"videos": {f"{text}3": 4.0}, "missing": [f"{text}4"], "options": {}})
+    with store.claims.hold(f"{text}5"):
+        print_status(StatusOptions(store.path, ids=True))
+    for chunk in store.path.glob("videos/*/rgb/c/0/0"):
+        chunk.write_bytes(b"damaged")
+    verify_store(VerifyOptions(store.path))
+    Detections.of([text], {text: ([[0, 1]], [0], [1.0])}).write(tmp_path / "d.json")
+    summarise(Detections.read(tmp_path / "d.json"))
+
+    def fail(_: StatusOptions) -> None:
+        raise UserError(f"no video {text}")
+
+    monkeypatch.setattr(sys, "argv", ["status", str(store.path)])
+    with pytest.raises(SystemExit):
+        run(fail, StatusOptions)
+    shown = capsys.readouterr()
+    assert "no video a\\x1b[2J" in shown.err
+    for number in "12345":
+        assert f"a\\x1b[2J\\x07\\x9b31m\\u202e\\r\\nb\\x7f{number}" in shown.out
+    assert (shown.out + shown.err).replace("\n", "").isprintable()
+    assert printable("ünïcödé 視頻 🎬") == "ünïcödé 視頻 🎬"
 
 
 # ---------------------------------------------------------------------- the table

@@ -86,6 +86,7 @@ class Films:
 
     def options(self, out: Path, fit: dict | None = None, **changes) -> EndToEndOptions:
         values = {"videos": self.videos, "weights": "random:0", "pixels": PixelOptions(workers=0)}
+        values["trust_modules"] = (BACKBONE,)
         return EndToEndOptions(fit=self.fit(out, **(fit or {})), **(values | changes))
 
 
