@@ -7,10 +7,11 @@ completeness or the regression loss raises RuntimeError on the CPU (a background
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from ssn_feat.errors import UserError
@@ -41,17 +42,22 @@ class Groups:
         """Number of proposals of one video."""
         return self.foreground + self.incomplete + self.background
 
-    def for_activity(self, x: Tensor) -> Tensor:
-        """Foreground and background proposals of ``x`` ``(V, size, ...)``, as ``(V * (fg + bg), ...)``."""
-        return torch.cat([x[:, : self.foreground], x[:, self.foreground + self.incomplete :]], dim=1).flatten(0, 1)
+    def for_activity(self, x: Tensor, dim: int = 1) -> Tensor:
+        """Foreground and background proposals of ``x`` ``(V, size, ...)``, as ``(V * (fg + bg), ...)``.
 
-    def for_completeness(self, x: Tensor) -> Tensor:
+        ``dim``: which dimension is of ``size``, that of the videos before it; likewise in the other two.
+        """
+        own = x.narrow(dim, 0, self.foreground)
+        background = x.narrow(dim, self.foreground + self.incomplete, self.background)
+        return torch.cat([own, background], dim=dim).flatten(dim - 1, dim)
+
+    def for_completeness(self, x: Tensor, dim: int = 1) -> Tensor:
         """Foreground and incomplete proposals of ``x`` ``(V, size, ...)``, as ``(V * (fg + incomplete), ...)``."""
-        return x[:, : self.foreground + self.incomplete].flatten(0, 1)
+        return x.narrow(dim, 0, self.foreground + self.incomplete).flatten(dim - 1, dim)
 
-    def for_regression(self, x: Tensor) -> Tensor:
+    def for_regression(self, x: Tensor, dim: int = 1) -> Tensor:
         """Foreground proposals of ``x`` ``(V, size, ...)``, as ``(V * fg, ...)``."""
-        return x[:, : self.foreground].flatten(0, 1)
+        return x.narrow(dim, 0, self.foreground).flatten(dim - 1, dim)
 
 
 @dataclass(frozen=True)
@@ -92,12 +98,43 @@ class Scores(NamedTuple):
 
 
 class Losses(NamedTuple):
-    """The total and its terms before weighting, each a scalar tensor."""
+    """The total and its terms before weighting, each a scalar tensor; gradients go through the total alone."""
 
     total: Tensor
     activity: Tensor
     completeness: Tensor
     regression: Tensor
+
+
+class _Known(NamedTuple):
+    """A loss, one number for each head, and its gradient by the scores. Both in one go and in closed form: recorded
+    operation by operation and differentiated backwards, a batch this small takes many times as long."""
+
+    loss: Tensor
+    gradient: Tensor
+
+
+class _ClosedForm(torch.autograd.Function):
+    """A loss whose gradients are known already."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: tuple[Tensor], gradients: tuple[Tensor, ...], *scores: Tensor) -> Tensor:
+        ctx.save_for_backward(*gradients)
+        return loss[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        # From the front: the loss has one number for each head, or a single one.
+        gradients = (
+            each * upstream.view(*upstream.shape, *[1] * (each.ndim - upstream.ndim)) for each in ctx.saved_tensors
+        )
+        return None, None, *gradients
+
+
+def _closed_form(loss: Tensor, gradients: tuple[Tensor, ...], *scores: Tensor) -> Tensor:
+    result: Tensor = _ClosedForm.apply((loss,), gradients, *scores)
+    return result
 
 
 def ohem_hinge_loss(scores: Tensor, labels: Tensor, sign: int, ratio: float, group: int) -> Tensor:
@@ -106,14 +143,19 @@ def ohem_hinge_loss(scores: Tensor, labels: Tensor, sign: int, ratio: float, gro
     ``scores`` ``(N, K)``, ``labels`` int64 ``(N,)`` from 1 to K, N a multiple of ``group``: consecutive rows form a
     group, of which the ``int(group * ratio)`` highest losses count (online hard example mining).
     """
-    return _hardest(scores.gather(1, labels[:, None] - 1).view(-1, group), sign, ratio)
+    own = (labels - 1)[:, None]
+    loss, slope = _hardest(scores.detach().gather(1, own).view(-1, group), sign, ratio)
+    return _closed_form(loss, (torch.zeros_like(scores).scatter_(1, own, slope.view(-1, 1)),), scores)
 
 
-def _hardest(own: Tensor, sign: int, ratio: float) -> Tensor:
-    """Sum of the largest hinge losses of each row of ``own`` ``(groups, group)``, scores of the own classes."""
+def _hardest(own: Tensor, sign: int, ratio: float) -> _Known:
+    """Sum of the largest hinge losses of each row of ``own`` ``(..., groups, group)``, scores of the own classes."""
     losses = functional.relu(1 - own if sign > 0 else 1 + own)
-    keep = int(own.shape[1] * ratio)
-    return losses.sum() if keep == own.shape[1] else losses.topk(keep, dim=1).values.sum()
+    keep = int(own.shape[-1] * ratio)
+    if keep == own.shape[-1]:
+        return _Known(losses.sum((-2, -1)), losses.sign() * -sign)
+    values, places = losses.topk(keep, dim=-1, sorted=False)
+    return _Known(values.sum((-2, -1)), torch.zeros_like(own).scatter_(-1, places, values.sign() * -sign))
 
 
 def completeness_loss(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: float) -> Tensor:
@@ -123,12 +165,19 @@ def completeness_loss(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio
     :meth:`Groups.for_completeness` lays them out. The sum is divided by the number of complete proposals plus
     ``int(ohem_ratio * number of incomplete ones)``: the number that mining keeps, up to its rounding per video.
     """
-    own = scores.gather(1, labels[:, None] - 1).view(-1, groups.foreground + groups.incomplete)
-    total = _hardest(own[:, : groups.foreground], 1, 1.0)
-    if groups.incomplete:
-        total = total + _hardest(own[:, groups.foreground :], -1, ohem_ratio)
-    videos = len(own)
-    return total / (videos * groups.foreground + int(videos * groups.incomplete * ohem_ratio))
+    loss, gradient = _completeness(scores.detach(), labels, groups, ohem_ratio)
+    return _closed_form(loss, (gradient,), scores)
+
+
+def _completeness(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: float) -> _Known:
+    places = (labels - 1)[..., None]
+    own = scores.gather(-1, places).view(*scores.shape[:-2], -1, groups.foreground + groups.incomplete)
+    complete, slope = _hardest(own[..., : groups.foreground], 1, 1.0)
+    incomplete, other_slope = _hardest(own[..., groups.foreground :], -1, ohem_ratio)
+    videos = own.shape[-2]
+    count = videos * groups.foreground + int(videos * groups.incomplete * ohem_ratio)
+    slopes = torch.cat([slope, other_slope], dim=-1).div_(count).view(places.shape)
+    return _Known((complete + incomplete) / count, torch.zeros_like(scores).scatter_(-1, places, slopes))
 
 
 def regression_loss(predictions: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
@@ -136,8 +185,31 @@ def regression_loss(predictions: Tensor, labels: Tensor, targets: Tensor) -> Ten
 
     ``predictions`` ``(N, K, 2)``, ``labels`` int64 ``(N,)`` from 1 to K, ``targets`` ``(N, 2)``, all normalised.
     """
-    own = predictions.gather(1, (labels - 1)[:, None, None].expand(-1, 1, 2)).squeeze(1)
-    return 2 * functional.smooth_l1_loss(own, targets)
+    loss, gradient = _regression(predictions.detach(), labels, targets)
+    return _closed_form(loss, (gradient,), predictions)
+
+
+def _regression(predictions: Tensor, labels: Tensor, targets: Tensor) -> _Known:
+    places = (labels - 1)[..., None, None].expand(*labels.shape, 1, 2)
+    distance = predictions.gather(-2, places).squeeze(-2) - targets
+    slope = distance.clamp(-1, 1)
+    loss = 2 * (slope * (distance - 0.5 * slope)).mean((-2, -1))
+    gradient = predictions.new_zeros(predictions.shape)
+    return _Known(loss, gradient.scatter_(-2, places, (slope / (labels.shape[-1])).unsqueeze(-2)))
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> _Known:
+    """As torch's, of logits ``(..., A, K + 1)``; ``class_weights`` ``(..., K + 1)``."""
+    spread = smoothing / logits.shape[-1]
+    wanted = torch.full_like(logits, spread).scatter_(-1, labels[..., None], 1 - smoothing + spread)
+    if class_weights is None:
+        wanted /= labels.shape[-1]
+        total = torch.full_like(wanted[..., :1], 1 / labels.shape[-1])
+    else:
+        wanted = wanted * class_weights[..., None, :] / class_weights.gather(-1, labels).sum(-1)[..., None, None]
+        total = wanted.sum(-1, keepdim=True)
+    logs = logits.log_softmax(-1)
+    return _Known(-(wanted * logs).sum((-2, -1)), logs.exp() * total - wanted)
 
 
 def balanced_weights(frequencies: Tensor) -> Tensor:
@@ -162,11 +234,14 @@ def ssn_loss(
     ``scores`` as :meth:`ssn_feat.heads.ssn.SSNHead.group_scores` gives them, ``labels`` int64 ``(V, groups.size)`` with
     0 for background, ``targets`` ``(V, groups.size, 2)``, of which only those of foreground proposals are read.
     ``class_weights`` ``(K + 1,)`` weigh the activity of each class (see :func:`balanced_weights`); None: equally.
+    Of N heads at once everything has N as a dimension before the others, and each loss is ``(N,)``.
     """
-    activity = functional.cross_entropy(
-        scores.activity, groups.for_activity(labels), class_weights, label_smoothing=options.label_smoothing
-    )
-    completeness = completeness_loss(scores.completeness, groups.for_completeness(labels), groups, options.ohem_ratio)
-    regression = regression_loss(scores.regression, groups.for_regression(labels), groups.for_regression(targets))
-    total = activity + options.completeness_weight * completeness + options.regression_weight * regression
-    return Losses(total, activity, completeness, regression)
+    known = [each.detach() for each in scores]
+    activity = _cross_entropy(known[0], groups.for_activity(labels, -1), options.label_smoothing, class_weights)
+    completeness = _completeness(known[1], groups.for_completeness(labels, -1), groups, options.ohem_ratio)
+    own = groups.for_regression(labels, -1), groups.for_regression(targets, -2)
+    terms = (activity, completeness, _regression(known[2], *own))
+    weights = (1.0, options.completeness_weight, options.regression_weight)
+    total = torch.stack([weight * term.loss for weight, term in zip(weights, terms, strict=True)]).sum(0)
+    gradients = tuple(weight * term.gradient for weight, term in zip(weights, terms, strict=True))
+    return Losses(_closed_form(total, gradients, *scores), *(term.loss for term in terms))

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ssn_feat.cli import NestedTuple
 from ssn_feat.errors import UserError
-from ssn_feat.heads.dropout import dropout, thin_
+from ssn_feat.heads.dropout import dropout
 from ssn_feat.heads.losses import Groups, Scores
 from ssn_feat.heads.stpp import Pyramid, SegmentPooling
 
@@ -112,40 +109,19 @@ class SSNHead(nn.Module):
         """What :meth:`group_scores` returns, from features that are pooled already, dropout applied.
 
         ``activity`` ``(V * (fg + bg), D)``, the course means of the proposals of the activity loss; ``parts``
-        ``(V * (fg + incomplete), parts * D)``, those of the completeness loss.
+        ``(V * (fg + incomplete), parts * D)``, those of the completeness loss. Of a module that holds N heads (see
+        :mod:`ssn_feat.training.seeds`) everything has N as a dimension before the others.
         """
-        grouped = parts.view(-1, groups.foreground + groups.incomplete, parts.shape[-1])
+        grouped = parts.view(*parts.shape[:-2], -1, groups.foreground + groups.incomplete, parts.shape[-1])
         return Scores(
-            self.activity_fc(activity),
-            self.completeness_fc(parts),
-            self._regression(groups.for_regression(grouped)),
+            linear(self.activity_fc, activity),
+            linear(self.completeness_fc, parts),
+            self._regression(groups.for_regression(grouped, -2)),
         )
 
-    def pool_groups(
-        self, rows: Tensor, scaling: Tensor, groups: Groups, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """What :meth:`score_groups` takes, from features alone that :func:`needed_segments` names, without gradient.
-
-        ``rows`` ``(V * len(needed_segments), D)``, which are overwritten; ``scaling`` ``(V * (fg + incomplete), 2)``.
-        Dropout is applied in training mode.
-        """
-        if self.training:
-            rows, scale = thin_(rows, self.options.dropout, generator)
-        else:
-            scale = 1.0
-        rows = rows.float()
-        segments, course = sum(self.options.segments), self.options.segments[1]
-        fit = groups.foreground + groups.incomplete
-        whole = rows[: len(scaling) * segments].view(len(scaling), segments, -1)
-        parts = self.pooling.parts(whole, scaling, scale).flatten(1)
-        first = self.options.segments[0]
-        own = whole.view(-1, fit, *whole.shape[1:])[:, : groups.foreground, first : first + course].mean(2)
-        background = rows[len(scaling) * segments :].view(len(own), groups.background, course, rows.shape[1]).mean(2)
-        return torch.cat([own, background], dim=1).flatten(0, 1) * scale, parts
-
     def _regression(self, parts: Tensor) -> Tensor:
-        scores = functional.linear(parts, self.regressor_fc.weight, self.regressor_fc.bias)
-        return scores.view(len(parts), self.regressor_fc.out_features // 2, 2).expand(-1, self.classes, 2)
+        scores = linear(self.regressor_fc, parts)
+        return scores.unflatten(-1, (-1, 2)).expand(*scores.shape[:-1], self.classes, 2)
 
     def regression_layer(self) -> tuple[Tensor, Tensor]:
         """Weight ``(2K, parts * D)`` and bias ``(2K,)`` of the regression of each class, (shift, log ratio) by class.
@@ -168,16 +144,11 @@ def group_features(pooled: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
     return groups.for_activity(pooled[:, :, 0]), groups.for_completeness(pooled[:, :, 1:].flatten(2))
 
 
-def needed_segments(videos: int, groups: Groups, segments: Sequence[int]) -> NDArray[np.int64]:
-    """Which of the ``(videos * groups.size * sum(segments))`` segments of a batch the losses look at, int64.
-
-    All of the foreground and incomplete proposals, then of background proposals those of the course alone: background
-    is an example for activity only.
-    """
-    size = groups.foreground + groups.incomplete
-    places = np.arange(videos * groups.size * sum(segments)).reshape(videos, groups.size, -1)
-    course = slice(segments[0], segments[0] + segments[1])
-    return np.concatenate((places[:, :size].ravel(), places[:, size:, course].ravel()))
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """``layer`` of ``x``; where its parameters are those of N layers, of ``x`` ``(N, ..., D)``, each of its own."""
+    if layer.weight.ndim == 2:
+        return functional.linear(x, layer.weight, layer.bias)
+    return torch.baddbmm(layer.bias[:, None], x, layer.weight.transpose(1, 2))
 
 
 def initialise(layer: nn.Linear, generator: torch.Generator | None = None) -> None:

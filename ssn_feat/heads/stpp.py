@@ -145,16 +145,8 @@ class SegmentPooling(nn.Module):
         fraction of the starting and of the ending extension inside the video.
         """
         # One product with all weights, scaling included: measured faster than pooling stage by stage.
-        return torch.bmm((self._factors(scaling) * self.weights).to(segments.dtype), segments)
-
-    def parts(self, segments: Tensor, scaling: Tensor, factor: float = 1.0) -> Tensor:
-        """The part features of :meth:`forward` alone, ``(N, parts, D)``, times ``factor``."""
-        weights = (self._factors(scaling) * self.weights)[:, 1:] * factor
-        return torch.bmm(weights.to(segments.dtype), segments)
-
-    def _factors(self, scaling: Tensor) -> Tensor:
-        """What each row of the weights is multiplied by for each proposal, ``(N, 1 + parts, 1)``."""
-        return torch.cat([torch.ones_like(scaling[:, :1]), scaling], dim=1)[:, self.scaling_column, None]
+        factors = torch.cat([torch.ones_like(scaling[:, :1]), scaling], dim=1)[:, self.scaling_column, None]
+        return torch.bmm((factors * self.weights).to(segments.dtype), segments)
 
 
 class RowSums:

@@ -14,6 +14,7 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.dropout import thin_
+from ssn_feat.heads.ssn import linear
 from ssn_feat.training.features import FeatureTable
 from ssn_feat.training.options import ActionnessOptions
 from ssn_feat.training.pools import Candidates, Pool, Pools
@@ -65,10 +66,12 @@ class ActionnessTask:
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(head, ActionnessHead)
-        logits = head.classifier_fc(*inputs)
-        loss = functional.cross_entropy(logits, self.labels)
-        found = logits.detach().argmax(dim=1)
-        return loss, (found == self.labels).float().mean(), found[self.actions].float().mean()
+        logits = linear(head.classifier_fc, *inputs)
+        labels = self.labels.expand(logits.shape[:-1])
+        loss = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
+        found = logits.detach().argmax(dim=-1)
+        right, recalled = (found == labels).float(), found[..., self.actions].float()
+        return loss.mean(dim=-1), right.mean(dim=-1), recalled.mean(dim=-1)
 
 
 class ActionnessProposalsTask(ActionnessTask):

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 
 from ssn_feat.training.checkpoints import RunFolder
 from ssn_feat.training.options import FitOptions
@@ -30,7 +29,6 @@ class SeedsTask:
         self.tasks, first = tuple(tasks), tasks[0]
         self.terms, self.steps, self.device = first.terms, first.steps, first.device
         self.head = stack_heads([task.head for task in tasks])
-        self._losses = _Losses(first)
         # Two, since the inputs of the next step may be made while those of this one are in use.
         self._stacks: list[tuple[Tensor, ...]] = [(), ()]
 
@@ -56,25 +54,7 @@ class SeedsTask:
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The terms of each seed, ``(N,)`` each."""
-        parameters: dict[str, Tensor] = {f"head.{name}": value for name, value in head.named_parameters()}
-
-        def one(parameters: dict[str, Tensor], *inputs: Tensor) -> tuple[Tensor, ...]:
-            terms: tuple[Tensor, ...] = functional_call(self._losses, parameters, inputs)
-            return terms
-
-        terms: tuple[Tensor, ...] = vmap(one)(parameters, *inputs)
-        return terms
-
-
-class _Losses(nn.Module):
-    """The losses of a task as a module, so that its parameters can be given from outside."""
-
-    def __init__(self, task: Task) -> None:
-        super().__init__()
-        self.head, self.task = task.head, task
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        return self.task.losses(self.head, *inputs)
+        return self.tasks[0].losses(head, *inputs)
 
 
 def stack_heads(heads: Sequence[nn.Module]) -> nn.Module:

@@ -121,7 +121,7 @@ def train_step(training: Training, plan: Plan, ahead: Ahead | None = None) -> Te
     if training.step == group.start:
         for parameter in task.head.parameters():
             parameter.grad = None
-    (losses[0].sum() / len(group)).backward()
+    losses[0].backward(torch.full_like(losses[0], 1 / len(group)))
     values = torch.stack([loss.detach() for loss in losses]).cpu().view(len(losses), -1)
     training.add(values[None])
     if training.step + 1 == group.stop:

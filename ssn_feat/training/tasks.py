@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ssn_feat.heads.gathered import GroupPooling, needed_segments
 from ssn_feat.heads.losses import Groups, LossOptions, balanced_weights, ssn_loss
-from ssn_feat.heads.ssn import SSNHead, needed_segments
+from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.training.features import FeatureTable
 from ssn_feat.training.pools import Candidates, Pool, Pools
 from ssn_feat.training.sampling import epoch_candidates, epoch_generator, steps_per_epoch
@@ -57,7 +58,10 @@ class Task(Protocol):
         """What :meth:`losses` needs of a step, dropout done (``generators``, one per seed, decide it); no gradients."""
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """What ``terms`` names, scalar tensors (with several seeds ``(N,)``), first the loss to minimise."""
+        """What ``terms`` names, scalar tensors, first the loss to minimise.
+
+        Of several seeds all of this has them as its first dimension: parameters, inputs and terms.
+        """
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class SSNTask:
         self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
         self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
         self.needed = needed_segments(batch_videos, groups, head.options.segments)
+        self.pooling = GroupPooling(head.options, batch_videos, groups).to(self.device)
         self.stage_rows = StageRows.of(candidates, table, augmentation)
         mean, deviation = pools.target_stats
         self.targets = ((candidates.targets - mean) / deviation).astype(np.float32)
@@ -150,20 +155,15 @@ class SSNTask:
     def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         scaling, labels, targets = (tensor[step] for tensor in plan.others)
         features = self.table.rows.index_select(0, plan.rows[step])
-        return (
-            *self.head.pool_groups(features, scaling, self.groups, generators[0]),
-            labels,
-            targets,
-            *self.class_weights,
-        )
+        return *self.pooling(features, scaling, generators[0]), labels, targets, *self.class_weights
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
         assert isinstance(head, SSNHead)
         activity, parts, labels, targets, *class_weights = inputs
         scores = head.score_groups(activity, parts, self.groups)
         result = ssn_loss(scores, labels, targets, self.groups, self.options, *class_weights)
-        right = scores.activity.detach().argmax(dim=1) == self.groups.for_activity(labels)
-        return (*result, right.float().mean())
+        right = scores.activity.detach().argmax(dim=-1) == self.groups.for_activity(labels, -1)
+        return (*result, right.float().mean(dim=-1))
 
 
 def class_frequencies(pool: Pool, labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:

@@ -8,8 +8,9 @@ from ssn_feat.cli import from_dict, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.dense import fold, score_dense
+from ssn_feat.heads.gathered import GroupPooling, needed_segments
 from ssn_feat.heads.losses import Groups, LossOptions, ssn_loss
-from ssn_feat.heads.ssn import SSNHead, SSNOptions, needed_segments
+from ssn_feat.heads.ssn import SSNHead, SSNOptions
 
 LAYERS = ("activity_fc", "completeness_fc", "regressor_fc")
 
@@ -137,6 +138,6 @@ def test_pooling_only_what_the_losses_need_equals_pooling_everything():
     expected = head.group_scores(segments, scaling, groups)
     rows = segments.flatten(0, 1)[torch.from_numpy(needed_segments(videos, groups, (2, 5, 2)))]
     own = groups.for_completeness(scaling.view(videos, groups.size, 2))
-    found = head.score_groups(*head.pool_groups(rows, own, groups), groups)
+    found = head.score_groups(*GroupPooling(head.options, videos, groups)(rows, own), groups)
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
