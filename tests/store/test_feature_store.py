@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from store_writers import rows_of, started
 
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore, StoreWriteError, fingerprint
@@ -379,32 +380,18 @@ def test_opening_needs_neither_torch_nor_opencv(store: FeatureStore) -> None:
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-WRITER = """
-import sys
-import numpy as np
-from ssn_feat.store import FeatureStore
-store = FeatureStore.open_or_create(sys.argv[1], {"r": 1})
-won = 0
-for i in range(12):
-    rng = np.random.default_rng(i)
-    won += store.write(f"v{i}", {"rgb": rng.standard_normal((50, 8))}, [[t, t + 1] for t in range(50)])
-print(won)
-"""
-
-
 def test_several_writers_of_the_same_videos(tmp_path: Path) -> None:
     path = tmp_path / "s.zarr"
-    workers = [
-        subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    won = [int(worker.communicate()[0]) for worker in workers]
-    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    workers = [started(path, 12, claim=False) for _ in range(3)]
+    won = [told.recv() for _, told in workers if told.recv() == "ready"]
+    for worker, _ in workers:
+        worker.join()
+    assert [worker.exitcode for worker, _ in workers] == [0, 0, 0]
     assert sum(won) == 12
     store = FeatureStore.open(path)
     assert store.ids == tuple(sorted(f"v{i}" for i in range(12)))
     for i in range(12):
-        expected = np.random.default_rng(i).standard_normal((50, 8)).astype(np.float16)
-        np.testing.assert_array_equal(store.read(f"v{i}").features["rgb"], expected)
+        np.testing.assert_array_equal(store.read(f"v{i}").features["rgb"], rows_of(i))
 
 
 def test_full_disk(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from store_writers import rows_of, started
 
 from ssn_feat.store import FeatureStore, status, verify
 from ssn_feat.store.claims import LEASE_SECONDS
@@ -125,42 +126,27 @@ def test_claim_of_another_machine_ends_with_its_lease(store: FeatureStore) -> No
     assert not path.exists()
 
 
-KILLED = """
-import sys
-import numpy as np
-from ssn_feat.store import FeatureStore
-store = FeatureStore.open_or_create(sys.argv[1], {"r": 1})
-print("ready", flush=True)
-for i in range(100):
-    with store.claims.hold(f"v{i}") as claim:
-        if claim is not None and f"v{i}" not in store:
-            rows = np.random.default_rng(i).standard_normal((1 + 37 * i % 300, 64))
-            store.write(f"v{i}", {"rgb": rows, "flow": -rows}, [[t, t + 1] for t in range(len(rows))])
-"""
-
-
 def test_store_of_writers_killed_at_random_is_whole(tmp_path: Path) -> None:
     path, rng, kills = tmp_path / "s.zarr", np.random.default_rng(0), 0
     while kills < 20:
-        writers = [
-            subprocess.Popen([sys.executable, "-c", KILLED, str(path)], stdout=subprocess.PIPE) for _ in range(4)
-        ]
-        for writer in writers:
-            assert writer.stdout is not None
-            writer.stdout.readline()
-        for writer in writers:
-            time.sleep(rng.uniform(0, 0.02))
-            kills += writer.poll() is None
+        writers = [started(path, 60, claim=True) for _ in range(4)]
+        for _, told in writers:
+            assert told.recv() == "ready"
+        for writer, _ in writers:
+            time.sleep(rng.uniform(0, 0.01))
+            kills += writer.is_alive()
             writer.kill()
-            writer.communicate()
+            writer.join()
         store = FeatureStore.open(path)
         assert verify(store).damage == {}
-        assert len(store) < 100, "nothing was left to interrupt"
-    subprocess.run([sys.executable, "-c", KILLED, str(path)], check=True, stdout=subprocess.DEVNULL)
+        assert len(store) < 60, "nothing was left to interrupt"
+    last, told = started(path, 60, claim=True)
+    last.join()
+    assert last.exitcode == 0
     store = FeatureStore.open(path)
-    assert len(store) == 100
-    for i in range(100):
-        expected = np.random.default_rng(i).standard_normal((1 + 37 * i % 300, 64)).astype(np.float16)
+    assert len(store) == 60
+    for i in range(60):
+        expected = rows_of(i)
         video = store.read(f"v{i}")
         np.testing.assert_array_equal(video.features["rgb"], expected)
         np.testing.assert_array_equal(video.features["flow"], -expected)
