@@ -23,7 +23,7 @@ _UNFORESEEN = re.compile(r"^$|^\w+(Error|Exception): .*\(\w+\.py:\d+\)$")
 
 
 def rounds(generator: np.random.Generator, folder: Path) -> Iterator[Outcome]:
-    """Each video ends as done or failed with a reason, the run goes on with the rest, and what is stored is features.
+    """Each video ends as done or failed with a reason, the run goes on with the rest, and most frames gave features.
 
     Ten at a time through one command with two processes, beside a whole video that has to come out. That more bytes
     were decoded to another picture than the camera saw cannot be told: codecs have no checksum of pictures.
@@ -90,7 +90,8 @@ def _outcomes(made: dict[str, str], films: Path, path: Path) -> Iterator[Outcome
         if "sound" not in store:
             failing = failing or "the sound video beside it was not extracted"
         yield from (
-            Outcome(what, failing or _failing(store, video_id, failures, damage)) for video_id, what in made.items()
+            Outcome(what, failing or _failing(store, video_id, failures, damage) or _lost(store, video_id, what))
+            for video_id, what in made.items()
         )
     except Exception as error:
         yield from (Outcome(what, failing or unforeseen(error)) for what in made.values())
@@ -114,3 +115,13 @@ def _failing(store: FeatureStore, video_id: str, failures: dict, damage: dict) -
     if not 0 < stored.duration < 3600:
         return f"stored with a duration of {stored.duration} s"
     return ""
+
+
+def _lost(store: FeatureStore, video_id: str, what: str) -> str:
+    """Whether a video that ended as done lacks a quarter of its frames or more."""
+    if video_id not in store:
+        return ""
+    frames = store.read(video_id).info["frames"]
+    # A header that was changed to declare fewer frames is believed; one that declares nothing is not.
+    had = frames["declared"] or int(what.partition(".")[0])
+    return f"done with {frames['decoded']} of {had} frames" if frames["decoded"] <= 0.75 * had else ""
