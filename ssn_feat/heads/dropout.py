@@ -7,12 +7,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.random.bit_generator import ISeedSequence
 from numpy.typing import NDArray
 from torch import Tensor
 
 # Values that share a threshold; long enough that comparing them is one vectorised loop.
 _BLOCK = 1024
 _INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class _Words(ISeedSequence):
+    """Random words for numpy's generator as they are: to spread a single seed over them takes as long as the draws."""
+
+    def __init__(self, words: NDArray[np.uint64]) -> None:
+        self._words = words
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint64) -> NDArray[np.uint64]:
+        if self._words.shape != (n_words,) or np.dtype(dtype) != self._words.dtype:
+            raise ValueError(f"{n_words} words of {np.dtype(dtype)} are asked for, {self._words.shape} are there")
+        return self._words
 
 
 def dropout(x: Tensor, probability: float, generator: torch.Generator | None = None) -> Tensor:
@@ -57,8 +70,9 @@ def _keep(count: int, probability: float, generator: torch.Generator | None) -> 
     """
     part = -(-count // (10 * _BLOCK)) * _BLOCK // 8
     blocks = 10 * part * 8 // _BLOCK
-    seed = int(torch.randint(0, 2**63 - 1, (), generator=generator))
-    draws = np.random.SFC64(seed).random_raw(4 * part + -(-blocks // 4))
+    seed = _Words(torch.randint(-(2**63), 2**63 - 1, (3,), generator=generator).numpy().view(np.uint64))
+    # numpy takes any such sequence; its annotations name its own alone.
+    draws = np.random.SFC64(seed).random_raw(4 * part + -(-blocks // 4))  # type: ignore[arg-type]
     bytes_ = np.empty((10, part), np.uint64)
     bytes_[:4] = draws[: 4 * part].reshape(4, part)
     for at, (one, other) in enumerate(combinations(range(4), 2), start=4):

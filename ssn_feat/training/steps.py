@@ -119,8 +119,9 @@ def train_step(training: Training, plan: Plan, ahead: Ahead | None = None) -> Te
     losses = task.losses(task.head, *inputs)
     group = training.group
     if training.step == group.start:
-        for parameter in task.head.parameters():
-            parameter.grad = None
+        for parameters in training.optimiser.param_groups:
+            for parameter in parameters["params"]:
+                parameter.grad = None
     losses[0].backward(torch.full_like(losses[0], 1 / len(group)))
     values = torch.stack([loss.detach() for loss in losses]).cpu().view(len(losses), -1)
     training.add(values[None])
