@@ -148,7 +148,8 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """``layer`` of ``x``; where its parameters are those of N layers, of ``x`` ``(N, ..., D)``, each of its own."""
     if layer.weight.ndim == 2:
         return functional.linear(x, layer.weight, layer.bias)
-    return torch.baddbmm(layer.bias[:, None], x, layer.weight.transpose(1, 2))
+    # The weights first: then their gradient comes in their own order, and need not be copied into it.
+    return torch.baddbmm(layer.bias[:, :, None], layer.weight, x.transpose(1, 2)).transpose(1, 2)
 
 
 def initialise(layer: nn.Linear, generator: torch.Generator | None = None) -> None:
