@@ -12,7 +12,7 @@ from ssn_feat.annotations import load
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.scoring import score_store
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.detections import evaluate_detections
+from ssn_feat.evaluation.measure import evaluate_detections
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.checkpoints import Run
