@@ -27,7 +27,8 @@ class ExtractSpeedOptions:
     device: str = "cpu"
     """cpu, or cuda: then the stages that run on a GPU."""
     seconds: float = 0.0
-    """Length of the video that goes from end to end; 0: 10 on a CPU, 60 on a GPU."""
+    """Length of the video that goes from end to end; 0: 40 on a CPU, 60 on a GPU. Networks wait for the first batch,
+    which is start-up: of a short video it is a large part."""
     backbones: tuple[str, ...] = ("bninception", "inception_v3", "efficientnet_lite0")
     """Networks whose images a second are measured; one that is not installed is left out."""
     plain_seconds: float = 3.0

@@ -34,7 +34,7 @@ _GEMM = 2048
 
 def cpu_figures(options: ExtractSpeedOptions, folder: Path) -> Iterator[Figure]:
     """All figures of a CPU; files go to ``folder``."""
-    video = write_video(folder / "video", options.seconds or 10)
+    video = write_video(folder / "video", options.seconds or 40)
     with threads(1):
         yield from _decoding(video, options)
         yield from _flow(options)
