@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
+from ssn_feat.threads import torch_threads
 from ssn_feat.video import import_cv2
 
 
@@ -14,11 +13,10 @@ from ssn_feat.video import import_cv2
 def threads(count: int) -> Iterator[None]:
     """Torch and OpenCV with ``count`` threads each within the block."""
     cv2 = import_cv2()
-    before = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(count)
+    before = cv2.getNumThreads()
     cv2.setNumThreads(count)
     try:
-        yield
+        with torch_threads(count):
+            yield
     finally:
-        torch.set_num_threads(before[0])
-        cv2.setNumThreads(before[1])
+        cv2.setNumThreads(before)

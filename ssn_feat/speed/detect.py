@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -27,6 +26,7 @@ from ssn_feat.heads.stpp import course_rows
 from ssn_feat.speed import plain_detect
 from ssn_feat.speed.plain import Box
 from ssn_feat.speed.timing import Measurement, print_measurements, timed, write_measurements
+from ssn_feat.threads import torch_threads
 from ssn_feat.training.stages import row_ranges, stages
 
 # Seconds to stay within at the size of THUMOS14, which is the default.
@@ -81,23 +81,13 @@ def measure_detect(options: DetectSpeedOptions) -> list[Measurement]:
     generator = np.random.default_rng(options.seed)
     dataset = _truth(generator, options)
     scores = _scores(generator, dataset, options)
-    with _threads(options.threads):
+    with torch_threads(options.threads):
         parts = [*_scoring(generator, dataset, options), _postprocessing(scores, options)]
         parts += _evaluation(scores, dataset, options)
     print_measurements(parts)
     if options.json is not None:
         write_measurements(parts, options.json)
     return parts
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _truth(generator: np.random.Generator, options: DetectSpeedOptions) -> Dataset:

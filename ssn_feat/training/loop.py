@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ssn_feat.progress import progress_bar
+from ssn_feat.threads import torch_threads
 from ssn_feat.training.checkpoints import BEST, Run, RunFolder, describe, run_of
 from ssn_feat.training.state import LoopOptions, Training
 from ssn_feat.training.steps import Steps, steps_of
@@ -131,17 +132,12 @@ def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tupl
 @contextmanager
 def machine(options: LoopOptions, device: torch.device) -> Iterator[None]:
     """Threads of a step and, on a GPU, whose dropout has no generator of its own, the seed; both undone at the end."""
-    threads = torch.get_num_threads()
     gpus = [] if device.type == "cpu" else [device]
     # With more than one, a thread prepares the steps: what remains is torch's.
-    torch.set_num_threads(max(1, options.threads - 1))
-    try:
-        with torch.random.fork_rng(devices=gpus):
-            if gpus:
-                torch.manual_seed(options.seed)
-            yield
-    finally:
-        torch.set_num_threads(threads)
+    with torch_threads(max(1, options.threads - 1)), torch.random.fork_rng(devices=gpus):
+        if gpus:
+            torch.manual_seed(options.seed)
+        yield
 
 
 @contextmanager

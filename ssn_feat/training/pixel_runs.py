@@ -13,6 +13,7 @@ import torch
 
 from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
+from ssn_feat.threads import torch_threads
 from ssn_feat.training.checkpoints import CHECKPOINT, OF_THE_COMMAND, RunFolder, read_checkpoint, require_same
 from ssn_feat.training.distributed import Processes
 from ssn_feat.training.loop import run_epochs, stop_requested
@@ -88,7 +89,7 @@ def train(
         _ended_from_outside(folder.path),
         stop_requested() as stop,
         torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []),
-        _threads(options.threads),
+        torch_threads(options.threads),
     ):
         run_epochs(
             training,
@@ -115,16 +116,6 @@ def train(
         "images_per_second": round(float(final["images_per_second"]), 1),
         "final": final,
     }
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
