@@ -6,6 +6,7 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -71,10 +72,20 @@ def _outcomes(
         options = replace(options, jobs=min(options.jobs, len(videos)))
     # Long videos first: the last one to finish decides when the run ends.
     todo = dict(sorted(videos.items(), key=lambda item: -plan.rows[item[0]]))
+    _learn_layout(store, *list(plan.done)[:1])
     with worker_pool(options) as pool:
         for outcome in _surviving(pool, options, store, todo):
+            if outcome.rows:
+                _learn_layout(store, outcome.id)
             progress.rows(outcome.id, outcome.rows)
             yield outcome
+
+
+def _learn_layout(store: FeatureStore, *video_ids: str) -> None:
+    """Hand workers a store that knows what rows look like: a store of objects is not listed for every video then."""
+    with suppress(UserError):  # damage of that video: its own business
+        for video_id in video_ids:
+            store.learn_layout(video_id)
 
 
 def _surviving(pool: Pool, options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path]) -> Iterator[Outcome]:
@@ -90,6 +101,8 @@ def _surviving(pool: Pool, options: ExtractOptions, store: FeatureStore, todo: M
             # One dead worker ends all of them, and nobody says whose it was: each video that was under way, alone.
             for video_id in [i for i in started if i in left]:
                 yield _alone(pool, options, store, video_id, left.pop(video_id))
+            # By now they are gone, in the middle of a commit perhaps.
+            store.clean()
 
 
 def _alone(pool: Pool, options: ExtractOptions, store: FeatureStore, video_id: str, path: Path) -> Outcome:

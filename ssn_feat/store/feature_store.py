@@ -95,8 +95,7 @@ class FeatureStore(StoreReader):
         if compress and compress != store.compress:
             raise UserError(f"the store {store.path} was made with --compress {store.compress}: leave that option out")
         store.require_growing()
-        store.claims.clean()
-        place.clean()
+        store.clean()
         return store
 
     @classmethod
@@ -143,6 +142,11 @@ class FeatureStore(StoreReader):
                 f"the store {self.path} holds features of another recipe: {fields}. "
                 "Use the options it was made with, or another store"
             )
+
+    def clean(self) -> None:
+        """Remove what dead processes of this machine left behind: videos half written, claims."""
+        self.claims.clean()
+        self.place.clean()
 
     def require_growing(self) -> None:
         """Raises UserError for a packed store, which is never written to."""
@@ -202,17 +206,27 @@ class FeatureStore(StoreReader):
         layout = {name: list(array.shape[1:]) for name, array in arrays.items()}
         if self._layout is None:
             # Kept: it is that of all videos, and finding one of them means listing them where they are objects.
-            for other in self._video_ids():
-                held = {name: described["shape"][1:] for name, described in self._arrays(other).items()}
-                self._layout = other, held
-                break
-            else:
+            other = next(iter(self._video_ids()), None)
+            if other is None:
                 return
+            self.learn_layout(other)
+        assert self._layout is not None
         other, held = self._layout
         if held != layout:
             raise UserError(
                 f"{where}: rows of the streams are {layout}, those of {other!r} in the store {self.path} are {held}"
             )
+
+    def learn_layout(self, video_id: str) -> None:
+        """Compare what is written from now on with the rows of this committed video.
+
+        For a store that is handed to other processes: without it each of them looks for a video by itself, and lists
+        all there are for that. Nothing happens where such a video is known.
+        """
+        if self._layout is not None:
+            return
+        held = {name: described["shape"][1:] for name, described in self._arrays(video_id).items()}
+        self._layout = video_id, held
 
     def discard(self, video_id: str) -> None:
         """Take a committed video out of the store, so that it is extracted again; nothing happens where it is not."""

@@ -71,6 +71,22 @@ def objects_of(url: str) -> dict[str, bytes]:
     return {name.removeprefix(head): place.files.cat_file(name) for name in place.files.find(place.full(""))}
 
 
+def test_writer_that_was_told_what_rows_look_like_lists_nothing(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE, "toy")).path
+    store = FeatureStore.open(url)
+    store.learn_layout("a")
+    store = pickle.loads(pickle.dumps(store))  # noqa: S301
+
+    def refuse(place: ObjectPlace, group: str) -> list[str]:
+        raise AssertionError(f"{group} was listed")
+
+    monkeypatch.setattr(ObjectPlace, "groups", refuse)
+    spans = np.array([[0.0, 1.0]])
+    assert store.write("new", {"rgb": np.ones((1, 4)), "flow": np.ones((1, 2))}, spans)
+    with pytest.raises(UserError, match="those of 'a' in the store"):
+        store.write("wrong", {"rgb": np.ones((1, 5)), "flow": np.ones((1, 2))}, spans)
+
+
 @pytest.mark.parametrize("compress", ["none", "zstd"])
 def test_same_bytes_as_in_a_folder(root: str, tmp_path: Path, compress: Any) -> None:
     local = fill(FeatureStore.create(tmp_path / "s.zarr", RECIPE, "toy", compress))
