@@ -42,8 +42,7 @@ def newest(session: nox.Session) -> None:
 def oldest(session: nox.Session) -> None:
     """The oldest of every dependency that the project says it works with, all at once."""
     pinned = lowest([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["demo"]])
-    session.install(*pinned)
-    session.install("--editable", ".[demo,dev]")
+    session.install(*pinned, "--editable", ".[demo,dev]")
     (opencv,) = (each for each in pinned if each.startswith("opencv-python=="))
     run_tests(session, opencv.replace("opencv-python", "opencv-python-headless"))
 
@@ -55,8 +54,8 @@ def mixed(session: nox.Session, torch: str, zarr: str) -> None:
     """Oldest and newest PyTorch with oldest and newest Zarr: what people have is rarely all old or all new."""
     torchvision = "0.21.0" if torch == "2.6.0" else "newest"
     chosen = {"torch": torch, "torchvision": torchvision, "zarr": zarr}
-    session.install(*(name if version == "newest" else f"{name}=={version}" for name, version in chosen.items()))
-    session.install("--editable", ".[demo,dev]")
+    pinned = [f"{name}=={version}" for name, version in chosen.items() if version != "newest"]
+    session.install(*pinned, "--editable", ".[demo,dev]")
     run_tests(session)
 
 
