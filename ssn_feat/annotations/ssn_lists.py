@@ -111,7 +111,7 @@ _TRUTH, _PROPOSALS = ("class", "start", "end"), ("class", "tIoU", "overlap", "st
 class _Reader:
     """Goes through the lines; every fault is a UserError with its line.
 
-    The numbers of all rows are converted together at the end, which takes half the time of block after block.
+    The numbers of all rows are converted together at the end, which is much faster than block after block.
     """
 
     def __init__(self, path: Path, lines: list[str]) -> None:
@@ -213,7 +213,9 @@ def _table(lines: list[str], width: int) -> NDArray[np.float64] | None:
     if not all(map(str.strip, lines)):  # which loadtxt would skip
         return None
     try:
-        values = np.loadtxt(lines, dtype=np.float64, comments=None, ndmin=2) if lines else np.zeros((0, width))
+        values = _decimals(lines, width)
+        if values is None:
+            values = np.loadtxt(lines, dtype=np.float64, comments=None, ndmin=2)
     except ValueError:
         return None
     if values.shape != (len(lines), width):
@@ -221,6 +223,29 @@ def _table(lines: list[str], width: int) -> NDArray[np.float64] | None:
     classes = values[:, 0]
     good = bool((np.abs(values) <= _LARGEST).all() and (classes >= 0).all() and (classes % 1 == 0).all())
     return values if good else None
+
+
+def _decimals(lines: list[str], width: int) -> NDArray[np.float64] | None:
+    """The numbers of rows of plain decimals, ``12`` or ``0.6121``, one space apart; None if anything else is there.
+
+    Digits without their points are read as whole numbers, several times as fast as fractions, and divided by powers of
+    ten. With at most 15 digits float64 holds both exactly, so that the quotient is what ``float`` makes of the text.
+    """
+    text = "\n".join([*lines, ""]).encode()
+    data = np.frombuffer(text, dtype=np.uint8)
+    marks = np.flatnonzero(data - np.uint8(ord("0")) > 9)  # all but digits; what is less than "0" wraps around
+    points = data[marks] == ord(".")
+    last = np.flatnonzero(~points)  # of the marks, those that end a number
+    ends, before = marks[last], last - 1
+    pointed = points[before]
+    digits = np.diff(ends, prepend=-1) - 1 - pointed
+    spaces = np.tile([*b" " * (width - 1), *b"\n"], len(lines))
+    one_point = np.count_nonzero(points) == np.count_nonzero(pointed)
+    if not (np.array_equal(data[ends], spaces) and one_point and ((digits >= 1) & (digits <= 15)).all()):
+        return None
+    whole = np.fromstring(text.translate(None, b"."), dtype=np.int64, sep=" ")
+    decimals = np.where(pointed, ends - marks[before] - 1, 0)
+    return (whole / (10 ** np.arange(16, dtype=np.int64))[decimals]).reshape(-1, width)
 
 
 def names_of(path: str) -> tuple[str, ...]:

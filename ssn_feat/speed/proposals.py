@@ -260,7 +260,9 @@ def _parsing(options: SpeedOptions) -> Measurement:
         blocks, seconds = _timed(partial(read_ssn_list, path), options.runs)
         other, slow = _timed(partial(plain.parse_list, path))
     agrees = all(
-        block.path == name and block.truth.tolist() == list(map(list, truth)) and len(block.proposals) == len(rows)
+        block.path == name
+        and block.truth.tolist() == list(map(list, truth))
+        and block.proposals.tolist() == list(map(list, rows))
         for block, (name, truth, rows) in zip(blocks, other, strict=True)
     )
     size, original = f"{len(blocks)} videos, {len(proposals)} proposals", _ORIGINAL["reading a list"] * len(proposals)

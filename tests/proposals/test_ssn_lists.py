@@ -163,6 +163,32 @@ def test_a_list_of_proposals_and_truth(listed, tmp_path: Path) -> None:
         list_blocks(proposals.only(["other"]), dataset)
 
 
+_NUMBERS = (
+    st.from_regex(r"[0-9]{1,9}\.[0-9]{0,9}|\.[0-9]{1,17}|[0-9]{1,15}", fullmatch=True)
+    | st.floats(0, 1).map("{:.4f}".format)
+    | st.floats(-1e9, 1e9).map(repr)
+    | st.sampled_from(["-0", "+1", "1e-3", "999999999999999", "0.99999999999999", "0.999999999999999"])
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(0, 200), _NUMBERS, _NUMBERS), min_size=1, max_size=4), st.sampled_from([" ", "  "])
+)
+def test_numbers_are_those_of_float_to_the_last_bit(tmp_path: Path, rows, gap: str) -> None:
+    lines = [gap.join(map(str, row)) for row in rows]
+    (tmp_path / "list.txt").write_text("\n".join(["# 0", "v", "1", "1", str(len(rows)), *lines, "0", ""]))
+    (block,) = read_ssn_list(tmp_path / "list.txt")
+    expected = np.array([list(map(float, row)) for row in rows])
+    assert block.truth.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("row", ["1 2", "1 2 3 4", "1 2 3.4.5", "1 2 .", "1 2 3,4", "1 2 0x10", "1 2 ٣٣", "1 2 3_0"])
+def test_what_is_nearly_a_row_of_numbers(listed, row: str) -> None:
+    with pytest.raises(UserError, match=r"line 6: expected 'class start end' of instance 1 of 2"):
+        read_ssn_list(listed(f"# 0\nv\n1\n1\n2\n{row}\n1 2 3\n0\n"))
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [
