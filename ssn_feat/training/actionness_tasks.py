@@ -16,7 +16,7 @@ from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.dropout import thin_
 from ssn_feat.heads.ssn import linear
 from ssn_feat.training.features import FeatureTable
-from ssn_feat.training.options import ActionnessOptions
+from ssn_feat.training.options import FitOptions
 from ssn_feat.training.pools import Candidates, Pool, Pools
 from ssn_feat.training.sampling import draw, epoch_generator, epoch_videos, steps_per_epoch
 from ssn_feat.training.segments import choose_rows
@@ -36,17 +36,15 @@ class ActionnessTask:
         head: ActionnessHead,
         table: FeatureTable,
         pools: tuple[Pool, Pool],
-        options: ActionnessOptions,
-        batch_videos: int,
-        multiplier: int,
-        seed: int,
+        options: FitOptions,
     ) -> None:
-        self.head, self.table, self.options, self.device = head, table, options, table.rows.device
-        self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
-        self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
-        self.pools = tuple(zip(pools, (options.action_rows, options.background_rows), strict=True))
-        classes = torch.tensor([1] * options.action_rows + [0] * options.background_rows)
-        self.labels = classes.repeat(batch_videos).to(self.device)
+        self.head, self.table, self.device, self.seed = head, table, table.rows.device, options.seed
+        self.batch_videos, self.multiplier = options.optimisation.batch_videos, options.optimisation.epoch_multiplier
+        self.steps = steps_per_epoch(len(table.ids), self.multiplier, self.batch_videos)
+        counts = options.actionness.action_rows, options.actionness.background_rows
+        self.pools = tuple(zip(pools, counts, strict=True))
+        classes = torch.tensor([1, 0]).repeat_interleave(torch.tensor(counts))
+        self.labels = classes.repeat(self.batch_videos).to(self.device)
         self.actions = self.labels.nonzero().squeeze(1)
 
     def plan(self, epoch: int) -> Plan:
@@ -86,18 +84,15 @@ class ActionnessProposalsTask(ActionnessTask):
         table: FeatureTable,
         candidates: Candidates,
         pools: Pools,
-        options: ActionnessOptions,
-        batch_videos: int,
-        multiplier: int,
-        seed: int,
+        options: FitOptions,
     ) -> None:
-        super().__init__(head, table, (pools.foreground, pools.background), options, batch_videos, multiplier, seed)
+        super().__init__(head, table, (pools.foreground, pools.background), options)
+        self._segments = (options.actionness.actionness_segments,)
         self._stages = StageRows.of(candidates, table, (0.0, 0.0))
 
     def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         own = self._stages
-        segments = (self.options.actionness_segments,)
-        return choose_rows(own.first[drawn, 1:2], own.count[drawn, 1:2], segments, generator)
+        return choose_rows(own.first[drawn, 1:2], own.count[drawn, 1:2], self._segments, generator)
 
 
 def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> Pool:

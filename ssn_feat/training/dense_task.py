@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssn_feat.heads.dropout import thin_
-from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.heads.stpp import BlockSums
 from ssn_feat.training.features import FeatureTable
+from ssn_feat.training.options import FitOptions
 from ssn_feat.training.pools import Candidates, Pools
 from ssn_feat.training.tasks import Plan, SSNTask, candidate_ranges
 
@@ -30,17 +30,12 @@ class DenseSSNTask(SSNTask):
         table: FeatureTable,
         candidates: Candidates,
         pools: Pools,
-        groups: Groups,
-        losses: LossOptions,
-        augmentation: tuple[float, float],
-        batch_videos: int,
-        multiplier: int,
-        seed: int,
+        options: FitOptions,
         sums: BlockSums,
     ) -> None:
-        super().__init__(head, table, candidates, pools, groups, losses, augmentation, batch_videos, multiplier, seed)
+        super().__init__(head, table, candidates, pools, options)
         self.sums, pyramid = sums, head.options.pyramid
-        ranges, _ = candidate_ranges(candidates, table, augmentation)
+        ranges, _ = candidate_ranges(candidates, table, options.augmentation)
         begin, end = table.offsets[candidates.video], table.offsets[candidates.video + 1]
         course = np.stack((ranges[:, 1], np.maximum(ranges[:, 1] + 1, ranges[:, 2])), axis=1)[:, None]
         parts = torch.stack(pyramid.part_rows(torch.from_numpy(ranges)), dim=2).numpy()

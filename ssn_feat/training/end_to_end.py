@@ -275,7 +275,6 @@ def _task(
     options: FitOptions, data: TrainingData, start: Run | None, device: torch.device
 ) -> tuple[SSNTask, Tensor, str]:
     """The training of the head alone, its regression statistics, and what tells the data from others."""
-    schedule = options.optimisation
     candidates = data.candidates(options.random_windows, options.seed)
     pools = make_pools(candidates, options.pools, options.groups)
     table = replace(data.table, rows=torch.zeros((len(data.table.spans), 0), device=device))
@@ -284,10 +283,7 @@ def _task(
         head = _started(start, head, data)
         assert start.reg_stats is not None
         pools = replace(pools, target_stats=start.reg_stats)
-    draws = (schedule.batch_videos, schedule.epoch_multiplier, options.seed)
-    task = SSNTask(
-        head.to(device), table, candidates, pools, options.groups, options.losses, options.augmentation, *draws
-    )
+    task = SSNTask(head.to(device), table, candidates, pools, options)
     return task, torch.from_numpy(np.array(pools.target_stats)), digest(candidates.intervals, candidates.labels)
 
 

@@ -192,12 +192,11 @@ def _facts(
 
 
 def _ssn_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> tuple[SSNTask, str, Tensor]:
-    table, schedule = data.table, options.optimisation
+    table = data.table
     candidates = data.candidates(options.random_windows, options.seed)
     pools = make_pools(candidates, options.pools, options.groups)
     head = SSNHead(table.feature_dim, len(data.labels), options.ssn, generator).to(table.rows.device)
-    draws = (schedule.batch_videos, schedule.epoch_multiplier, options.seed)
-    given = (head, table, candidates, pools, options.groups, options.losses, options.augmentation, *draws)
+    given = (head, table, candidates, pools, options)
     task = DenseSSNTask(*given, data.sums) if options.sampling == "dense" else SSNTask(*given)
     return task, digest(candidates.intervals, candidates.labels), torch.from_numpy(pools.target_stats)
 
@@ -205,18 +204,17 @@ def _ssn_task(options: FitOptions, data: TrainingData, generator: torch.Generato
 def _actionness_task(
     options: FitOptions, data: TrainingData, generator: torch.Generator
 ) -> tuple[ActionnessTask, str, None]:
-    table, schedule = data.table, options.optimisation
+    table = data.table
     head = ActionnessHead(table.feature_dim, options.ssn.dropout, generator).to(table.rows.device)
-    draws = (options.actionness, schedule.batch_videos, schedule.epoch_multiplier, options.seed)
     if options.actionness.actionness_sampling == "rows":
         inside = rows_inside(data.dataset, table)
         rows = (row_pool("action", inside, table.offsets), row_pool("background", ~inside, table.offsets))
-        return ActionnessTask(head, table, rows, *draws), digest(inside), None
+        return ActionnessTask(head, table, rows, options), digest(inside), None
     candidates = data.candidates(options.random_windows, options.seed)
     # Background is whatever hardly meets an instance, however short it is, as in the original.
     thresholds = replace(options.pools, incomplete_overlap=1.0, background_coverage=0.0)
     pools = make_pools(candidates, thresholds, Groups(1, 0, 1))
-    task = ActionnessProposalsTask(head, table, candidates, pools, *draws)
+    task = ActionnessProposalsTask(head, table, candidates, pools, options)
     return task, digest(candidates.intervals, candidates.labels), None
 
 

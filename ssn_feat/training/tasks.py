@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ssn_feat.heads.gathered import GroupPooling, needed_segments
-from ssn_feat.heads.losses import Groups, LossOptions, balanced_weights, ssn_loss
+from ssn_feat.heads.losses import balanced_weights, ssn_loss
 from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.training.features import FeatureTable
+from ssn_feat.training.options import FitOptions
 from ssn_feat.training.pools import Candidates, Pool, Pools
 from ssn_feat.training.sampling import epoch_candidates, epoch_generator, steps_per_epoch
 from ssn_feat.training.segments import choose_rows
@@ -99,37 +100,32 @@ def candidate_ranges(
 
 
 class SSNTask:
-    """Training of the SSN head: proposals of three kinds from each video, 2 + 5 + 2 segments from each proposal."""
+    """Training of the SSN head: proposals of three kinds from each video, 2 + 5 + 2 segments from each proposal.
+
+    ``candidates``: of the videos of ``table``; ``pools``: made of them. The shape is that of ``head``, all else is as
+    ``options`` say.
+    """
 
     terms = ("loss", "activity", "completeness", "regression", "accuracy")
 
     def __init__(
-        self,
-        head: SSNHead,
-        table: FeatureTable,
-        candidates: Candidates,
-        pools: Pools,
-        groups: Groups,
-        losses: LossOptions,
-        augmentation: tuple[float, float],
-        batch_videos: int,
-        multiplier: int,
-        seed: int,
+        self, head: SSNHead, table: FeatureTable, candidates: Candidates, pools: Pools, options: FitOptions
     ) -> None:
-        self.head, self.table, self.pools, self.groups, self.options = head, table, pools, groups, losses
+        self.head, self.table, self.pools, self.seed = head, table, pools, options.seed
+        self.groups, self.loss_options = options.groups, options.losses
+        self.batch_videos, self.multiplier = options.optimisation.batch_videos, options.optimisation.epoch_multiplier
         self.device = table.rows.device
-        self.batch_videos, self.multiplier, self.seed = batch_videos, multiplier, seed
-        self.steps = steps_per_epoch(len(table.ids), multiplier, batch_videos)
-        self.needed = needed_segments(batch_videos, groups, head.options.segments)
-        self.pooling = GroupPooling(head.options, batch_videos, groups).to(self.device)
-        self.stage_rows = StageRows.of(candidates, table, augmentation)
+        self.steps = steps_per_epoch(len(table.ids), self.multiplier, self.batch_videos)
+        self.needed = needed_segments(self.batch_videos, self.groups, head.options.segments)
+        self.pooling = GroupPooling(head.options, self.batch_videos, self.groups).to(self.device)
+        self.stage_rows = StageRows.of(candidates, table, options.augmentation)
         mean, deviation = pools.target_stats
         self.targets = ((candidates.targets - mean) / deviation).astype(np.float32)
         self.labels = candidates.labels + 1
         self.class_weights: tuple[Tensor, ...] = ()
-        if losses.class_weights == "balanced":
-            shares = groups.foreground * class_frequencies(pools.foreground, candidates.labels, head.classes)
-            drawn = torch.from_numpy(np.concatenate(([groups.background], shares)))
+        if options.losses.class_weights == "balanced":
+            shares = self.groups.foreground * class_frequencies(pools.foreground, candidates.labels, head.classes)
+            drawn = torch.from_numpy(np.concatenate(([self.groups.background], shares)))
             self.class_weights = (balanced_weights(drawn).float().to(self.device),)
 
     def plan(self, epoch: int) -> Plan:
@@ -161,7 +157,7 @@ class SSNTask:
         assert isinstance(head, SSNHead)
         activity, parts, labels, targets, *class_weights = inputs
         scores = head.score_groups(activity, parts, self.groups)
-        result = ssn_loss(scores, labels, targets, self.groups, self.options, *class_weights)
+        result = ssn_loss(scores, labels, targets, self.groups, self.loss_options, *class_weights)
         right = scores.activity.detach().argmax(dim=-1) == self.groups.for_activity(labels, -1)
         return (*result, right.float().mean(dim=-1))
 
