@@ -73,12 +73,16 @@ def _outcomes(
     # Long videos first: the last one to finish decides when the run ends.
     todo = dict(sorted(videos.items(), key=lambda item: -plan.rows[item[0]]))
     _learn_layout(store, *list(plan.done)[:1])
-    with worker_pool(options) as pool:
-        for outcome in _surviving(pool, options, store, todo):
-            if outcome.rows:
-                _learn_layout(store, outcome.id)
-            progress.rows(outcome.id, outcome.rows)
-            yield outcome
+    try:
+        with worker_pool(options) as pool:
+            for outcome in _surviving(pool, options, store, todo):
+                if outcome.rows:
+                    _learn_layout(store, outcome.id)
+                progress.rows(outcome.id, outcome.rows)
+                yield outcome
+    finally:
+        # Workers that died, or were killed because the run ends early, may have been in the middle of a commit.
+        store.clean()
 
 
 def _learn_layout(store: FeatureStore, *video_ids: str) -> None:
@@ -101,8 +105,6 @@ def _surviving(pool: Pool, options: ExtractOptions, store: FeatureStore, todo: M
             # One dead worker ends all of them, and nobody says whose it was: each video that was under way, alone.
             for video_id in [i for i in started if i in left]:
                 yield _alone(pool, options, store, video_id, left.pop(video_id))
-            # By now they are gone, in the middle of a commit perhaps.
-            store.clean()
 
 
 def _alone(pool: Pool, options: ExtractOptions, store: FeatureStore, video_id: str, path: Path) -> Outcome:
@@ -137,7 +139,7 @@ def _parallel(
 
 def _worker(options: ExtractOptions, store: FeatureStore, video_id: str, path: Path, place: Place) -> Outcome:
     """One video in a worker process."""
-    if place.parent and os.getppid() == place.parent:
+    if place.parent and (os.name == "posix" or os.getppid() == place.parent):  # elsewhere one may stand between them
         _end_with(place.parent)
     with threads(place.threads):
         backbones = _loaded(options, store.fingerprint, place.device(options.device))

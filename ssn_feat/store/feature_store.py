@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -206,10 +206,12 @@ class FeatureStore(StoreReader):
         layout = {name: list(array.shape[1:]) for name, array in arrays.items()}
         if self._layout is None:
             # Kept: it is that of all videos, and finding one of them means listing them where they are objects.
-            other = next(iter(self._video_ids()), None)
-            if other is None:
+            for video_id in self._video_ids():
+                with suppress(UserError):  # a damaged video does not keep others out
+                    self.learn_layout(video_id)
+                    break
+            else:
                 return
-            self.learn_layout(other)
         assert self._layout is not None
         other, held = self._layout
         if held != layout:
@@ -221,7 +223,7 @@ class FeatureStore(StoreReader):
         """Compare what is written from now on with the rows of this committed video.
 
         For a store that is handed to other processes: without it each of them looks for a video by itself, and lists
-        all there are for that. Nothing happens where such a video is known.
+        all there are for that. Nothing happens where such a video is known. Raises UserError where it is damaged.
         """
         if self._layout is not None:
             return

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.store.claims import Seen
-from ssn_feat.store.files import Owner, StoreReadError
+from ssn_feat.store.files import Owner, StoreReadError, writing
 from ssn_feat.store.places import GROUP, Build, Place, group_bytes
 
 # Groups of a store whose own record was not written yet, by a writer that was killed or will be there in a moment.
@@ -75,7 +75,8 @@ class ObjectPlace(Place):
         return f"{root}/{name}" if name else root
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def reading(self) -> Iterator[None]:
+        """Turns what the library raises in the block into a StoreReadError, but for what says that nothing is there."""
         try:
             yield
         except (UserError, *_ABSENT):
@@ -85,21 +86,21 @@ class ObjectPlace(Place):
             raise StoreReadError(f"cannot read the store {self.path}: {reason}") from error
 
     def read(self, name: str) -> bytes:
-        with self._reading():
+        with self.reading():
             return bytes(self.files.cat_file(self.full(name)))
 
     def read_bytes(self, name: str, start: int = 0, count: int | None = None) -> NDArray[np.uint8]:
-        with self._reading():
+        with self.reading():
             end = None if count is None else start + count
             return np.frombuffer(bytearray(self.files.cat_file(self.full(name), start=start, end=end)), dtype=np.uint8)
 
     def exists(self, name: str) -> bool:
-        with self._reading():
+        with self.reading():
             self.files.invalidate_cache()
             return bool(self.files.isfile(self.full(name)))
 
     def is_taken(self) -> bool:
-        with self._reading():
+        with self.reading():
             self.files.invalidate_cache()
             try:
                 found = {name.rstrip("/").rpartition("/")[2] for name in self.files.ls(self.full(""), detail=False)}
@@ -113,7 +114,7 @@ class ObjectPlace(Place):
 
     def times(self, group: str) -> dict[str, float]:
         head, tail = f"{self.full(group)}/", f"/{GROUP}"
-        with self._reading():
+        with self.reading():
             self.files.invalidate_cache()
             # One list of all objects: asking for each record would be a round trip a video.
             found = self.files.find(self.full(group), detail=True)
@@ -138,10 +139,13 @@ class ObjectPlace(Place):
         """Write an object that is not there; False where it is. Atomic on S3 and in memory."""
         try:
             self.files.pipe_file(self.full(name), content, mode="create")
-        except Exception as error:  # each library has its own for this
-            if isinstance(error, FileExistsError) or self.exists(name):
-                return False
-            raise
+        except FileExistsError:
+            return False
+        except Exception as error:  # some libraries have their own for that
+            with suppress(StoreReadError):
+                if self.exists(name):
+                    return False
+            raise error from None
         return True
 
     def replace(self, name: str, attributes: Mapping[str, Any]) -> None:
@@ -205,19 +209,26 @@ class ObjectBoard:
 
     def now(self) -> float:
         name = f"clock/{Owner.me().name}~{uuid.uuid4().hex[:12]}"
-        self._staging.put(name, b"")
-        try:
-            return self._modified(name)
-        finally:
-            with suppress(*_ABSENT):
-                self._staging.files.rm_file(self._staging.full(name))
+        with writing(self._place.path, self._place.write_errors):
+            self._staging.put(name, b"")
+            try:
+                return self._modified(name)
+            finally:
+                with suppress(*_ABSENT):
+                    self._staging.files.rm_file(self._staging.full(name))
 
     def _modified(self, name: str) -> float:
-        self._staging.files.invalidate_cache()
-        return _seconds(self._staging.files.info(self._staging.full(name)))
+        with self._staging.reading():
+            self._staging.files.invalidate_cache()
+            return _seconds(self._staging.files.info(self._staging.full(name)))
 
     def create(self, key: str, content: bytes) -> bool:
-        return self._staging.put_new(f"claims/{key}", content)
+        with writing(self._place.path, self._place.write_errors):
+            if self._staging.put_new(f"claims/{key}", content):
+                return True
+        # The library may have done it at a first try whose answer was lost: no two claims read alike.
+        seen = self.look(key)
+        return seen is not None and seen.content == content
 
     def look(self, key: str) -> Seen | None:
         try:
@@ -226,24 +237,28 @@ class ObjectBoard:
             return None
 
     def renew(self, key: str, content: bytes) -> bool:
-        seen = self.look(key)
-        if seen is None or seen.content != content:
+        try:
+            seen = self.look(key)
+            if seen is None or seen.content != content:
+                return False
+            self._staging.put(f"claims/{key}", content)
+        except Exception:  # no connection for the moment, of which each library says so in its way: no claim, no harm
             return False
-        self._staging.put(f"claims/{key}", content)
         return True
 
     def remove(self, key: str, content: bytes) -> None:
-        seen = self.look(key)
-        if seen is not None and seen.content == content:
-            with suppress(*_ABSENT):
+        with suppress(Exception):  # it ends with its process, or its lease
+            seen = self.look(key)
+            if seen is not None and seen.content == content:
                 self._staging.files.rm_file(self._staging.full(f"claims/{key}"))
 
     def keys(self) -> list[str]:
-        self._staging.files.invalidate_cache()
-        try:
-            return sorted(n.rpartition("/")[2] for n in self._staging.files.find(self._staging.full("claims")))
-        except _ABSENT:
-            return []
+        with self._staging.reading():
+            self._staging.files.invalidate_cache()
+            try:
+                return sorted(n.rpartition("/")[2] for n in self._staging.files.find(self._staging.full("claims")))
+            except _ABSENT:
+                return []
 
     def close(self) -> None:
         """Nothing: a prefix without objects is not there."""

@@ -50,8 +50,8 @@ def flow(
 
     - ``dis``: dense inverse search (Kroeger et al. 2016), OpenCV's medium preset. CPU; right beyond 8 pixels a frame.
     - ``farneback``: OpenCV's, with the parameters of its sample. CPU; shrinks motion by about a third.
-    - ``tvl1``: what two-stream networks were trained on, see :mod:`ssn_feat.video.tvl1`. The choice on a CPU.
-    - ``tvl1_fixed``: the same with a fixed number of iterations, a whole batch at once. The choice on a GPU.
+    - ``tvl1``: what two-stream networks were trained on, see :mod:`ssn_feat.video.tvl1`; stops when it has converged.
+    - ``tvl1_fixed``: the same with a fixed number of iterations, a whole batch at once, which suits a GPU.
     - ``raft``: torchvision's RAFT; ``weights`` is the file of a state dict of ``raft_large`` or ``raft_small``.
     - ``auto``: dis on a CPU, tvl1_fixed on a GPU.
 

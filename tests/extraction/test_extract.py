@@ -1,8 +1,10 @@
 """A folder of videos into a store: what is told, what is committed, what happens when something goes wrong."""
 
 import json
+import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,8 +17,9 @@ from small import arrays, command, options, pictures, videos, white, write
 from ssn_feat import cli
 from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
-from ssn_feat.extraction import ExtractOptions, extract, extract_video, main
+from ssn_feat.extraction import ExtractOptions, extract, extract_video, main, workers
 from ssn_feat.extraction.extract import settled
+from ssn_feat.extraction.pools import Place
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.store import FeatureStore, StoreWriteError
 from ssn_feat.store.arrays import write_array
@@ -160,7 +163,31 @@ def test_dead_worker_costs_its_video_only(tmp_path: Path) -> None:
     assert sorted(report.extracted) == ["v0", "v1", "v2", "v3"]
     assert list(report.failures) == ["v1w"]
     assert "its worker process died" in report.failures["v1w"]
-    assert not FeatureStore.open(tmp_path / "s.zarr").staging.stale()
+    assert not FeatureStore.open(tmp_path / "s.zarr").staging.path.exists()
+
+
+def test_run_that_ends_early_leaves_nothing_of_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINY_DELAY", "0.2")  # the other worker is in the middle of a video
+    folder = videos(tmp_path / "videos", count=3, frames=40)
+    white(folder / "v1w.avi", frames=60)  # the longest comes first
+    with pytest.raises(StoreWriteError, match="the disk is full"):
+        extract(options(folder, tmp_path / "s.zarr", jobs=2, backbone=("tiny:full",)))
+    assert not FeatureStore.open(tmp_path / "s.zarr").staging.path.exists()
+
+
+def test_worker_whose_parent_is_gone_ends(
+    folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was killed before its worker was given a video: the worker is the child of another process then."""
+    watched: list[int] = []
+    monkeypatch.setattr(workers, "_end_with", watched.append)
+    chosen = settled(options(folder, whole))
+    outcome = workers._worker(
+        chosen, FeatureStore.open(whole), "v0", folder / "v0.avi", Place(1, os.getpid(), tmp_path)
+    )
+    assert (outcome.failure, watched) == (None, [os.getpid()])
+    code = "import os, time; from ssn_feat.extraction import workers; workers._end_with(os.getpid()); time.sleep(600)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 1
 
 
 def test_nothing_but_failures_is_exit_code_2(tmp_path: Path) -> None:
@@ -264,7 +291,8 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, jobs: int) -> N
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=30)  # the output is closed when worker processes have ended, too
+    # The output is closed when worker processes have ended, too: at once, but for one that was never given a video.
+    process.communicate(timeout=400)
     assert process.returncode == -signal.SIGKILL
     assert 2 <= len(FeatureStore.open(cut).ids) < 6
     report = extract(options(folder, cut))

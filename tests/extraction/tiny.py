@@ -9,6 +9,8 @@ import time
 import torch
 from torch import nn
 
+from ssn_feat.store import StoreWriteError
+
 
 class Tiny(nn.Module):
     """Means of a 4x4 grid of cells, mixed by fixed weights; 6 features."""
@@ -43,6 +45,11 @@ class Failing(Tiny):
         raise RuntimeError("white is too bright")
 
 
+class Full(Tiny):
+    def on_white(self, features: torch.Tensor) -> torch.Tensor:
+        raise StoreWriteError("the disk is full")
+
+
 class Dying(Tiny):
     def on_white(self, features: torch.Tensor) -> torch.Tensor:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -62,6 +69,11 @@ def overflowing(channels: int = 3) -> nn.Module:
 def failing(channels: int = 3) -> nn.Module:
     """Raises an error on white images."""
     return Failing(channels)
+
+
+def full(channels: int = 3) -> nn.Module:
+    """Says of white images that the store cannot be written."""
+    return Full(channels)
 
 
 def dying(channels: int = 3) -> nn.Module:

@@ -172,6 +172,18 @@ def test_other_layout_than_the_videos_there_is_refused(store: FeatureStore) -> N
         store.write("b", *made(rgb=5))
 
 
+def test_damaged_video_does_not_keep_others_out(store: FeatureStore) -> None:
+    for name in ("a", "b"):
+        store.write(name, *made())
+        (store.path / "videos" / name / "zarr.json").write_text("{}")
+    assert FeatureStore.open(store.path).write("c", *made())
+    fresh = FeatureStore.open(store.path)
+    with pytest.raises(UserError, match=r"those of 'c' in the store"):
+        fresh.write("d", *made(rgb=4, flow=3))
+    with pytest.raises(UserError, match=r"video 'a' .* zarr.json is damaged"):
+        FeatureStore.open(store.path).learn_layout("a")
+
+
 def test_information_that_json_cannot_hold_is_refused(store: FeatureStore) -> None:
     with pytest.raises(UserError, match="plain values"):
         store.write("a", *made(), {"fps": float("nan")})

@@ -14,9 +14,9 @@ import pytest
 import zarr
 
 from ssn_feat.errors import UserError
-from ssn_feat.store import FeatureStore, StoreReadError, location, pack, status, verify
+from ssn_feat.store import FeatureStore, StoreReadError, StoreWriteError, location, pack, status, verify
 from ssn_feat.store.claims import LEASE_SECONDS
-from ssn_feat.store.objects import ObjectPlace
+from ssn_feat.store.objects import ObjectBoard, ObjectPlace
 from ssn_feat.store.places import place_of
 
 RECIPE = {"stride": 8, "streams": {"rgb": {}}}
@@ -264,6 +264,46 @@ def test_no_connection_is_no_damage(server: str) -> None:
     with pytest.raises(UserError, match="does not exist"):
         FeatureStore.open(f"{server}/none.zarr")
     assert len(store) == 3
+
+
+def test_claim_whose_answer_was_lost_is_held(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, put_new = FeatureStore.create(f"{root}/s.zarr", RECIPE), ObjectPlace.put_new
+
+    def twice(place: ObjectPlace, name: str, content: bytes) -> bool:
+        put_new(place, name, content)
+        return put_new(place, name, content)
+
+    monkeypatch.setattr(ObjectPlace, "put_new", twice)
+    with store.claims.hold("v") as claim:
+        assert claim is not None
+        with store.claims.hold("v") as second:
+            assert second is None
+
+
+def test_claims_where_there_is_no_connection(server: str) -> None:
+    store = FeatureStore.create(f"{server}/silent/s.zarr", RECIPE)
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            raise ConnectionError("no route to host")
+
+    board = store.claims.board
+    assert isinstance(board, ObjectBoard)
+    staging = board._staging
+    connected = staging._opened
+    with store.claims.hold("v") as claim:
+        assert claim is not None
+        staging.__dict__["_opened"] = (Refusing(), "bucket/silent/s.zarr.staging")
+        assert not board.renew("v", claim.content)
+    # Released as well as could be.
+    for act in (lambda: store.claims.taking("w").send(None), board.now):
+        with pytest.raises(StoreWriteError, match=r"cannot write to the store s3:.*no route to host"):
+            act()
+    for look in (store.claims.living, store.claims.clean, lambda: board.look("v")):
+        with pytest.raises(StoreReadError, match="no route to host"):
+            look()
+    staging.__dict__["_opened"] = connected
+    assert [claim.id for claim in store.claims.living()] == ["v"]
 
 
 def test_no_such_bucket(server: str) -> None:
