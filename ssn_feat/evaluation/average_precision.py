@@ -1,63 +1,24 @@
-"""Average precision of detections in the two definitions of the field.
+"""Average precision of detections in the two definitions of the field (see :mod:`ssn_feat.evaluation.matching`).
 
 ``activitynet``
-    The ActivityNet toolkit's, the usual one in papers, also on THUMOS14. Going down the scores of a class, a detection
-    takes the free truth of its video with which it has the largest tIoU, if that is at least the threshold; AP is the
-    area under the interpolated precision-recall curve. Two intervals of length zero have no tIoU; the toolkit counts
-    such a pair as a hit at every threshold, and so does this.
+    The ActivityNet toolkit's, the usual one in papers, also on THUMOS14: the area under the interpolated
+    precision-recall curve.
 ``thumos14``
-    That of the THUMOS 2014 challenge. Going through the truths of a class and video in the order given, a truth takes
-    the free detection with which it has the largest tIoU, if that is above the threshold. False positives that touch
-    an interval marked as ambiguous are left out. AP is the sum of the precision at each true positive, divided by the
-    number of truths.
+    That of the THUMOS 2014 challenge: the sum of the precision at each true positive, divided by the number of truths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
+from ssn_feat.evaluation.matching import Definition, Float, Int, Ranked, Scored, Truths, rank
 from ssn_feat.intervals import as_intervals
-
-Definition = Literal["activitynet", "thumos14"]
-Float = NDArray[np.float64]
-Int = NDArray[np.int64]
-
-# Pairs of a detection and a truth that are held in memory at once.
-_PAIRS_AT_ONCE = 1 << 16
-
-
-class Truths(NamedTuple):
-    """Intervals that are known; a row each."""
-
-    videos: Int
-    """Index of the video, int64 ``(M,)``."""
-    classes: Int
-    """Index of the class, int64 ``(M,)`` from 0."""
-    intervals: Float
-    """Start and end, seconds, float64 ``(M, 2)``."""
-
-
-class Scored(NamedTuple):
-    """Detections; a row each."""
-
-    videos: Int
-    """Index of the video, int64 ``(N,)``; one without truths makes its detections false positives."""
-    classes: Int
-    """Index of the class, int64 ``(N,)`` from 0."""
-    intervals: Float
-    """Start and end, seconds, float64 ``(N, 2)``."""
-    scores: Float
-    """Score, ``(N,)``, higher is surer. Where two of a class are equal the earlier row ranks higher."""
-
-    def rows(self, rows: Int) -> Scored:
-        """The detections of the given rows, in their order."""
-        return Scored(self.videos[rows], self.classes[rows], self.intervals[rows], self.scores[rows])
 
 
 def average_precision(
@@ -91,9 +52,8 @@ def average_precision(
         index.update({video: len(dataset.videos) + number for number, video in enumerate(strangers)})
     scored = Scored(*_stack(detections, index, lambda video, found: _checked(video, found, dataset)))
     marks = _stack(ambiguous or {}, index, lambda video, found: _unscored(as_intervals(found, f"ambiguous {video!r}")))
-    return average_precision_of(
-        scored, truths_of(dataset), len(dataset.labels), thresholds, definition, Truths(*marks[:3])
-    )
+    ranked = rank(scored, truths_of(dataset), len(dataset.labels), thresholds, definition, Truths(*marks[:3]))
+    return average_precision_of(ranked)
 
 
 def _stack(
@@ -149,23 +109,8 @@ def truths_of(dataset: Dataset) -> Truths:
     )
 
 
-def average_precision_of(
-    detections: Scored,
-    truths: Truths,
-    classes: int,
-    thresholds: ArrayLike,
-    definition: Definition = "activitynet",
-    ambiguous: Truths | None = None,
-) -> Float:
-    """:func:`average_precision` on arrays: float64 ``(classes, n_tiou)``; NaN for classes without truth.
-
-    The classes of ``ambiguous`` do not matter. Raises UserError as :func:`match`.
-    """
-    return ranked_average_precision(rank(detections, truths, classes, thresholds, definition, ambiguous), definition)
-
-
-def ranked_average_precision(ranked: Ranked, definition: Definition = "activitynet") -> Float:
-    """:func:`average_precision_of` of what :func:`rank` made with the same ``definition``."""
+def average_precision_of(ranked: Ranked) -> Float:
+    """Average precision of each class at each threshold, float64 ``(K, n_tiou)``; NaN for classes without truth."""
     result = np.full((len(ranked.numbers), len(ranked.matched)), np.nan)
     for column, hits in enumerate(ranked.matched >= 0):
         positions = np.flatnonzero(hits)
@@ -176,67 +121,15 @@ def ranked_average_precision(ranked: Ranked, definition: Definition = "activityn
         for label in np.flatnonzero(ranked.numbers):
             place = counted[positions[bounds[label] : bounds[label + 1]]] - before[label]
             precision = np.arange(1, len(place) + 1) / place
-            if definition == "activitynet":
+            if ranked.definition == "activitynet":
                 precision = np.maximum.accumulate(precision[::-1])
             result[label, column] = precision.sum() / ranked.numbers[label]
     return result
 
 
-class Ranked(NamedTuple):
-    """Detections by class, inside a class best first, and what they are counted for; made by :func:`rank`."""
-
-    detections: Scored
-    """All detections, sorted."""
-    order: Int
-    """Where each was before, int64 ``(N,)``."""
-    matched: Int
-    """Row of the truth that each is counted for at each threshold, or -1: int64 ``(n_tiou, N)``."""
-    left_out: NDArray[np.bool_]
-    """Detections that do not count where they are no hit (they touch an ambiguous interval), ``(N,)``."""
-    starts: Int
-    """Row of the first detection of each class, and N: int64 ``(K + 1,)``."""
-    numbers: Int
-    """Truths of each class, int64 ``(K,)``."""
-
-
-def rank(
-    detections: Scored,
-    truths: Truths,
-    classes: int,
-    thresholds: ArrayLike,
-    definition: Definition = "activitynet",
-    ambiguous: Truths | None = None,
-) -> Ranked:
-    """Sort and match detections once for everything that goes down their scores.
-
-    Arguments and errors as for :func:`average_precision_of`.
-    """
-    levels = _check_input(detections, truths, thresholds, definition)
-    order = _by_class_and_score(detections)
-    best_first = detections.rows(order)
-    left_out = np.zeros(len(order), dtype=bool)
-    if ambiguous is not None and definition == "thumos14":
-        left_out = _touching(best_first, ambiguous)
-    return Ranked(
-        best_first,
-        order,
-        _match(best_first, truths, levels, definition),
-        left_out,
-        np.searchsorted(best_first.classes, np.arange(classes + 1)),
-        np.bincount(truths.classes, minlength=classes)[:classes],
-    )
-
-
-def video_average_precision(
-    detections: Scored,
-    truths: Truths,
-    videos: int,
-    classes: int,
-    threshold: float,
-    definition: Definition = "activitynet",
-) -> Float:
-    """How well each video alone is solved, float64 ``(V,)``: AP of its detections among themselves, mean over the
-    classes that it has truths of; NaN for videos without truths.
+def video_average_precision(detections: Scored, truths: Truths, videos: int, classes: int, threshold: float) -> Float:
+    """How well each video alone is solved, float64 ``(V,)``: AP (``activitynet``) of its detections among themselves,
+    mean over the classes that it has truths of; NaN for videos without truths.
 
     Its mean is no mAP, which ranks the detections of all videos together: it is there to find videos worth looking at.
     """
@@ -245,7 +138,7 @@ def video_average_precision(
     # Each (video, class) as a class of its own.
     apart = own._replace(classes=own.videos * classes + own.classes)
     wanted = truths._replace(classes=truths.videos * classes + truths.classes)
-    found = average_precision_of(apart, wanted, videos * classes, [threshold], definition).reshape(videos, classes)
+    found = average_precision_of(rank(apart, wanted, videos * classes, [threshold])).reshape(videos, classes)
     known = ~np.isnan(found)
     total = np.where(known, found, 0.0).sum(axis=1)
     return np.divide(total, known.sum(axis=1), out=np.full(videos, np.nan), where=known.any(axis=1))
@@ -257,149 +150,10 @@ def mean_average_precision(average_precisions: Float) -> Float:
     return known.mean(axis=0) if len(known) else np.full(average_precisions.shape[1], np.nan)
 
 
-def match(detections: Scored, truths: Truths, thresholds: ArrayLike, definition: Definition = "activitynet") -> Int:
-    """Which truth each detection is counted for at each threshold: int64 ``(n_tiou, N)`` rows of ``truths``, or -1.
-
-    Each truth is matched at most once, with a detection of its video and class. Raises UserError on arrays that
-    disagree, intervals that are reversed or not finite, scores that are not numbers, thresholds outside [0, 1].
-    """
-    levels = _check_input(detections, truths, thresholds, definition)
-    ranked = _by_class_and_score(detections)
-    result = np.empty((len(levels), len(ranked)), dtype=np.int64)
-    result[:, ranked] = _match(detections.rows(ranked), truths, levels, definition)
-    return result
-
-
-def _check_input(detections: Scored, truths: Truths, thresholds: ArrayLike, definition: Definition) -> Float:
-    """The thresholds as an array. Raises UserError as :func:`match` says."""
-    if definition not in ("activitynet", "thumos14"):
-        raise UserError(f"definition must be activitynet or thumos14, not {definition!r}")
-    for what, rows in (("detections", detections), ("truths", truths)):
-        as_intervals(rows.intervals, what)
-        for name, column in (("videos", rows.videos), ("classes", rows.classes)):
-            if column.shape != (len(rows.intervals),) or column.dtype.kind not in "iu":
-                raise UserError(
-                    f"{name} of {len(rows.intervals)} {what} must be as many whole numbers, "
-                    f"got {column.dtype} of shape {column.shape}"
-                )
-        if rows.classes.min(initial=0) < 0:
-            raise UserError(f"classes of {what} are counted from 0, got {rows.classes.min()}")
-    if detections.scores.shape != detections.videos.shape or np.isnan(detections.scores).any():
-        raise UserError("every detection needs a score that is a number")
-    levels = np.atleast_1d(np.asarray(thresholds, dtype=np.float64))
-    if not len(levels) or not ((levels >= 0) & (levels <= 1)).all():
-        raise UserError(f"tIoU thresholds must lie in [0, 1], got {levels.tolist()}")
-    return levels
-
-
-def _by_class_and_score(detections: Scored) -> Int:
-    """Rows by class, inside a class by descending score, equal scores in the order given."""
-    order = np.argsort(-detections.scores, kind="stable")
-    # Small integers are sorted much faster.
-    small = detections.classes.astype(np.min_scalar_type(detections.classes.max(initial=0)))
-    return order[np.argsort(small[order], kind="stable")]
-
-
-def _match(best_first: Scored, truths: Truths, levels: Float, definition: Definition) -> Int:
-    """:func:`match` of detections that are sorted by :func:`_by_class_and_score`."""
-    detection, truth, overlap = _candidates(best_first, truths, float(levels.min()), definition)
-    result = np.full((len(levels), len(best_first.scores)), -1, dtype=np.int64)
-    if definition == "activitynet":
-        # Of truths with the same tIoU the toolkit takes the later one.
-        order = np.lexsort((-truth, -overlap, detection))
-        level, taken, turn = _take_in_turn(detection[order], truth[order], overlap[order], levels, inclusive=True)
-        result[level, turn] = taken
-    else:
-        order = np.lexsort((detection, -overlap, truth))
-        level, taken, turn = _take_in_turn(truth[order], detection[order], overlap[order], levels, inclusive=False)
-        result[level, taken] = turn
-    return result
-
-
-def _take_in_turn(turn: Int, wanted: Int, overlap: Float, levels: Float, inclusive: bool) -> tuple[Int, Int, Int]:
-    """Everyone, in turn, takes the free thing wanted most; at all thresholds at once.
-
-    A pair is one who takes (``turn``: who comes first has the lower number) and a thing that is ``wanted``, with
-    their tIoU; pairs are sorted by turn and by how much the thing is wanted. At a threshold only pairs with a tIoU of
-    at least it (``inclusive``) or above it count. Returns (index of the threshold, thing, turn) of all that was taken.
-
-    Instead of one after the other, all reach for their first wish together and the earlier turn gets it, the others
-    and whoever had it before go on to their next wish, until nobody reaches: the outcome is the same, since all
-    things prefer who comes earlier, and it takes few rounds.
-    """
-    takers, first, number = np.unique(turn, return_index=True, return_inverse=True)
-    things, thing = np.unique(wanted, return_inverse=True)
-    enough = [overlap >= level if inclusive else overlap > level for level in levels]
-    # How many wishes each has at each threshold: those of enough tIoU come first.
-    wishes = np.array([np.bincount(number[mask], minlength=len(takers)) for mask in enough], dtype=np.int64)
-    holder = np.full((len(levels), len(things)), len(takers))
-    wish = np.zeros_like(wishes)
-    level, taker = np.nonzero(wishes > 0)
-    while len(level):
-        target = thing[first[taker] + wish[level, taker]]
-        before = holder[level, target]
-        np.minimum.at(holder, (level, target), taker)
-        after = holder[level, target]
-        lost = after != taker
-        # Several may have reached for a thing that its holder lost: the holder goes on once.
-        ousted = np.flatnonzero((before != after) & (before < len(takers)) & ~lost)
-        level = np.concatenate([level[lost], level[ousted]])
-        taker = np.concatenate([taker[lost], before[ousted]])
-        wish[level, taker] += 1
-        on = wish[level, taker] < wishes[level, taker]
-        level, taker = level[on], taker[on]
-    level, target = np.nonzero(holder < len(takers))
-    return level, things[target], takers[holder[level, target]]
-
-
-def _candidates(detections: Scored, truths: Truths, floor: float, definition: Definition) -> tuple[Int, Int, Float]:
-    """Rows of detections and truths of one video and class with a tIoU of at least ``floor``, and that tIoU."""
-    classes = 1 + max(int(rows.classes.max(initial=0)) for rows in (detections, truths))
-    keys = [rows.videos * classes + rows.classes for rows in (detections, truths)]
-    starts, ends = (np.ascontiguousarray(detections.intervals[:, side]) for side in (0, 1))
-    found = []
-    for detection, truth in pairs(*keys):
-        a0, a1, b0, b1 = starts[detection], ends[detection], *truths.intervals[truth].T
-        shared = np.minimum(a1, b1) - np.maximum(a0, b0)
-        # Each in the order of operations of its reference: pairs whose tIoU is a threshold up to rounding do occur.
-        if definition == "activitynet":
-            shared, both_empty = np.maximum(shared, 0), np.inf
-            union = (a1 - a0) + (b1 - b0) - shared
-        else:
-            both_empty = 0.0
-            union = np.maximum(a1, b1) - np.minimum(a0, b0)
-        overlap = np.divide(shared, union, out=np.full(len(shared), both_empty), where=union > 0)
-        keep = np.flatnonzero(overlap >= floor)
-        found.append((detection[keep], truth[keep], overlap[keep]))
-    detection, truth, overlap = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return detection, truth, overlap
-
-
-def _touching(detections: Scored, marks: Truths) -> NDArray[np.bool_]:
-    """Whether each detection shares time with an interval of ``marks`` in its video, bool ``(N,)``."""
-    result = np.zeros(len(detections.videos), dtype=bool)
-    for row, mark in pairs(detections.videos, marks.videos):
-        a, b = detections.intervals[row], marks.intervals[mark]
-        result[row[np.minimum(a[:, 1], b[:, 1]) > np.maximum(a[:, 0], b[:, 0])]] = True
-    return result
-
-
-def pairs(left: Int, right: Int) -> Iterator[tuple[Int, Int]]:
-    """All pairs of rows with equal keys, int64 each, ``left`` ascending; at least once, limited in number at a time."""
-    order = np.argsort(right, kind="stable")
-    ordered = right[order]
-    first = np.searchsorted(ordered, left, side="left")
-    counts = np.searchsorted(ordered, left, side="right") - first
-    rows = np.flatnonzero(counts)
-    ends = np.cumsum(counts[rows])
-    begin = 0
-    while True:
-        limit = (ends[begin - 1] if begin else 0) + _PAIRS_AT_ONCE
-        end = max(begin + 1, int(np.searchsorted(ends, limit, side="right")))
-        part = rows[begin:end]
-        repeated = np.repeat(part, counts[part])
-        place = np.arange(len(repeated)) - np.repeat(np.cumsum(counts[part]) - counts[part], counts[part])
-        yield repeated, order[first[repeated] + place]
-        begin = end
-        if begin >= len(rows):
-            return
+__all__ = [
+    "average_precision",
+    "average_precision_of",
+    "mean_average_precision",
+    "truths_of",
+    "video_average_precision",
+]

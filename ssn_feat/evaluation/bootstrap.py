@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_array, csr_array
 
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Definition, Ranked, Truths
+from ssn_feat.evaluation.matching import Definition, Ranked, Truths
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -62,10 +62,10 @@ def interval_of(values: Float, point: ArrayLike, confidence: float = 0.95) -> In
     return Interval(ends[0], ends[1])
 
 
-def resampled_map(ranked: Ranked, truths: Truths, draws: Float, definition: Definition = "activitynet") -> Float:
+def resampled_map(ranked: Ranked, truths: Truths, draws: Float) -> Float:
     """mAP of each draw at each threshold: float64 ``(R, n_tiou)``.
 
-    ``ranked``: of :func:`ssn_feat.evaluation.average_precision.rank` with these ``truths`` and this ``definition``.
+    ``ranked``: of :func:`ssn_feat.evaluation.matching.rank` with these ``truths``.
     ``draws`` ``(V, R)``: how often each video counts; detections in videos from V on (false alarms outside the data
     set) count once in each draw. Copies of a detection rank one after the other. A class counts in a draw that has a
     truth of it.
@@ -77,7 +77,7 @@ def resampled_map(ranked: Ranked, truths: Truths, draws: Float, definition: Defi
     truth_counts = coo_array(
         (np.ones(len(truths.videos)), (truths.classes, truths.videos)), shape=(len(ranked.numbers), len(weights))
     ).tocsr()
-    return np.concatenate([space.mean_ap(weights[:, part], truth_counts, definition) for part in parts])
+    return np.concatenate([space.mean_ap(weights[:, part], truth_counts, ranked.definition) for part in parts])
 
 
 class _Hits(NamedTuple):

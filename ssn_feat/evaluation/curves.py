@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Ranked, Scored, Truths, pairs
+from ssn_feat.evaluation.matching import Ranked, Scored, Truths, pairs
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]

@@ -1,7 +1,7 @@
 """Why detections are wrong, as in DETAD: Alwassel, Caba Heilbron, Escorcia and Ghanem, Diagnosing Error in Temporal
 Action Detectors, ECCV 2018.
 
-Detections are matched as the ActivityNet toolkit does it (see :mod:`ssn_feat.evaluation.average_precision`), whatever
+Detections are matched as the ActivityNet toolkit does it (see :mod:`ssn_feat.evaluation.matching`), whatever
 definition mAP is reported in. Every number is an average over the tIoU thresholds, as in the paper.
 
 False positives: of each class with G truths the 10 G detections of highest score are looked at, in groups of G. One
@@ -48,8 +48,9 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Ranked, Scored, Truths, pairs, rank, truths_of
+from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.bootstrap import running_maximum
+from ssn_feat.evaluation.matching import Ranked, Scored, Truths, pairs, rank
 
 Float = NDArray[np.float64]
 Int = NDArray[np.int64]
@@ -179,7 +180,7 @@ def analyse(
 ) -> ErrorAnalysis:
     """Errors of ``detections``, videos and classes numbered as in ``dataset`` (``evaluation.measure.scored_of``).
 
-    ``scheme``: whose edges of buckets. Raises UserError as ``average_precision.rank``, or where there is no truth.
+    ``scheme``: whose edges of buckets. Raises UserError as ``matching.rank``, or where there is no truth.
     """
     values = characteristics(dataset)
     truths = truths_of(dataset)

@@ -11,17 +11,9 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
 from ssn_feat.detection.results import Detections
-from ssn_feat.evaluation.average_precision import (
-    Definition,
-    Ranked,
-    Scored,
-    Truths,
-    mean_average_precision,
-    rank,
-    ranked_average_precision,
-    truths_of,
-)
+from ssn_feat.evaluation.average_precision import average_precision_of, mean_average_precision, truths_of
 from ssn_feat.evaluation.bootstrap import Interval, interval_of, resampled_map
+from ssn_feat.evaluation.matching import Definition, Ranked, Scored, Truths, rank
 
 Float = NDArray[np.float64]
 
@@ -129,8 +121,8 @@ def evaluate_detections(
     """
     scored, truths = scored_of(detections, dataset, elsewhere), truths_of(dataset)
     ranked = rank(scored, truths, len(dataset.labels), thresholds, definition, ambiguous)
-    values = ranked_average_precision(ranked, definition)
-    resampled = None if draws is None else resampled_map(ranked, truths, draws, definition)
+    values = average_precision_of(ranked)
+    resampled = None if draws is None else resampled_map(ranked, truths, draws)
     with_truth = np.array([bool(video.instances) for video in dataset.videos.values()], dtype=bool)
     seen = np.bincount(scored.videos, minlength=len(with_truth))[: len(with_truth)] > 0
     lacking = int((with_truth & ~seen).sum())

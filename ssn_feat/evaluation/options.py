@@ -12,8 +12,8 @@ import tyro
 from ssn_feat.annotations.dataset import subset_name
 from ssn_feat.annotations.protocols import protocol
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Definition
 from ssn_feat.evaluation.errors import BucketScheme
+from ssn_feat.evaluation.matching import Definition
 from ssn_feat.report.timeline import TimelineOptions
 
 # As the toolkit computes them: a tIoU that equals a threshold up to rounding is on the side that it is on there.

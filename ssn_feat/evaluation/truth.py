@@ -9,7 +9,8 @@ import numpy as np
 from ssn_feat.annotations import Dataset, load
 from ssn_feat.annotations.protocols import protocol
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Truths, truths_of
+from ssn_feat.evaluation.average_precision import truths_of
+from ssn_feat.evaluation.matching import Truths
 from ssn_feat.evaluation.options import EvaluateOptions
 
 

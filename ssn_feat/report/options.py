@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import tyro
 
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Definition
 from ssn_feat.evaluation.compare_proposals import CompareOptions
 from ssn_feat.evaluation.errors import BucketScheme
+from ssn_feat.evaluation.matching import Definition
 from ssn_feat.evaluation.options import EvaluateOptions
 
 

@@ -16,8 +16,9 @@ from ssn_feat.annotations import Dataset, Video
 from ssn_feat.detection.ragged import Float
 from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Scored, truths_of, video_average_precision
+from ssn_feat.evaluation.average_precision import truths_of, video_average_precision
 from ssn_feat.evaluation.detections import Measured
+from ssn_feat.evaluation.matching import Scored
 from ssn_feat.proposals import Proposals, action_probability
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.checkpoints import load_run

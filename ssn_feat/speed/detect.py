@@ -16,9 +16,10 @@ from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import ProposalScores, VideoScores
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import average_precision_of, rank, truths_of
+from ssn_feat.evaluation.average_precision import average_precision_of, truths_of
 from ssn_feat.evaluation.bootstrap import draw_videos, resampled_map
 from ssn_feat.evaluation.errors import analyse
+from ssn_feat.evaluation.matching import rank
 from ssn_feat.evaluation.measure import scored_of
 from ssn_feat.heads.dense import FoldedHead, fold, score_dense
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
@@ -176,7 +177,7 @@ def _evaluation(scores: ProposalScores, dataset: Dataset, options: DetectSpeedOp
     found = postprocess(scores, PostprocessOptions(top_k=options.detections, nms="none"))
     scored, truths, classes = scored_of(found, dataset), truths_of(dataset), options.classes
     size = f"{len(found)} videos, {len(found.scores)} detections, {len(truths.videos)} truths, {len(_LEVELS)} tIoU"
-    ours, seconds = timed(partial(average_precision_of, scored, truths, classes, _LEVELS), options.runs)
+    ours, seconds = timed(lambda: average_precision_of(rank(scored, truths, classes, _LEVELS)), options.runs)
     columns = (scored.videos.tolist(), scored.classes.tolist(), scored.intervals.tolist(), scored.scores.tolist())
     rows = [(found.ids[v], c, (s, e), score) for v, c, (s, e), score in zip(*columns, strict=True)]
     own: dict[tuple[str, int], list[Box]] = {}

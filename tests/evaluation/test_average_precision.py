@@ -13,16 +13,19 @@ from ssn_feat.annotations.activitynet import read_activitynet
 from ssn_feat.annotations.dataset import Dataset, Instance, Video
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import (
-    Scored,
-    Truths,
     average_precision,
     average_precision_of,
-    match,
     mean_average_precision,
     truths_of,
 )
+from ssn_feat.evaluation.matching import Scored, Truths, match, rank
 
 DEFINITIONS = ["activitynet", "thumos14"]
+
+
+def measured(*arguments):
+    """Average precision of what ``rank`` takes."""
+    return average_precision_of(rank(*arguments))
 
 
 def results_of(document):
@@ -72,7 +75,7 @@ def test_equals_the_evaluation_of_the_original(golden, variant):
         # Then they are the proposals, here in full precision: some tIoUs equal a threshold.
         scores = golden(f"eval_{kind}_rgb.npz")
         boxes = scores["rel_props"][scores["offsets"][videos] + proposals]
-    ap = average_precision_of(
+    ap = measured(
         Scored(videos, classes, boxes, archive["nms_score"][rows].astype(float)),
         truths,
         meta(archive)["num_class"],
@@ -95,7 +98,7 @@ def test_reproduces_published_tables(shared, name):
 
     truths = Truths(*columns(published["ground_truth"]))
     detections = Scored(*columns(published["detections"]), np.array([row[4] for row in published["detections"]]))
-    ap = average_precision_of(detections, truths, truths.classes.max() + 1, published["tiou"])
+    ap = measured(detections, truths, truths.classes.max() + 1, published["tiou"])
     mean = mean_average_precision(ap)
     np.testing.assert_allclose(np.round(mean, 3), published["published_mAP"], atol=1e-12)
     assert round(mean.mean(), 3) == published["published_average"]
@@ -178,10 +181,10 @@ def test_both_definitions_equal_their_plain_reading(found, known, doubtful, thre
     plain_found = [(v, *span, s) for (v, span), s in zip(found, scores, strict=True)]
     plain_known = [(v, *span) for v, span in known]
     plain_marks = [(v, *span) for v, span in doubtful[:2]]
-    ours = average_precision_of(detections, truths, 1, thresholds)[0]
+    ours = measured(detections, truths, 1, thresholds)[0]
     theirs = [plain_activitynet(plain_found, plain_known, t) for t in thresholds]
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
-    ours = average_precision_of(detections, truths, 1, thresholds, "thumos14", marks)[0]
+    ours = measured(detections, truths, 1, thresholds, "thumos14", marks)[0]
     theirs = [plain_thumos14(plain_found, plain_known, t, plain_marks) for t in thresholds]
     np.testing.assert_allclose(ours, theirs, atol=1e-12)
 
@@ -192,27 +195,27 @@ def test_laws(found, known, definition, random):
     scores = np.array(random.sample(range(100), len(found)), dtype=np.float64)
     detections, truths = arrays(found, scores), arrays(known)
     thresholds = np.linspace(0.05, 1, 12)
-    ap = average_precision_of(detections, truths, 1, thresholds, definition)[0]
+    ap = measured(detections, truths, 1, thresholds, definition)[0]
     assert ((ap >= 0) & (ap <= 1 + 1e-12)).all()
     # Order of the rows does not matter where scores differ, nor does any rising function of the scores.
     order = np.array(random.sample(range(len(found)), len(found)), dtype=np.int64)
     shuffled = detections.rows(order)._replace(scores=np.exp(scores[order] / 20))
-    np.testing.assert_array_equal(average_precision_of(shuffled, truths, 1, thresholds, definition)[0], ap)
+    np.testing.assert_array_equal(measured(shuffled, truths, 1, thresholds, definition)[0], ap)
     # Nor do shift and (here exact) scale of time, nor the numbers of videos.
     moved = (
         detections._replace(intervals=detections.intervals * 4 + 16),
         truths._replace(intervals=truths.intervals * 4 + 16),
     )
     moved = tuple(rows._replace(videos=rows.videos * 7 + 3) for rows in moved)
-    np.testing.assert_array_equal(average_precision_of(*moved, 1, thresholds, definition)[0], ap)
+    np.testing.assert_array_equal(measured(*moved, 1, thresholds, definition)[0], ap)
     # All thresholds at once are the thresholds one by one.
-    single = [average_precision_of(detections, truths, 1, t, definition)[0, 0] for t in thresholds]
+    single = [measured(detections, truths, 1, t, definition)[0, 0] for t in thresholds]
     np.testing.assert_array_equal(single, ap)
     # A false alarm of the lowest score costs nothing.
     worse = Scored(
         *(np.concatenate(pair) for pair in zip(detections, arrays([(9, (0, 1))], np.array([-1.0])), strict=True))
     )
-    np.testing.assert_allclose(average_precision_of(worse, truths, 1, thresholds, definition)[0], ap, atol=1e-12)
+    np.testing.assert_allclose(measured(worse, truths, 1, thresholds, definition)[0], ap, atol=1e-12)
 
 
 @settings(max_examples=100, deadline=None)
@@ -223,7 +226,7 @@ def test_perfect_detections_have_precision_one(known, definition):
     known = [(video, (start, end + (start == end))) for video, (start, end) in known]
     truths = arrays(known)
     detections = Scored(*truths, np.ones(len(known)))
-    ap = average_precision_of(detections, truths, 1, [0.1, 0.5, 0.99], definition)
+    ap = measured(detections, truths, 1, [0.1, 0.5, 0.99], definition)
     np.testing.assert_allclose(ap, 1, atol=1e-12)
 
 
@@ -233,7 +236,7 @@ def test_never_rises_with_the_threshold_for_one_truth_a_video(found, definition,
     # With several truths a stricter threshold can free one for a better use, so this is no law in general.
     scores = np.array(random.sample(range(100), len(found)), dtype=np.float64)
     truths = arrays([(0, (1, 4)), (1, (2, 7)), (2, (3, 6))])
-    ap = average_precision_of(arrays(found, scores), truths, 1, np.linspace(0, 1, 21), definition)[0]
+    ap = measured(arrays(found, scores), truths, 1, np.linspace(0, 1, 21), definition)[0]
     assert (np.diff(ap) <= 1e-12).all()
 
 
@@ -259,14 +262,14 @@ def test_working_in_small_pieces_changes_nothing(monkeypatch, definition):
     found = [(v, sorted(span)) for v, span in zip(random.integers(0, 5, 60), random.random((60, 2)), strict=True)]
     detections, truths = arrays(found[:45], random.random(45)), arrays(found[40:])
     whole = match(detections, truths, [0.1, 0.3], definition)
-    monkeypatch.setattr("ssn_feat.evaluation.average_precision._PAIRS_AT_ONCE", 7)
+    monkeypatch.setattr("ssn_feat.evaluation.matching._PAIRS_AT_ONCE", 7)
     np.testing.assert_array_equal(match(detections, truths, [0.1, 0.3], definition), whole)
 
 
 def test_equality_with_the_threshold():
     truths, detections = arrays([(0, (0, 4))]), arrays([(0, (0, 2))], np.ones(1))
-    assert average_precision_of(detections, truths, 1, [0.5]).item() == 1
-    assert average_precision_of(detections, truths, 1, [0.5], "thumos14").item() == 0
+    assert measured(detections, truths, 1, [0.5]).item() == 1
+    assert measured(detections, truths, 1, [0.5], "thumos14").item() == 0
 
 
 def test_the_definitions_differ_in_who_chooses():
@@ -281,14 +284,14 @@ def test_ambiguous_intervals_forgive_false_positives_only():
     truths = arrays([(0, (0, 10)), (1, (0, 10))])
     detections = arrays([(0, (20, 30)), (0, (1, 10)), (1, (20, 30)), (1, (0, 10))], np.array([4.0, 3, 2, 1]))
     marks = arrays([(0, (5, 21))])
-    plain = average_precision_of(detections, truths, 1, [0.5], "thumos14").item()
+    plain = measured(detections, truths, 1, [0.5], "thumos14").item()
     assert plain == pytest.approx((1 / 2 + 2 / 4) / 2)
-    forgiving = average_precision_of(detections, truths, 1, [0.5], "thumos14", marks).item()
+    forgiving = measured(detections, truths, 1, [0.5], "thumos14", marks).item()
     assert forgiving == pytest.approx((1 + 2 / 3) / 2)
     # A shared border is no touch.
     bordering = arrays([(0, (15, 20))])
-    assert average_precision_of(detections, truths, 1, [0.5], "thumos14", bordering).item() == plain
-    assert average_precision_of(detections, truths, 1, [0.5], "activitynet", marks).item() == pytest.approx(1 / 2)
+    assert measured(detections, truths, 1, [0.5], "thumos14", bordering).item() == plain
+    assert measured(detections, truths, 1, [0.5], "activitynet", marks).item() == pytest.approx(1 / 2)
 
 
 def make_dataset():

@@ -6,15 +6,9 @@ import numpy as np
 import pytest
 
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import (
-    Definition,
-    Scored,
-    Truths,
-    average_precision_of,
-    mean_average_precision,
-    rank,
-)
+from ssn_feat.evaluation.average_precision import average_precision_of, mean_average_precision
 from ssn_feat.evaluation.bootstrap import draw_videos, interval_of, resampled_map, running_maximum
+from ssn_feat.evaluation.matching import Definition, Scored, Truths, rank
 
 LEVELS = (0.1, 0.3, 0.5)
 CLASSES, VIDEOS = 3, 6
@@ -50,11 +44,11 @@ def test_equals_videos_that_are_copied(definition: Definition, seed: int) -> Non
     detections, truths, marks = data(seed)
     draws = draw_videos(VIDEOS, 200, seed)
     ranked = rank(detections, truths, CLASSES, LEVELS, definition, marks)
-    found = resampled_map(ranked, truths, draws, definition)
+    found = resampled_map(ranked, truths, draws)
     assert found.shape == (200, len(LEVELS))
     for number in range(40):
         plain = copied(detections, truths, marks, draws[:, number])
-        ap = average_precision_of(*plain[:2], CLASSES, LEVELS, definition, plain[2])
+        ap = average_precision_of(rank(*plain[:2], CLASSES, LEVELS, definition, plain[2]))
         np.testing.assert_allclose(found[number], mean_average_precision(ap), atol=1e-10)
 
 
@@ -62,9 +56,8 @@ def test_equals_videos_that_are_copied(definition: Definition, seed: int) -> Non
 def test_every_video_once_is_the_map(definition: Definition) -> None:
     detections, truths, marks = data(9)
     ranked = rank(detections, truths, CLASSES, LEVELS, definition, marks)
-    found = resampled_map(ranked, truths, np.ones((VIDEOS, 1)), definition)
-    ap = average_precision_of(detections, truths, CLASSES, LEVELS, definition, marks)
-    np.testing.assert_allclose(found[0], mean_average_precision(ap), atol=1e-10)
+    found = resampled_map(ranked, truths, np.ones((VIDEOS, 1)))
+    np.testing.assert_allclose(found[0], mean_average_precision(average_precision_of(ranked)), atol=1e-10)
 
 
 def test_draws_without_truth_and_files_without_detections() -> None:

@@ -11,15 +11,10 @@ import pytest
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import (
-    Scored,
-    Truths,
-    mean_average_precision,
-    rank,
-    ranked_average_precision,
-)
+from ssn_feat.evaluation.average_precision import average_precision_of, mean_average_precision
 from ssn_feat.evaluation.curves import RECALLS, calibration, calibration_of, precision_recall, recall_at_multiples
 from ssn_feat.evaluation.detections import EvaluateOptions, evaluate
+from ssn_feat.evaluation.matching import Scored, Truths, rank
 
 
 def rows(*table: tuple[int, int, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -94,7 +89,7 @@ def test_precision_recall_by_hand() -> None:
 def test_the_area_under_the_curve_is_map(seed: int) -> None:
     ranked = rank(*random_data(seed), 3, (0.1, 0.3))
     area = precision_recall(ranked)[:, 1:].mean(axis=1)
-    np.testing.assert_allclose(area, mean_average_precision(ranked_average_precision(ranked)), atol=0.02)
+    np.testing.assert_allclose(area, mean_average_precision(average_precision_of(ranked)), atol=0.02)
 
 
 def test_calibration_by_hand() -> None:

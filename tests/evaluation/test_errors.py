@@ -13,7 +13,7 @@ import pytest
 from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
 from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Scored, average_precision_of, rank, truths_of
+from ssn_feat.evaluation.average_precision import average_precision_of, truths_of
 from ssn_feat.evaluation.detections import EvaluateOptions, evaluate
 from ssn_feat.evaluation.errors import (
     BUCKETS,
@@ -23,6 +23,7 @@ from ssn_feat.evaluation.errors import (
     error_kinds,
     normalised_average_precision,
 )
+from ssn_feat.evaluation.matching import Scored, rank
 
 DATASET = Dataset.of(
     "toy",
@@ -121,7 +122,7 @@ def test_equal_numbers_of_truths_make_normalised_ap_plain_ap() -> None:
     truths = truths_of(dataset)
     ranked = rank(detections, truths, 2, (0.3,))
     own = normalised_average_precision(ranked.detections.classes, ranked.matched[0] >= 0, ranked.numbers, 1.0)
-    np.testing.assert_allclose(own, average_precision_of(detections, truths, 2, (0.3,))[:, 0])
+    np.testing.assert_allclose(own, average_precision_of(ranked)[:, 0])
 
 
 def test_characteristics_by_hand() -> None:

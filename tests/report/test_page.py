@@ -19,7 +19,8 @@ from training.synthetic_store import quick, write
 from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
 from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import Scored, Truths, video_average_precision
+from ssn_feat.evaluation.average_precision import video_average_precision
+from ssn_feat.evaluation.matching import Scored, Truths
 from ssn_feat.proposals import Proposals, action_probability
 from ssn_feat.report.inputs import read_log, sort_inputs
 from ssn_feat.report.options import ReportOptions
