@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -9,8 +10,11 @@ from typing import Any
 from urllib.parse import quote
 
 from ssn_feat.errors import UserError
+from ssn_feat.store import FeatureStore
 from ssn_feat.training.checkpoints import CHECKPOINT, EVENTS, RunFolder
 from ssn_feat.training.events import event_writers, require_tensorboard
+from ssn_feat.training.features import stream_dims
+from ssn_feat.training.folders import is_run, run_folders
 from ssn_feat.training.loop import Measure, machine, run_epochs, stop_requested
 from ssn_feat.training.options import FitOptions
 from ssn_feat.training.seeds import summarise_seeds
@@ -22,20 +26,27 @@ def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None 
 
     ``validation``: makes of options what measures a run for ``--eval`` (see ssn_feat.evaluation.validation).
     """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("training from features takes one process: start it without torchrun, or add --end-to-end")
+    if options.eval and validation is None:
+        raise UserError("--eval needs what measures: call ssn_feat.evaluation.validation.fit_and_validate")
     if options.fusion == "late":
         return _fit_streams(options, validation)
+    return _fit(options, validation, [options] if options.seeds > 1 else [])
+
+
+def _fit(
+    options: FitOptions, validation: Callable[[FitOptions], Measure] | None, outer: Sequence[FitOptions]
+) -> dict[str, Any]:
+    """Learn heads of one set of features; ``outer``: runs of several heads that these are part of."""
     runs = runs_of(options)
-    if len(runs) > 1 and (options.out / CHECKPOINT).exists():
-        raise UserError(f"{options.out} holds a run of one seed: choose another --out for {options.seeds} seeds")
     folders = [RunFolder(run.out) for run in runs]
-    saved = [state for folder, run in zip(folders, runs, strict=True) if (state := folder.held(run)) is not None]
+    saved = _held(options)
     # A run that was killed right after its last checkpoint has no summary: going on writes it.
     summarised = all((folder.path / "summary.json").exists() for folder in folders)
     if summarised and len(saved) == len(runs) and all(state["finished"] for state in saved):
         return _finished(options, folders)
     _require_same_point(options, saved, len(runs))
-    if options.eval and validation is None:
-        raise UserError("--eval needs what measures: call ssn_feat.evaluation.validation.fit_and_validate")
     measure = validation(options) if validation and options.eval else None
     if options.tensorboard:
         require_tensorboard()
@@ -43,8 +54,8 @@ def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None 
     if saved:
         training.restore(saved)
     else:
-        for folder, run in zip(folders, runs, strict=True):
-            folder.begin(run)
+        for run in (*outer, *runs):
+            RunFolder(run.out).begin(run)
     before, started = training.done, time.perf_counter()
     with (
         stop_requested() as stop,
@@ -68,13 +79,14 @@ def _fit_streams(options: FitOptions, validation: Callable[[FitOptions], Measure
     """Learn a head for each stream, in OUT/STREAM; OUT/summary.json holds what came out of all."""
     if (options.out / CHECKPOINT).exists():
         raise UserError(f"{options.out} holds a run of one head: choose another --out for one of each stream")
-    folder = RunFolder(options.out)
-    folder.begin(options)
+    # What would stop the last stream stops the first.
+    stream_dims(FeatureStore.open(options.store), options.streams)
     names = {stream: quote(stream, safe="") for stream in options.streams}
-    summaries = {
-        stream: fit(replace(options, streams=(stream,), fusion="early", out=options.out / name), validation)
-        for stream, name in names.items()
-    }
+    own = {s: replace(options, streams=(s,), fusion="early", out=options.out / name) for s, name in names.items()}
+    for run in own.values():
+        _held(run)
+    outer = {stream: [options, run] if run.seeds > 1 else [options] for stream, run in own.items()}
+    summaries = {stream: _fit(run, validation, outer[stream]) for stream, run in own.items()}
     result: dict[str, Any] = {"runs": names, "streams": summaries}
     for kind in ("final", "mean", "spread"):
         values = {
@@ -84,8 +96,18 @@ def _fit_streams(options: FitOptions, validation: Callable[[FitOptions], Measure
             if term not in ("epoch", "lr")
         }
         result |= {kind: values} if values else {}
-    folder.summarise(result)
+    RunFolder(options.out).summarise(result)
     return result
+
+
+def _held(options: FitOptions) -> list[dict[str, Any]]:
+    """The checkpoints to go on from, of those heads that have one. Raises UserError where OUT holds other runs."""
+    runs = runs_of(options)
+    if len(runs) > 1 and (options.out / CHECKPOINT).exists():
+        raise UserError(f"{options.out} holds a run of one seed: choose another --out for {options.seeds} seeds")
+    if len(runs) == 1 and is_run(options.out) and run_folders(options.out) != [options.out]:
+        raise UserError(f"{options.out} holds runs of several heads: choose another --out for a single one")
+    return [state for run in runs if (state := RunFolder(run.out).held(run)) is not None]
 
 
 def runs_of(options: FitOptions) -> list[FitOptions]:

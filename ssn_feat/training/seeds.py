@@ -68,7 +68,7 @@ def stack_heads(heads: Sequence[nn.Module]) -> nn.Module:
 
 
 def summarise_seeds(options: FitOptions, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Write OUT/summary.json and the configuration of all seeds, and say in a line what came out.
+    """Write OUT/summary.json and say in a line what came out.
 
     ``summaries``: of the run of each seed. The result holds for each term of the last epoch the mean and the spread
     (standard deviation between seeds, with N - 1), and the summary of each seed by its number.
@@ -83,9 +83,7 @@ def summarise_seeds(options: FitOptions, summaries: Sequence[Mapping[str, Any]])
         "seconds": summaries[0]["seconds"],
         "seeds": {str(seed): dict(summary) for seed, summary in zip(seeds, summaries, strict=True)},
     }
-    folder = RunFolder(options.out)
-    folder.begin(options)
-    folder.summarise(result)
+    RunFolder(options.out).summarise(result)
     if not options.quiet:
         each = ", ".join(f"{name} {result['mean'][name]:.3f} ± {result['spread'][name]:.3f}" for name in terms)
         print(f"{options.out}: {each} over {options.seeds} seeds, {result['seconds']:.1f} s")

@@ -58,6 +58,30 @@ def test_it_goes_on_where_it_stopped_and_keeps_what_is_there(late):
     assert fit(replace(late, resume=True))["runs"] == {"rgb": "rgb", "flow": "flow"}
 
 
+def test_a_refused_command_leaves_what_is_there(late):
+    fit(late)
+    before = {path: path.read_bytes() for path in late.out.rglob("*") if path.is_file()}
+    for changes in ({"resume": True}, {}):
+        with pytest.raises(UserError, match=r"epochs was 2 and is 3|holds a run already"):
+            fit(replace(late, optimisation=quick(epochs=3), **changes))
+    assert {path: path.read_bytes() for path in late.out.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("streams", [("rgb", "pose"), ("rgb", "rgb")])
+def test_no_stream_is_learned_where_another_is_wrong(late, streams):
+    with pytest.raises(UserError, match=r"no stream 'pose'|each once"):
+        fit(replace(late, streams=streams))
+    assert not late.out.exists()
+
+
+def test_seeds_of_each_stream_say_their_options_where_they_lie(late):
+    fit(replace(late, seeds=2))
+    assert load_yaml(FitOptions, late.out / "config.yaml") == replace(late, seeds=2)
+    own = replace(late, streams=("flow",), fusion="early", seeds=2, out=late.out / "flow")
+    assert load_yaml(FitOptions, own.out / "config.yaml") == own
+    assert (own.out / "seed-1" / "summary.json").exists()
+
+
 def test_several_seeds_of_each_stream(late):
     summary = fit(replace(late, seeds=2))
     assert {"rgb loss", "flow accuracy"} <= summary["spread"].keys()
@@ -70,3 +94,11 @@ def test_what_does_not_fit_is_refused(late):
     fit(replace(late, fusion="early"))
     with pytest.raises(UserError, match="holds a run of one head"):
         fit(late)
+
+
+def test_it_takes_one_process(late, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for fusion in ({}, {"streams": ("rgb",), "fusion": "early"}):
+        with pytest.raises(UserError, match="takes one process: start it without torchrun, or add --end-to-end"):
+            fit(replace(late, **fusion))
+    assert not late.out.exists()

@@ -82,6 +82,7 @@ def test_interrupted_seeds_go_on_as_if_nothing_had_happened(brief, tmp_path, mon
     fit(whole)
     parts = replace(whole, out=tmp_path / "parts")
     interrupt(parts, monkeypatch, at=8)
+    assert load_yaml(FitOptions, parts.out / "config.yaml") == parts
     fit(replace(parts, resume=True))
     for seed in (4, 5, 6):
         one, other = (state(out / f"seed-{seed}") for out in (whole.out, parts.out))
@@ -102,6 +103,9 @@ def test_a_single_run_is_not_replaced_by_seeds(brief):
     fit(replace(brief, seeds=1))
     with pytest.raises(UserError, match="holds a run of one seed"):
         fit(replace(brief, overwrite=True))
+    fit(replace(brief, out=brief.out / "several"))
+    with pytest.raises(UserError, match="holds runs of several heads: choose another --out for a single one"):
+        fit(replace(brief, seeds=1, out=brief.out / "several"))
     with pytest.raises(UserError, match="seeds and eval_every must be at least 1"):
         replace(brief, seeds=0)
 
