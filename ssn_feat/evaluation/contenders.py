@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.proposals import Proposals, VideoData, listed_proposals, load_method, propose_each, read_ssn_list
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
 from ssn_feat.proposals.methods import Method, dense, grouped, oracle, ranked, sliding, uniform
+from ssn_feat.report.names import short_names
 from ssn_feat.store import FeatureStore
 
 if TYPE_CHECKING:
@@ -48,7 +49,10 @@ def contenders(dataset: Dataset, options: CompareOptions) -> Iterator[Contender]
 
     Raises UserError on files at fault, methods that are not known, and methods that lack the actionness they need.
     """
-    files = [Contender(path.stem, load_proposals(path, dataset, options.fps)) for path in options.files]
+    titles = {spec: _title(spec, options.methods) for spec in options.methods}
+    names = short_names(options.files, taken=titles.values())
+    loaded = (load_proposals(path, dataset, options.fps) for path in options.files)
+    files = [Contender(name, proposals) for name, proposals in zip(names, loaded, strict=True)]
     yield from files
     store = FeatureStore.open(options.store) if options.store else None
     sources = _sources(files, dataset, store, options.actionness)
@@ -67,7 +71,13 @@ def contenders(dataset: Dataset, options: CompareOptions) -> Iterator[Contender]
             method, score = _built_in(options)[name]
             yield _each(name, method, score, dataset, best if score == "contrast" else None)
         else:
-            yield _own(name, dataset, best, store)
+            yield _own(name, titles[name], dataset, best, store)
+
+
+def _title(spec: str, specs: Sequence[str]) -> str:
+    """Of a method of the user's own the function's name, or all of ``spec`` where another of ``specs`` has it too."""
+    short = spec.rpartition(":")[2]
+    return spec if any(other != spec and other.rpartition(":")[2] == short for other in specs) else short
 
 
 def _score_of_tag(options: CompareOptions) -> str:
@@ -99,7 +109,9 @@ def _each(name: str, method: Method, score: str, dataset: Dataset, actionness: A
     return _made(name, method, videos, score, name)
 
 
-def _own(spec: str, dataset: Dataset, actionness: Actionness | None, store: FeatureStore | None) -> Contender:
+def _own(
+    spec: str, title: str, dataset: Dataset, actionness: Actionness | None, store: FeatureStore | None
+) -> Contender:
     """Run a function of the user's own on the videos (of the store, if there is one)."""
     if ":" not in spec:
         raise UserError(
@@ -107,7 +119,7 @@ def _own(spec: str, dataset: Dataset, actionness: Actionness | None, store: Feat
             "package.module:function"
         )
     method = load_method(spec)
-    return _made(spec.rpartition(":")[2], method, _with_features(dataset, actionness, store), "score", spec)
+    return _made(title, method, _with_features(dataset, actionness, store), "score", spec)
 
 
 def _made(name: str, method: Method, videos: Iterator[VideoData] | list[VideoData], score: str, spec: str) -> Contender:

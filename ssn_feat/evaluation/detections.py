@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -33,6 +32,7 @@ from ssn_feat.evaluation.output import (
 )
 from ssn_feat.evaluation.truth import Truth, read_truth
 from ssn_feat.proposals import Proposals
+from ssn_feat.report.names import short_names
 from ssn_feat.report.timeline import save, timeline_figure, timeline_of
 
 
@@ -76,7 +76,7 @@ def measure(options: EvaluateOptions) -> Measured:
     """All numbers that ``options`` ask for; nothing is printed or written. Raises UserError as :func:`evaluate`."""
     if not options.files:
         raise UserError("name at least one file of detections (train/detect.py makes them)")
-    truth = read_truth(options)
+    names, truth = short_names(options.files), read_truth(options)
     dataset, said = truth.dataset, []
     found = []
     for path in options.files:
@@ -86,10 +86,7 @@ def measure(options: EvaluateOptions) -> Measured:
     elsewhere: Literal["drop", "count"] = "count" if options.unknown_videos == "count" else "drop"
     draws = draw_videos(len(dataset.videos), options.bootstrap, options.seed) if options.bootstrap else None
     how = (options.tious, options.definition, truth.ambiguous, elsewhere)
-    evaluations = [
-        evaluate_detections(own, dataset, *how, name, draws)
-        for own, name in zip(found, _names(options.files), strict=True)
-    ]
+    evaluations = [evaluate_detections(own, dataset, *how, name, draws) for own, name in zip(found, names, strict=True)]
     truths, classes, level = truths_of(dataset), len(dataset.labels), _level(options)
     recalls = [
         recall_at_multiples(e.ranked.detections, truths, classes, options.tious, options.multiples) for e in evaluations
@@ -123,12 +120,6 @@ def _read(path: Path, truth: Truth, options: EvaluateOptions) -> tuple[Detection
     if reached.unreachable:
         said.append(f"{path}: {reached}")
     return found, said
-
-
-def _names(files: Sequence[Path]) -> list[str]:
-    """Short names of files: their stems, or their paths where stems are equal."""
-    stems = [path.stem for path in files]
-    return stems if len(set(stems)) == len(stems) else [str(path) for path in files]
 
 
 def _level(options: EvaluateOptions) -> int:

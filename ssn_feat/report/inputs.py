@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ssn_feat.errors import UserError
+from ssn_feat.report.names import short_names
 from ssn_feat.training.folders import is_run, run_folders
 
 _PROPOSALS = (".npz", ".txt")
@@ -63,7 +64,7 @@ class TrainingLog:
     """What a training run wrote about itself."""
 
     name: str
-    """Of the run: its folder's."""
+    """Of the run."""
     records: tuple[dict[str, Any], ...]
     """One for each epoch, as it was logged."""
     summary: dict[str, Any]
@@ -85,7 +86,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def read_log(folder: Path) -> TrainingLog:
+def read_logs(folders: Sequence[Path]) -> list[TrainingLog]:
+    """The logs of run folders, with names that tell them apart. Raises UserError as :func:`read_log`."""
+    return [read_log(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
+
+
+def read_log(folder: Path, name: str) -> TrainingLog:
     """The log and the summary of a run folder; a last line that is still being written is left out.
 
     Raises UserError where they cannot be read or hold something else.
@@ -100,7 +106,7 @@ def read_log(folder: Path) -> TrainingLog:
         raise UserError(f"cannot read {path}: {error}") from None
     if not all(isinstance(part, dict) for part in (*records, summary)):
         raise UserError(f"{path} holds something else than what training writes")
-    return TrainingLog(folder.name, tuple(records), summary)
+    return TrainingLog(name, tuple(records), summary)
 
 
-__all__ = ["Inputs", "TrainingLog", "read_log", "sort_inputs"]
+__all__ = ["Inputs", "TrainingLog", "read_log", "read_logs", "sort_inputs"]

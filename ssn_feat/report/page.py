@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from types import ModuleType
@@ -18,7 +18,7 @@ from typing import Any
 
 from ssn_feat.detection.ragged import replacing
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.compare_proposals import compare, tables
+from ssn_feat.evaluation.compare_proposals import MethodResult, compare, tables
 from ssn_feat.evaluation.contenders import load_proposals
 from ssn_feat.evaluation.detections import Measured, measure
 from ssn_feat.evaluation.truth import Truth, read_truth
@@ -27,7 +27,7 @@ from ssn_feat.report.charts import proposal_charts, training_charts
 from ssn_feat.report.colours import class_colours, ink_on
 from ssn_feat.report.content import Content
 from ssn_feat.report.figures import write_figures
-from ssn_feat.report.inputs import Inputs, read_log, sort_inputs
+from ssn_feat.report.inputs import Inputs, read_logs, sort_inputs
 from ssn_feat.report.options import ReportOptions
 from ssn_feat.report.summary import add_detections, training_tables
 from ssn_feat.report.videos import Shown, actionness_of, index, records, shown_of
@@ -47,18 +47,19 @@ def report(options: ReportOptions) -> Path:
     measured = measure(options.evaluated(inputs.detections)) if inputs.detections else None
     if measured is not None:
         add_detections(content, measured, options)
-    compared, how = None, None
+    compared: list[MethodResult] = []
+    how = None
     if inputs.proposals:
         how = options.compared(inputs.proposals)
         compared, said = compare(how)
         content.add("Proposals", said, tables(compared, how), proposal_charts(compared, how))
-    logs = [read_log(run) for run in inputs.runs]
+    logs = read_logs(inputs.runs)
     if logs:
         content.add("Training", [], training_tables(logs), training_charts(logs))
     shown = _shown(options, inputs, measured) if options.annotations is not None else None
-    _write(options, libraries, content, shown, _facts(shown, measured, inputs))
+    _write(options, libraries, content, shown, _facts(shown, measured, [result.name for result in compared]))
     if options.figures is not None:
-        write_figures(options.figures, measured, compared or [], how, logs)
+        write_figures(options.figures, measured, compared, how, logs)
     if not options.quiet:
         videos = len(shown.dataset.videos) if shown else 0
         size = options.out.stat().st_size / 2**20
@@ -127,7 +128,7 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _facts(shown: Shown | None, measured: Measured | None, inputs: Inputs) -> dict[str, Any]:
+def _facts(shown: Shown | None, measured: Measured | None, compared: Sequence[str]) -> dict[str, Any]:
     """What the page's script knows of the videos from the start."""
     if shown is None:
         return {"index": None}
@@ -141,7 +142,7 @@ def _facts(shown: Shown | None, measured: Measured | None, inputs: Inputs) -> di
         "colours": colours,
         "inks": [ink_on(colour) for colour in colours],
         "detections": [] if measured is None else [e.name for e in measured.evaluations],
-        "proposals": [path.name for path in inputs.proposals],
+        "proposals": list(compared[: len(shown.proposals)]),
         "tiou": round(tiou, 3),
     }
 

@@ -136,7 +136,7 @@ def nothing(video: VideoData) -> list[tuple[float, float]]:
 def test_methods_of_ones_own(options: CompareOptions) -> None:
     names = tuple(f"{__name__}:{function.__name__}" for function in (the_first_half, inside_actionness))
     results = compare_proposals(replace(options, methods=(*names, "tag", "anchors-ranked")))
-    assert [r.name for r in results] == ["tag", "the_first_half", "inside_actionness", "tag", "anchors-ranked"]
+    assert [r.name for r in results] == ["tag.npz", "the_first_half", "inside_actionness", "tag", "anchors-ranked"]
     assert [r.per_video for r in results[1:3]] == [1.0, 120.0]
     assert results[3].curve.at(50) > results[4].curve.at(50) > results[1].curve.at(50)
     for method, message in (

@@ -146,7 +146,9 @@ def test_files_of_one_name_are_told_apart(options: EvaluateOptions, tmp_path: Pa
     other = tmp_path / "other" / "good.json"
     Detections.of(LABELS, GOOD).write(other)
     names = [e.name for e in evaluate(replace(options, files=(options.files[0], other)))]
-    assert names == [str(options.files[0]), str(other)]
+    assert names == [f"{tmp_path.name}/good", "other/good"]
+    with pytest.raises(UserError, match=r"good\.json is named twice"):
+        evaluate(replace(options, files=(other, other)))
 
 
 def test_timelines_are_drawn(options: EvaluateOptions, tmp_path: Path) -> None:

@@ -221,12 +221,12 @@ def test_what_is_what(tmp_path: Path) -> None:
     found = sort_inputs(options.inputs)
     assert [path.name for path in found.runs] == ["<u>flow", "rgb"]
     assert found.proposals == (tmp_path / "tag.npz",)
-    log = read_log(tmp_path / "runs" / "rgb")
+    log = read_log(tmp_path / "runs" / "rgb", "rgb")
     assert log.series("loss") == ([1.0, 2.0, 3.0, 4.0, 5.0], [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
     # A run that is still going: its last line may be half there.
     path = tmp_path / "runs" / "rgb" / "log.jsonl"
     path.write_text(path.read_text() + '{"epoch": 5, "lo')
-    assert len(read_log(path.parent).records) == 5
+    assert len(read_log(path.parent, "rgb").records) == 5
     (tmp_path / "x.csv").write_text("")
 
 
