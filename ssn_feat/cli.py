@@ -33,13 +33,23 @@ def _nested(value: Any) -> Any:
     return tuple(_nested(item) for item in value) if isinstance(value, list | tuple) else value
 
 
+def _written_tuple(texts: Sequence[str]) -> tuple[Any, ...]:
+    try:
+        value = _nested(ast.literal_eval(texts[0]))
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: endless nesting
+        value = None
+    if not isinstance(value, tuple):
+        raise ValueError(f"{texts[0]!r} is no tuple such as (1, (1, 2), 1)")
+    return value
+
+
 # A nested tuple of whole numbers such as the pyramid (1, (1, 2), 1), on the command line as it is written in Python.
 NestedTuple = Annotated[
     tuple[Any, ...],
     PrimitiveConstructorSpec(
         nargs=1,
         metavar="TUPLE",
-        instance_from_str=lambda args: _nested(ast.literal_eval(args[0])),
+        instance_from_str=_written_tuple,
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda value: [repr(value)],
     ),

@@ -98,6 +98,14 @@ def test_files_that_are_no_configuration(tmp_path: Path, text: str) -> None:
         load_yaml(Options, tmp_path / "none.yaml")
 
 
+@pytest.mark.parametrize("text", ["(1, 2", "three", "3", "(1, x)", "(" * 10000])
+def test_what_is_no_tuple_is_said_and_not_raised(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        parse(Options, ["s.zarr", "--pyramid", text])
+    assert end.value.code == 2
+    assert "is no tuple such as (1, (1, 2), 1)" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+
+
 def test_exit_codes_and_one_line(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

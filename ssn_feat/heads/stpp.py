@@ -38,7 +38,8 @@ class Pyramid:
 
         Raises UserError unless there are three stages with at least one level each and all numbers are whole and >= 1.
         """
-        stages = tuple(tuple(stage) if isinstance(stage, Sequence) else (stage,) for stage in config)
+        given = config if isinstance(config, Sequence) else ()
+        stages = tuple(tuple(stage) if isinstance(stage, Sequence) else (stage,) for stage in given)
         counts = [count for stage in stages for count in stage]
         whole = all(isinstance(count, int) and not isinstance(count, bool) and count >= 1 for count in counts)
         if len(stages) != len(STAGES) or not all(stages) or not whole:

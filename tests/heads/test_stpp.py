@@ -54,7 +54,7 @@ def test_weights_of_a_stage_sum_to_one_on_every_level():
     assert sums == pytest.approx([1, 1, 1])
 
 
-@pytest.mark.parametrize("config", [(1, 1), (1, 0, 1), (1, (), 1), (1, 1.5, 1), (1, True, 1), (1, "2", 1), ()])
+@pytest.mark.parametrize("config", [(1, 1), (1, 0, 1), (1, (), 1), (1, 1.5, 1), (1, True, 1), (1, "2", 1), (), 3, "1"])
 def test_bad_pyramids_are_refused(config):
     with pytest.raises(UserError, match="a pyramid needs parts"):
         Pyramid.of(config)
