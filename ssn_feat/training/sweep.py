@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -16,8 +17,10 @@ from rich.table import Table
 from ssn_feat.cli import from_dict, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.report.tables import cell, show, table_of
+from ssn_feat.terminal import printable_lines
 from ssn_feat.training.checkpoints import OF_THE_COMMAND, write_atomically
 from ssn_feat.training.fit import fit
+from ssn_feat.training.folders import is_run, run_folders
 from ssn_feat.training.options import FitOptions
 from ssn_feat.training.presets import PRESETS
 
@@ -53,21 +56,40 @@ def sweep(options: SweepOptions, learn: Fit = fit) -> list[dict[str, Any]]:
     OUT/sweep.json.
 
     ``learn`` makes one run. The result holds for each combination, in the order of the grid, its ``values``, its
-    folder ``out`` and its ``summary``. With ``resume`` finished runs are taken as they are. Raises UserError for
-    options that do not exist or values that are out of range, before anything is trained.
+    folder ``out`` and its ``summary``, or ``error`` where it could not be learned, as with a rate that is too high.
+    With ``resume`` finished runs are taken as they are. Raises UserError for options that do not exist or values that
+    are out of range, before anything is trained, and where no combination could be learned.
     """
-    grid = combinations(options.vary)
-    runs = [_run(options, values) for values in grid]
-    summaries = Parallel(n_jobs=options.jobs)(delayed(learn)(run) for run in runs)
-    results = [
-        {"values": values, "out": str(run.out), "summary": summary}
-        for values, run, summary in zip(grid, runs, summaries, strict=True)
-    ]
+    grid = [_run(options, values) for values in combinations(options.vary)]
+    _require_free(options, [run for _, run in grid])
+    found = Parallel(n_jobs=options.jobs)(delayed(_learn)(learn, run) for _, run in grid)
+    failed = [each["error"] for each in found if "error" in each]
+    if len(failed) == len(found):
+        raise UserError(f"no combination could be learned: {failed[0]}")
+    results = [{"values": values, "out": str(run.out), **each} for (values, run), each in zip(grid, found, strict=True)]
     text = json.dumps(results, indent=2) + "\n"
     write_atomically(options.out / "sweep.json", lambda file: file.write(text.encode()))
     if not options.quiet:
         show(_table(results))
+    for result in results:
+        if "error" in result:
+            print(printable_lines(f"failed: {result['out']}: {result['error']}"), file=sys.stderr)
     return results
+
+
+def _learn(learn: Fit, run: FitOptions) -> dict[str, Any]:
+    """What came of one combination: others may be better."""
+    try:
+        return {"summary": learn(run)}
+    except UserError as error:
+        return {"error": str(error)}
+
+
+def _require_free(options: SweepOptions, runs: Sequence[FitOptions]) -> None:
+    """Raises UserError where a combination has a run already that is neither to be resumed nor replaced."""
+    taken = [run.out for run in runs if any(is_run(folder) for folder in run_folders(run.out))]
+    if taken and not (options.resume or options.overwrite):
+        raise UserError(f"{taken[0]} holds a run already: add --resume or --overwrite, or another --out")
 
 
 def combinations(vary: Sequence[str]) -> list[Combination]:
@@ -90,36 +112,50 @@ def combinations(vary: Sequence[str]) -> list[Combination]:
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
-def _run(options: SweepOptions, values: Combination) -> FitOptions:
-    """The options of one combination. Raises UserError where an option does not exist or a value is out of range."""
+def _run(options: SweepOptions, values: Combination) -> tuple[Combination, FitOptions]:
+    """The values of one combination as the options have them (``1e-2`` as a number), and all of its options.
+
+    Raises UserError where an option does not exist or a value is out of range.
+    """
     own = {"vary", "jobs"}
     plain = {name: value for name, value in to_dict(options).items() if name not in own}
     for name, value in values.items():
-        _set(plain, name, value)
+        _place(plain, name)[name] = value
     run = from_dict(FitOptions, plain, f"--vary {', '.join(values)}")
-    folder = ",".join(f"{name}={quote(json.dumps(value), safe=' []-+.')}" for name, value in values.items())
-    return replace(run, out=options.out / folder.replace(" ", ""), quiet=options.quiet or options.jobs > 1)
+    made = to_dict(run)
+    values = {name: _place(made, name)[name] for name in values}
+    folder = ",".join(f"{name}={_short(value)}" for name, value in values.items())
+    return values, replace(run, out=options.out / folder, quiet=options.quiet or options.jobs > 1)
 
 
-def _set(plain: dict[str, Any], name: str, value: Any) -> None:
-    """Change the option ``name``, wherever in the nested options it is."""
+def _short(value: Any) -> str:
+    """A value as a part of a file's name."""
+    return quote(json.dumps(value).replace('"', "").replace(" ", ""), safe="[]-+.,")
+
+
+def _place(plain: dict[str, Any], name: str) -> dict[str, Any]:
+    """The options that have one called ``name``, wherever they are nested. Raises UserError where there are none."""
     places = [plain, *(inner for inner in plain.values() if isinstance(inner, dict))]
     place = next((place for place in places if name in place), None)
     if place is None or name in OF_THE_COMMAND or isinstance(place[name], dict):
         raise UserError(f"--vary: {name!r} is no option that a sweep can change; train/fit.py --help lists all")
-    place[name] = value
+    return place
 
 
 def _table(results: Sequence[Mapping[str, Any]]) -> Table:
     """A row for each combination, by mAP if it was measured."""
-    lines = [_line(result["summary"]) for result in results]
-    rows = sorted(range(len(results)), key=lambda row: -lines[row].get("mAP", (0.0, 0.0))[0])
-    varied = list(results[0]["values"])
-    table = table_of(*varied, *lines[0], names=varied)
+    lines = [_line(result["summary"]) if "summary" in result else {} for result in results]
+    rows = sorted(range(len(results)), key=lambda row: -lines[row].get("mAP", (-1.0, 0.0))[0])
+    varied, terms = list(results[0]["values"]), list(dict.fromkeys(term for line in lines for term in line))
+    table = table_of(*varied, *terms, names=varied)
     for row in rows:
-        numbers = [f"{mean:.3f}" + (f" ± {spread:.3f}" if spread else "") for mean, spread in lines[row].values()]
+        numbers = (_number(*lines[row][term]) if term in lines[row] else "-" for term in terms)
         table.add_row(*(cell(str(value)) for value in results[row]["values"].values()), *numbers)
     return table
+
+
+def _number(mean: float, spread: float) -> str:
+    return f"{mean:.3f}" + (f" ± {spread:.3f}" if spread else "")
 
 
 def _line(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:

@@ -35,18 +35,22 @@ def test_every_combination_is_a_run(brief, capsys):
     options = brief(vary=("lr=0.001,1e-2", "stpp=[1,1,1],[1,[1,2],1]"), quiet=False)
     results = sweep(options)
     assert [tuple(result["values"].values()) for result in results] == [
-        (0.001, [1, 1, 1]), (0.001, [1, [1, 2], 1]), ("1e-2", [1, 1, 1]), ("1e-2", [1, [1, 2], 1]),
+        (0.001, [1, 1, 1]), (0.001, [1, [1, 2], 1]), (0.01, [1, 1, 1]), (0.01, [1, [1, 2], 1]),
     ]  # fmt: skip
     for result in results:
         run = load_run(result["out"])
-        assert run.config.optimisation.lr == float(result["values"]["lr"])
+        assert run.config.optimisation.lr == result["values"]["lr"]
         assert run.finished
-    assert len({result["out"] for result in results}) == 4
+    assert [result["out"].removeprefix(f"{options.out}/") for result in results] == [
+        f"lr={lr},stpp={stpp}" for lr in (0.001, 0.01) for stpp in ("[1,1,1]", "[1,[1,2],1]")
+    ]
     assert json.loads((options.out / "sweep.json").read_text()) == results
     printed = capsys.readouterr().out
     assert "lr" in printed
     assert "accuracy" in printed
     assert sweep(brief(vary=options.vary, resume=True)) == results
+    with pytest.raises(UserError, match=r"lr=0\.001,stpp=\[1,1,1\] holds a run already: add --resume"):
+        sweep(options)
 
 
 def test_combinations_of_seeds_side_by_side_have_mean_and_spread(brief, capsys):
@@ -67,6 +71,19 @@ def test_rows_are_ordered_by_what_was_measured(brief, capsys):
     lines = capsys.readouterr().out.rpartition("mAP")[2].splitlines()
     order = [next(at for at, line in enumerate(lines) if f"{lr:.3f}" in line) for lr in (0.5, 0.25, 0.125)]
     assert order == sorted(order)
+
+
+def test_a_combination_that_fails_leaves_the_others(brief, capsys):
+    options = brief(vary=("lr=1e30,0.01", "optimiser=sgd"), quiet=False)
+    bad, good = sweep(options)
+    assert (bad["values"], "summary" in bad, "summary" in good) == ({"lr": 1e30, "optimiser": "sgd"}, False, True)
+    assert "the loss is not finite" in bad["error"]
+    assert json.loads((options.out / "sweep.json").read_text()) == [bad, good]
+    said = capsys.readouterr()
+    assert f"failed: {options.out}/lr=1e+30,optimiser=sgd: the loss is not finite" in said.err
+    assert " - " in said.out
+    with pytest.raises(UserError, match=r"no combination could be learned: .* no stream 'pose'"):
+        sweep(brief(vary=("lr=0.01,0.02",), streams=("pose",)))
 
 
 @pytest.mark.parametrize(
