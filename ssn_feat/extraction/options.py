@@ -62,6 +62,8 @@ class ExtractOptions:
     """What the networks compute in; auto: float16 on a GPU, else float32."""
     compile: bool = False
     """Compile the networks by torch.compile; takes a minute or so at the start."""
+    resume: bool = False
+    """Go on with a store that is there; where there is none, stop instead of making one, as after a mistyped name."""
     dry_run: bool = False
     """Print what would be done, and stop."""
 

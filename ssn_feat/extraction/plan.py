@@ -18,6 +18,7 @@ from ssn_feat.extraction.sources import Coverage
 from ssn_feat.store import FeatureStore, location
 from ssn_feat.terminal import printable
 from ssn_feat.video import SnippetOptions, open_source, snippet_starts
+from ssn_feat.video.raft import load_raft
 
 # Probing takes milliseconds a video: of more videos than this only so many, evenly spread, are looked at beforehand.
 _PROBED = 200
@@ -40,7 +41,7 @@ class Plan:
     todo: dict[str, Path]
     """Videos to extract, by id."""
     rows: dict[str, float]
-    """Predicted snippets of each of them; videos whose header cannot be read count as the mean of the others."""
+    """Predicted snippets of each of them; videos whose header says nothing count as the mean of the others."""
     failed_before: int
     """How many of them failed in an earlier run."""
     rate: float | None = None
@@ -64,10 +65,12 @@ def make_plan(options: ExtractOptions, found: Coverage, again: Collection[str] =
         found = replace(found, videos={i: path for i, path in found.videos.items() if i in again})
     backbones = load_backbones(options, None if options.jobs == 1 and not options.dask else "cpu")
     snippet_options = options.snippets_for(backbones)
+    if "flow" in snippet_options.streams and snippet_options.flow_method == "raft":
+        load_raft(Path(snippet_options.flow_weights))  # a file that is none would fail every video
     recipe = recipe_of(backbones, snippet_options, options.keep_crops, options.fps)
     done: frozenset[str] = frozenset()
     failed_before = 0
-    if FeatureStore.exists(options.store):
+    if options.resume or FeatureStore.exists(options.store):
         store = FeatureStore.open(options.store)
         store.require_recipe(recipe)
         done = frozenset(store.ids) & found.videos.keys() - set(again)
@@ -92,8 +95,10 @@ def _predicted_rows(videos: Mapping[str, Path], options: SnippetOptions, fps: fl
                 probe = source.probe
         except UserError:  # it will be reported when its turn comes
             continue
-        frames = round(probe.duration * options.nominal_fps) if options.nominal_fps else probe.declared_frames
-        known[video_id] = float(len(snippet_starts(frames, options.stride, options.flow_length)))
+        frames = 0 if options.nominal_fps else probe.declared_frames
+        frames = frames or round(probe.duration * (options.nominal_fps or probe.fps))
+        if frames:
+            known[video_id] = float(len(snippet_starts(frames, options.stride, options.flow_length)))
     mean = sum(known.values()) / len(known) if known else 0.0
     return {video_id: known.get(video_id, mean) for video_id in videos}
 
@@ -158,6 +163,7 @@ def run_record(plan: Plan, options: ExtractOptions, store: FeatureStore) -> dict
         jobs=0,
         dask="",
         device=("auto",),
+        resume=False,
     )
     before = {video_id: rows for run in store.runs() for video_id, rows in run["videos"].items()}
     videos = {video_id: plan.rows.get(video_id, before.get(video_id, 0.0)) for video_id in plan.coverage.videos}

@@ -268,10 +268,10 @@ def opened(place: Place) -> FeatureStore:
     except PermissionError as error:
         raise UserError(f"cannot read the feature store {path}: {error.strerror}") from None
     except OSError:
-        what = "exists but is not a feature store" if place.is_taken() else "does not exist"
-        raise UserError(
-            f"feature store {path} {what}; {_advice(place) or f'python extract/run.py VIDEOS {path} makes one'}"
-        ) from None
+        what, mend = "does not exist", f"python extract/run.py VIDEOS {path} makes one"
+        if place.is_taken():
+            what, mend = "exists but is not a feature store", "a new one needs a name that is free"
+        raise UserError(f"feature store {path} {what}; {_advice(place) or mend}") from None
     except ValueError as error:
         raise UserError(f"{path} is not a feature store: {error}") from None
     if attributes.get("format") != FORMAT:

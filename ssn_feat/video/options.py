@@ -78,6 +78,12 @@ class SnippetOptions:
             raise UserError(f"short_side must be 0 (no scaling) or at least {self.crop} (crop), not {self.short_side}")
         if self.stretch and (self.stretch < self.crop or self.stretch < 1 or self.short_side == 0):
             raise UserError(f"stretch needs a short_side and must be at least {self.crop} (crop), not {self.stretch}")
+        if "flow" in self.streams and self.flow_method == "raft" and not self.flow_weights:
+            raise UserError(
+                "raft flow needs weights: give flow_weights, a file of torchvision's raft_large or raft_small"
+            )
+        if self.flow_weights and self.flow_method != "raft":
+            raise UserError(f"flow_weights are for the flow_method raft, not for {self.flow_method}")
         if self.flow_method == "stored" and self.nominal_fps:
             raise UserError("stored flow belongs to the frames of its folder: it cannot be read at a nominal_fps")
         _ = self._own_crops()

@@ -87,6 +87,17 @@ def test_running_again_does_what_is_left(folder: Path, whole: Path, tmp_path: Pa
     assert extract(options(folder, store)).extracted == {}
 
 
+def test_resume_goes_on_and_does_not_begin(folder: Path, whole: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"feature store .*typo\.zarr does not exist"):
+        extract(options(folder, tmp_path / "typo.zarr", resume=True))
+    assert not list(tmp_path.iterdir())
+    runs = FeatureStore.open(whole).runs()
+    assert extract(options(folder, whole, resume=True)).done_before == 3
+    assert FeatureStore.open(whole).runs() == runs
+    with pytest.raises(UserError, match="exists but is not a feature store; a new one needs a name that is free"):
+        extract(options(folder, folder))
+
+
 def test_several_processes_make_the_same(folder: Path, whole: Path, tmp_path: Path) -> None:
     report = extract(options(folder, tmp_path / "s.zarr", jobs=2))
     assert (sorted(report.extracted), report.failures) == (["v0", "v1", "v2"], {})

@@ -157,6 +157,20 @@ def test_processes_are_dealt_out_to_devices(tmp_path: Path) -> None:
     assert Place(1).device(("only",)) == "only"
 
 
+def test_flow_weights_that_cannot_be_used_stop_the_run(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="raft flow needs weights: give flow_weights"):
+        options(folder, tmp_path / "s.zarr", flow_method="raft")
+    with pytest.raises(UserError, match="flow_weights are for the flow_method raft, not for dis"):
+        options(folder, tmp_path / "s.zarr", flow_method="dis", flow_weights="x.pth")
+    pytest.importorskip("torchvision")
+    for content, message in ((None, "cannot read the RAFT weights"), ({"x": torch.ones(1)}, "is no state dict of")):
+        if content is not None:
+            torch.save(content, tmp_path / "raft.pth")
+        with pytest.raises(UserError, match=message):
+            extract(options(folder, tmp_path / "s.zarr", flow_method="raft", flow_weights=str(tmp_path / "raft.pth")))
+    assert not (tmp_path / "s.zarr").exists()
+
+
 def test_what_is_told_of_the_time(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
