@@ -6,8 +6,8 @@ proposal may find several instances, and class plays no part.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Literal
 
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.annotations.dataset import Dataset, Video
 from ssn_feat.errors import UserError
-from ssn_feat.intervals import overlapping, tiou
+from ssn_feat.intervals import overlapping
 from ssn_feat.proposals import Proposals
 
 Floats = NDArray[np.float64]
@@ -41,6 +41,7 @@ class RecallCurve:
 
     thresholds: tIoU ``(K,)``. numbers: AN at each of the 100 points, ``(100,)``. recall: ``(K, 100)``.
     instances, videos: how much truth there is; lacking: videos among them without any proposal.
+    asked: AR at the numbers that were asked for besides.
     """
 
     thresholds: Floats
@@ -49,6 +50,7 @@ class RecallCurve:
     instances: int
     videos: int
     lacking: int
+    asked: Mapping[float, float] = field(default_factory=dict)
 
     @property
     def average(self) -> Floats:
@@ -67,7 +69,9 @@ class RecallCurve:
         return 100.0 * area / float(self.numbers[-1])
 
     def at(self, number: float) -> float:
-        """AR@``number``. Raises UserError where that is no point of the curve."""
+        """AR@``number``. Raises UserError where that is no point of the curve and was not asked for."""
+        if number in self.asked:
+            return self.asked[number]
         point = np.flatnonzero(np.isclose(self.numbers, number))
         if not len(point):
             step = self.numbers[-1] / _POINTS
@@ -84,15 +88,18 @@ def recall_curve(
     thresholds: ArrayLike = TIOU_GRIDS["activitynet"],
     budget: Budget = "average",
     counted: Counted = "evaluated",
+    numbers: Sequence[float] = (),
 ) -> RecallCurve:
     """AR@AN at 100 points up to AN = ``maximum`` (None: as many as there are on average), and with it the AUC.
 
     ``budget``: which of a video's proposals, best first, count at a point. ``average``, as in the ActivityNet toolkit:
     the same share of every video's, such that they are AN on average; videos with many proposals keep many. ``fixed``:
     the best AN of every video. ``counted``: which proposals make up that average: those of the videos with truth, or
-    all there are, as in the toolkit (they differ where there are proposals for videos without truth).
+    all there are, as in the toolkit (they differ where there are proposals for videos without truth). ``numbers``: up
+    to ``maximum``; AR is told at these too, which need not be points of the curve.
 
-    Raises UserError where there is no truth, or no proposal in a video that has some.
+    Raises UserError where there is no truth, no proposal in a video that has some, or a number or a threshold that is
+    none.
     """
     videos = _with_truth(dataset)
     available = np.array([len(proposals.intervals.get(video.id, ())) for video in videos])
@@ -103,12 +110,26 @@ def recall_curve(
         maximum = total / len(videos)
     if not maximum > 0:
         raise UserError(f"the number of proposals per video must be above 0, not {maximum}")
-    counts = _shares(available, maximum, total) if budget == "average" else _equal(available, maximum)
-    best = np.concatenate(list(_running_best(proposals, videos, counts)))
+    if not all(0 < number <= maximum for number in numbers):
+        raise UserError(f"average recall is told at numbers in (0, {maximum:g}], not at {numbers}")
     tious = np.asarray(thresholds, dtype=np.float64)
-    recall = np.stack([(best >= threshold).mean(axis=0) for threshold in tious])
-    numbers = np.arange(1, _POINTS + 1) / _POINTS * maximum
-    return RecallCurve(tious, numbers, recall, len(best), len(videos), int((available == 0).sum()))
+    if not (tious > 0).all():
+        raise UserError(f"tIoU thresholds must be above 0, not {tious.tolist()}")
+    shares = np.concatenate([np.arange(1, _POINTS + 1) / _POINTS, np.asarray(numbers, dtype=np.float64) / maximum])
+    counts = _parts(available, maximum, total, shares) if budget == "average" else _equal(available, maximum, shares)
+    owner = np.repeat(np.arange(len(videos)), [len(video.instances) for video in videos])
+    found, first = _first_finders(proposals, videos, owner, counts.max(axis=1), tious)
+    counted_of = np.take(counts.T, owner[found], axis=1)
+    recall = np.stack([(ranks < counted_of).sum(axis=1) for ranks in first]) / len(owner)
+    return RecallCurve(
+        thresholds=tious,
+        numbers=shares[:_POINTS] * maximum,
+        recall=recall[:, :_POINTS],
+        instances=len(owner),
+        videos=len(videos),
+        lacking=int((available == 0).sum()),
+        asked=dict(zip(numbers, recall[:, _POINTS:].mean(axis=0).tolist(), strict=True)),
+    )
 
 
 def recall_at_tiou(proposals: Proposals, dataset: Dataset, thresholds: ArrayLike, number: int | None = None) -> Floats:
@@ -188,9 +209,9 @@ def best_overlaps(proposals: Proposals, dataset: Dataset, number: int | None = N
 
 
 def _best_ranked(proposals: Proposals, video: str, number: int | None) -> Floats:
-    """The best ``number`` proposals of a video (None: all, in any order), ``(n, 2)``."""
+    """The best ``number`` proposals of a video, best first (None: all, in any order), ``(n, 2)``."""
     rows = proposals.intervals.get(video, np.zeros((0, 2)))
-    if number is None or number >= len(rows):
+    if number is None or not len(rows):
         return rows
     return rows[np.argsort(-proposals.scores[video], kind="stable")[:number]]
 
@@ -202,38 +223,45 @@ def _with_truth(dataset: Dataset) -> list[Video]:
     return videos
 
 
-def _shares(available: Indices, maximum: float, total: int) -> Indices:
-    """How many proposals of each video count at each point, int64 ``(V, 100)``: the toolkit's arithmetic.
+def _parts(available: Indices, maximum: float, total: int, shares: Floats) -> Indices:
+    """How many proposals of each video count at each share ``(P,)`` of ``maximum``: int64 ``(V, P)``.
 
-    First every list is cut to the share that leaves ``maximum`` on average, then to hundredths of what is left.
+    The toolkit's arithmetic: first every list is cut to the part that leaves ``maximum`` on average, then that is.
     """
     kept = np.minimum((available * (maximum * len(available) / total)).astype(np.int64), available)
     if not kept.any():
         raise UserError(f"at {maximum:g} proposals per video on average, every video's share is less than one")
-    share = np.arange(1, _POINTS + 1) / _POINTS * (maximum * len(available) / kept.sum())
+    share = shares * (maximum * len(available) / kept.sum())
     return np.minimum((kept[:, None] * share).astype(np.int64), kept[:, None])
 
 
-def _equal(available: Indices, maximum: float) -> Indices:
-    numbers = np.floor(np.arange(1, _POINTS + 1) / _POINTS * maximum + 1e-9).astype(np.int64)
-    return np.minimum(numbers, available[:, None])
+def _equal(available: Indices, maximum: float, shares: Floats) -> Indices:
+    """The same where every video has the same number."""
+    return np.minimum(np.floor(shares * maximum + 1e-9).astype(np.int64), available[:, None])
 
 
-def _running_best(proposals: Proposals, videos: list[Video], counts: Indices) -> Iterator[Floats]:
-    """For each video, the highest tIoU of its first ``counts[v]`` (P,) proposals with each instance: ``(M, P)``."""
-    for video, count in zip(videos, counts, strict=True):
-        truth = video.intervals()
-        if not count.any():
-            yield np.zeros((len(truth), len(count)))
-            continue
-        rows = proposals.intervals[video.id]
-        numbers, point = np.unique(count, return_inverse=True)
-        if numbers[0] < len(rows):  # else order plays no part
-            rows = rows[np.argsort(-proposals.scores[video.id], kind="stable")[: numbers[-1]]]
-        at_none = np.zeros((len(truth), int(numbers[0] == 0)))
-        parts = np.append(0, numbers[at_none.shape[1] : -1])
-        best = np.maximum.accumulate(np.maximum.reduceat(tiou(truth, rows), parts, axis=1), axis=1)
-        yield np.concatenate([at_none, best], axis=1)[:, point]
+def _first_finders(
+    proposals: Proposals, videos: list[Video], owner: Indices, numbers: Indices, tious: Floats
+) -> tuple[Indices, Indices]:
+    """Rank from 0 of the best proposal that finds each instance, among the best ``numbers`` ``(V,)`` of its video.
+
+    owner: position of the video of each instance, ``(M,)``. Returns the F instances that are found at the lowest of K
+    thresholds, ``(F,)``, and their ranks, ``(K, F)``: one beyond all where no proposal reaches the threshold.
+    """
+    rows = [_best_ranked(proposals, video.id, int(number)) for video, number in zip(videos, numbers, strict=True)]
+    truth, sizes = np.concatenate([video.intervals() for video in videos]), np.array(list(map(len, rows)))
+    ranks = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    row, instance, overlaps = overlapping(
+        np.concatenate(rows), truth, (np.repeat(np.arange(len(videos)), sizes), owner)
+    )
+    good = overlaps >= tious.min()  # few are
+    rank, overlaps = ranks[row[good]], overlaps[good]
+    found, place = np.unique(instance[good], return_inverse=True)
+    first = np.full((len(tious), len(found)), np.iinfo(np.int64).max)
+    for best, threshold in zip(first, tious, strict=True):
+        hit = overlaps >= threshold
+        np.minimum.at(best, place[hit], rank[hit])
+    return found, first
 
 
 __all__ = [

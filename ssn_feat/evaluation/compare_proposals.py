@@ -63,7 +63,7 @@ class CompareOptions:
     """Run folders of actionness heads, each a source for tag, and all of them fused; without any, the actionness that
     the files hold."""
     numbers: tuple[int, ...] = (50, 100)
-    """Average recall is told at these numbers of proposals per video."""
+    """Average recall is told at these numbers of proposals per video, up to --maximum."""
     maximum: int = 100
     """Number of proposals per video at which the curve and its area end; the curve has 100 points."""
     budget: Budget = "average"
@@ -97,10 +97,6 @@ class CompareOptions:
             raise UserError("nothing to compare: name files of proposals or --methods")
         if self.maximum < 1 or not all(0 < n <= self.maximum for n in self.numbers):
             raise UserError(f"numbers of proposals must be in 1 to --maximum {self.maximum}, not {self.numbers}")
-        if any(n * 100 % self.maximum for n in self.numbers):
-            raise UserError(
-                f"a curve up to {self.maximum} has a point every {self.maximum / 100:g}: not at {self.numbers}"
-            )
         for edges in (self.lengths, self.instances):
             if list(edges) != sorted(set(edges)) or any(edge <= 0 for edge in edges):
                 raise UserError(f"where groups of instances part must be ascending and above 0, not {edges}")
@@ -114,6 +110,8 @@ class CompareOptions:
             raise UserError(f"tIoU thresholds must be in (0, 1], not {self.tious}")
         if self.recall_number is not None and self.recall_number < 1:
             raise UserError(f"recall_number must be at least 1, not {self.recall_number}")
+        if self.seed < 0:
+            raise UserError(f"seed must be at least 0, not {self.seed}")
 
 
 @dataclass(frozen=True)
@@ -189,7 +187,7 @@ def _truth(options: CompareOptions) -> tuple[Dataset, list[str]]:
 def _evaluate(contender: Contender, dataset: Dataset, options: CompareOptions) -> MethodResult:
     started, proposals, grid = time.perf_counter(), contender.proposals, TIOU_GRIDS[options.grid]
     try:
-        curve = recall_curve(proposals, dataset, options.maximum, grid, options.budget)
+        curve = recall_curve(proposals, dataset, options.maximum, grid, options.budget, numbers=options.numbers)
     except UserError as error:
         raise UserError(f"{contender.name}: {error}") from None
     recall = recall_at_tiou(proposals, dataset, options.tious, options.recall_number)

@@ -131,6 +131,8 @@ def test_a_fixed_number_by_hand() -> None:
     assert curve.recall[:, curve.numbers == 4].ravel().tolist() == [1, 1, 1]
     assert (curve.instances, curve.videos, curve.lacking) == (3, 2, 0)
     assert curve.at(1) == pytest.approx(np.mean(one))
+    besides = recall_curve(proposals, dataset, 1000, [0.5, 0.7, 0.9], budget="fixed", numbers=(1, 2, 1000))
+    assert [besides.at(n) for n in (1, 2, 1000)] == pytest.approx([curve.at(1), curve.at(2), 1.0])
     assert recall_at_tiou(proposals, dataset, [0.5, 0.7, 0.9], 1).tolist() == pytest.approx(one)
     assert recall_at_tiou(proposals, dataset, [1.0]).tolist() == [1.0]
 
@@ -140,6 +142,13 @@ def test_an_average_number_by_hand() -> None:
     curve = recall_curve(proposals, dataset, 3, [0.7])  # a has 4, b 2: shares of thirds of that
     assert curve.recall[0, [33, 66, 99]].tolist() == pytest.approx([1 / 3, 2 / 3, 1])
     assert recall_curve(proposals, dataset, None, [0.7]).numbers[-1] == 3.0
+
+
+def test_numbers_asked_for_are_those_of_the_curve_where_it_has_them(toolkit) -> None:
+    dataset, proposals, _ = toolkit
+    curve = recall_curve(proposals, dataset, 100, numbers=(1, 33, 50, 100))
+    assert list(curve.asked.values()) == [curve.average[n - 1] for n in (1, 33, 50, 100)]
+    assert curve.auc == recall_curve(proposals, dataset, 100).auc
 
 
 def test_the_oracle_and_the_area() -> None:
@@ -197,5 +206,9 @@ def test_what_cannot_be_measured_is_named() -> None:
         recall_curve(proposals, dataset, 0)
     with pytest.raises(UserError, match="less than one"):
         recall_curve(proposals, dataset, 0.2)
+    with pytest.raises(UserError, match=r"in \(0, 100\], not at"):
+        recall_curve(proposals, dataset, numbers=(5, 101))
+    with pytest.raises(UserError, match="above 0, not"):
+        recall_curve(proposals, dataset, thresholds=[0.0, 0.5])
     with pytest.raises(UserError, match="every 1 up to 100"):
         recall_curve(proposals, dataset).at(0.5)

@@ -177,6 +177,13 @@ def of_features(video: VideoData) -> tuple[np.ndarray, np.ndarray]:
     return video.spans, video.features["rgb"][:, 1]
 
 
+def test_few_and_many_proposals_are_told_at_once(options: CompareOptions, capsys) -> None:
+    changed = replace(options, methods=("oracle",), numbers=(1, 5, 1000), maximum=1000)
+    _, oracle = compare_proposals(changed)
+    assert [oracle.curve.at(n) for n in (1, 5, 1000)] == pytest.approx([1 / 3, 1, 1])
+    assert "AR@1000" in capsys.readouterr().out
+
+
 def test_the_seed_decides(options: CompareOptions) -> None:
     brief = replace(options, methods=("sliding", "random"), out=None)
     first, same, other = (compare_proposals(replace(brief, seed=seed)) for seed in (1, 1, 2))
@@ -254,7 +261,7 @@ def test_the_command_line(folder: Path) -> None:
     [
         ({"files": (), "methods": ()}, "nothing to compare"),
         ({"numbers": (200,)}, "1 to --maximum 100, not"),
-        ({"maximum": 1000, "numbers": (55,)}, "a point every 10"),
+        ({"seed": -1}, "seed must be at least 0"),
         ({"tious": (0.0,)}, "tIoU thresholds"),
         ({"recall_number": 0}, "recall_number"),
         ({"subset": "training"}, "no subset 'training'"),
