@@ -4,7 +4,7 @@
 
     RUN/config.yaml        the options; python train/fit.py RUN/config.yaml --out NEW makes the run again
     RUN/environment.json   versions and machine
-    RUN/log.jsonl          one line per epoch: mean losses, learning rate, steps per second
+    RUN/log.jsonl          one line per epoch: mean losses, accuracy, learning rate, metrics of --eval
     RUN/checkpoint.pt      weights and everything needed to go on or to score; holds tensors and plain values only
     RUN/best.pt            with --eval: the checkpoint of the best measured epoch, for detect.py --checkpoint
     RUN/tensorboard/       with --tensorboard: the log as events
@@ -165,8 +165,10 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def held(self, options: FitOptions) -> dict[str, Any] | None:
-        """The checkpoint to go on from, None for a new run. Writes nothing.
+    def held(self, options: Any) -> dict[str, Any] | None:
+        """The checkpoint to go on from, None for a new run; ``options`` have ``resume`` and ``overwrite``.
+
+        Writes nothing.
 
         Raises UserError where the folder holds a run and options say neither resume nor overwrite, or where they differ
         from those of the run to resume.
@@ -196,7 +198,7 @@ class RunFolder:
             raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from None
         self._write_json("environment.json", environment())
 
-    def _require_same(self, options: FitOptions, saved: Mapping[str, Any]) -> None:
+    def _require_same(self, options: Any, saved: Mapping[str, Any]) -> None:
         # Through the options of today: a run that was begun before an option existed has its default.
         began = from_dict(FitOptions, saved["config"], f"{self.path}: configuration")
         require_same(self.path, began, options, OF_THE_COMMAND)

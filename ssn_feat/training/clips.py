@@ -284,6 +284,7 @@ def _tuning(options: FitClipsOptions) -> TuningOptions:
 
 
 def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining, Backbone, PixelSource, ClipsTask]:
+    group.require_shares(options.clips.batch, "--batch")
     stream, size = options.stream, options.snippets.crop_of(options.stream)
     backbone = load_backbone(
         options.backbone, stream, options.weights, str(group.device), trainable=True, input_size=size or None
@@ -293,11 +294,9 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
         print(f"flow by {cut.flow_method}: extract with --flow-method {cut.flow_method}")
     found = coverage(options.videos, options.annotations, (options.subset,), options.prefix)
     dataset = load(options.annotations).subset(options.subset)
-    videos = index_videos(found.videos, tuple(dataset.videos), options.pixels, group)
+    videos = index_videos(found.videos, tuple(dataset.videos), options.pixels, group, options.quiet)
     clips = clips_of(dataset, videos, cut, options.clips.background)
     task = ClipsTask(clips, options.clips, backbone.feature_dim, options.seed, group.device)
-    if options.clips.batch % group.count:
-        raise UserError(f"batch {options.clips.batch} must be a multiple of the {group.count} processes")
     reader = reader_of(options.pixels, cut, stream, group)
     source = PixelSource(videos, reader, backbone.input_size, options.pixels.variation)
     facts: Mapping[str, Any] = {

@@ -61,8 +61,11 @@ class TrainingData:
         return candidates_of(self.dataset, own, durations)
 
 
-def read_data(options: FitOptions) -> TrainingData:
-    """Read everything once. Raises UserError for whatever is missing or does not fit together."""
+def read_data(options: FitOptions, values: bool = True) -> TrainingData:
+    """Read everything once; without ``values`` all but the features, whose rows then have no columns.
+
+    Raises UserError for whatever is missing or does not fit together.
+    """
     store = FeatureStore.open(options.store)
     stream_dims(store, options.streams)
     annotations = load(options.annotations)
@@ -71,9 +74,9 @@ def read_data(options: FitOptions) -> TrainingData:
     ids = present(tuple(dataset.videos), store.ids, options.missing, f"the store {store.path}")
     if proposals is not None:
         ids = present(ids, proposals.ids, options.missing, f"the file of proposals {options.proposals}")
+    folder = features_folder(options, store, ids) if values else None
     with nullcontext(None) if options.quiet else progress_bar("reading features", len(ids)) as advance:
-        folder = features_folder(options, store, ids)
-        table = FeatureTable.load(store, ids, options.streams, advance or (lambda: None), folder)
+        table = FeatureTable.load(store, ids, options.streams, advance or (lambda: None), folder, values)
     standardisation = Standardisation.of(table.rows) if options.standardise else None
     if standardisation is not None:
         table = table.standardised(standardisation)

@@ -41,13 +41,14 @@ class Processes:
         """Whether this process writes files and prints."""
         return self.rank == 0
 
+    def require_shares(self, batch: int, option: str) -> None:
+        """Raises UserError, naming the ``option`` that it comes from, where a batch cannot be divided evenly."""
+        if batch % self.count:
+            raise UserError(f"{option} {batch} must be a multiple of the {self.count} processes")
+
     def share(self, parts: Sequence[T]) -> Sequence[T]:
-        """The consecutive part of a batch that this process works on. Raises UserError where it cannot be divided."""
-        each, rest = divmod(len(parts), self.count)
-        if rest:
-            raise UserError(
-                f"a batch of {len(parts)} cannot be divided among {self.count} processes: choose a multiple"
-            )
+        """The consecutive part of a batch that this process works on; see :meth:`require_shares`."""
+        each = len(parts) // self.count
         return parts[self.rank * each : (self.rank + 1) * each]
 
     def gather(self, own: Tensor) -> Tensor:

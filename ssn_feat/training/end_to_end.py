@@ -26,7 +26,7 @@ from ssn_feat.store.recipe import differences, fingerprint, plain_recipe
 from ssn_feat.training.checkpoints import Run, describe_head, load_run
 from ssn_feat.training.data import TrainingData, read_data
 from ssn_feat.training.distributed import Processes, processes
-from ssn_feat.training.features import Standardisation
+from ssn_feat.training.features import Standardisation, stream_dims
 from ssn_feat.training.fine_tuning import TuningOptions
 from ssn_feat.training.options import FitOptions
 from ssn_feat.training.pixel_runs import BACKBONE, PixelFolder, train
@@ -186,10 +186,12 @@ def prepare_end_to_end(
 ) -> tuple[PixelTraining, Backbone, PixelSource, EndToEndTask]:
     """Read and check everything. Raises UserError for whatever does not fit together, or to the store's recipe."""
     fit = replace(options.fit, quiet=options.fit.quiet or not group.first, device="cpu")
-    data, start = read_data(fit), None if options.init_head is None else load_run(options.init_head)
+    group.require_shares(fit.optimisation.batch_videos, "--batch-videos")
+    start = None if options.init_head is None else load_run(options.init_head)
+    data = read_data(fit, values=False)
     snippets, backbone = _as_extracted(options, data.store, group.device)
     videos = _videos(options, data, snippets, group)
-    task, stats, used = _task(options.fit, data, start, group.device)
+    task, stats, used = _task(fit, data, start, group.device)
     standardisation = None if start is None or start.standardisation is None else _on(start.standardisation, group)
     pixels = options.pixels
     source = PixelSource(
@@ -198,7 +200,7 @@ def prepare_end_to_end(
     facts = {
         "head": describe_head(task.head),
         "labels": list(data.labels),
-        "streams": list(options.fit.streams),
+        "streams": list(fit.streams),
         "reg_stats": stats,
         "standardisation": None if start is None or start.standardisation is None else vars(start.standardisation),
         "store": {"name": data.store.name, "recipe": data.store.recipe, "fingerprint": data.store.fingerprint},
@@ -207,9 +209,7 @@ def prepare_end_to_end(
         "videos": len(data.table.ids),
         "data": used,
     }
-    own = EndToEndTask(task, standardisation, options.fit.seed)
-    if task.batch_videos % group.count:
-        raise UserError(f"batch_videos {task.batch_videos} must be a multiple of the {group.count} processes")
+    own = EndToEndTask(task, standardisation, fit.seed)
     return begin_training(own, backbone, fit, options.tuning, facts, group), backbone, source, own
 
 
@@ -249,11 +249,10 @@ def _videos(
 
     Raises UserError where a file is another one, or gives other snippets.
     """
-    table, store = data.table, data.store
+    table, store, quiet = data.table, data.store, options.fit.quiet or not group.first
     bytes_of = {name: store.read(name, ()).info.get("source", {}).get("bytes") for name in table.ids}
-    videos = index_videos(
-        find_videos(options.videos, options.prefix), table.ids, options.pixels, group, partial(_same_file, bytes_of)
-    )
+    found = find_videos(options.videos, options.prefix)
+    videos = index_videos(found, table.ids, options.pixels, group, quiet, partial(_same_file, bytes_of))
     for at, video in enumerate(videos):
         spans, held = video.grid(snippets).spans, table.spans[table.rows_of(at)]
         if spans.shape != held.shape or not np.allclose(spans, held, atol=1e-3):
@@ -277,13 +276,13 @@ def _task(
     """The training of the head alone, its regression statistics, and what tells the data from others."""
     candidates = data.candidates(options.random_windows, options.seed)
     pools = make_pools(candidates, options.pools, options.groups)
-    table = replace(data.table, rows=torch.zeros((len(data.table.spans), 0), device=device))
-    head = SSNHead(data.table.feature_dim, len(data.labels), options.ssn, torch.Generator().manual_seed(options.seed))
+    width = sum(stream_dims(data.store, options.streams))
+    head = SSNHead(width, len(data.labels), options.ssn, torch.Generator().manual_seed(options.seed))
     if start is not None:
         head = _started(start, head, data)
         assert start.reg_stats is not None
         pools = replace(pools, target_stats=start.reg_stats)
-    task = SSNTask(head.to(device), table, candidates, pools, options)
+    task = SSNTask(head.to(device), data.table.to(device), candidates, pools, options)
     return task, torch.from_numpy(np.array(pools.target_stats)), digest(candidates.intervals, candidates.labels)
 
 

@@ -75,23 +75,26 @@ class FeatureTable:
         streams: Sequence[str],
         advance: Callable[[], None] = lambda: None,
         folder: Path | None = None,
+        values: bool = True,
     ) -> FeatureTable:
         """Read videos from a store; ``advance`` is called after each.
 
-        ``folder``: where rows are kept in a mapped file, None for memory; both hold the same.
+        ``folder``: where rows are kept in a mapped file, None for memory; both hold the same. Without ``values`` rows
+        have no columns: what the store says of them is read, not what is in them.
         Raises UserError for an unknown stream, and where no video is asked for or one is missing in the store.
         """
         if not ids:
             raise UserError(f"no video to read from the store {store.path}")
-        dims = stream_dims(store, streams)
+        width = sum(stream_dims(store, streams)) if values else 0
         counts = list(store.map(store.rows, ids))
         offsets = np.cumsum([0, *counts], dtype=np.int64)
-        rows = room((int(offsets[-1]), sum(dims)), getattr(torch, store.dtype), folder)
+        rows = room((int(offsets[-1]), width), getattr(torch, store.dtype), folder)
         spans, durations = np.empty((len(rows), 2)), np.empty(len(ids))
-        for at, stored in enumerate(store.read_all(ids, streams)):
+        for at, stored in enumerate(store.read_all(ids, streams if values else ())):
             place = slice(offsets[at], offsets[at + 1])
             spans[place], durations[at] = stored.spans, stored.duration
-            rows[place] = join_streams(stored.features, streams)
+            if values:
+                rows[place] = join_streams(stored.features, streams)
             advance()
         return cls(tuple(ids), tuple(streams), rows, offsets, spans, durations)
 

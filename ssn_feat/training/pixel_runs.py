@@ -14,7 +14,7 @@ import torch
 from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
 from ssn_feat.threads import torch_threads
-from ssn_feat.training.checkpoints import CHECKPOINT, OF_THE_COMMAND, RunFolder, read_checkpoint, require_same
+from ssn_feat.training.checkpoints import CHECKPOINT, OF_THE_COMMAND, RunFolder, require_same
 from ssn_feat.training.distributed import Processes
 from ssn_feat.training.loop import run_epochs, stop_requested
 from ssn_feat.training.pixel_training import PixelSteps, PixelTraining, memory
@@ -45,16 +45,9 @@ class PixelFolder(RunFolder):
         super().__init__(path)
         self._first = first
 
-    def held(self, options: Any) -> dict[str, Any] | None:
-        """As of any run; ``options`` have ``resume`` and ``overwrite``."""
-        if options.overwrite or not (self.path / CHECKPOINT).exists():
-            return None
-        if not options.resume:
-            raise UserError(f"{self.path} holds a run already: add --resume or --overwrite, or another --out")
-        saved = read_checkpoint(self.path / CHECKPOINT)
+    def _require_same(self, options: Any, saved: Mapping[str, Any]) -> None:
         began = from_dict(type(options), saved.get("options", {}), f"{self.path}: configuration")
         require_same(self.path, began, options, MAY_DIFFER)
-        return saved
 
     def begin(self, options: Any) -> None:
         if self._first:

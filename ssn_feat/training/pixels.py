@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -172,12 +173,14 @@ def index_videos(
     ids: Sequence[str],
     options: PixelOptions,
     processes: Processes,
+    quiet: bool = False,
     check: Callable[[str, Path], str] = lambda name, path: "",
 ) -> list[IndexedVideo]:
     """Videos ``ids`` with everything that reading single frames of them needs; each is decoded once.
 
-    ``paths``: file or folder of each; ``check`` is called with each id and path in a worker and says what is wrong with
-    the file, if anything. Indices are kept in the cache. Raises UserError where a video is missing or cannot be read.
+    ``paths``: file or folder of each; ``quiet``: without a progress bar; ``check`` is called with each id and path in a
+    worker and says what is wrong with the file, if anything. Indices are kept in the cache. Raises UserError where a
+    video is missing or cannot be read.
     """
     missing = [name for name in ids if name not in paths]
     if missing:
@@ -186,10 +189,11 @@ def index_videos(
     folder = None if options.cache is None else options.cache / "indices"
     work = (delayed(_index)(name, paths[name], options.fps, folder, check) for name in own)
     found: list[tuple[str, FrameIndex | str]] = []
-    with progress_bar("indexing videos", len(own)) as advance:
+    with nullcontext() if quiet else progress_bar("indexing videos", len(own)) as advance:
         for made in Parallel(n_jobs=max(options.workers, 1), return_as="generator")(work):
             found.append(made)
-            advance()
+            if advance is not None:
+                advance()
     together = {name: index for part in processes.collect(found) for name, index in part}
     wrong = {name: index for name, index in together.items() if isinstance(index, str)}
     if wrong:

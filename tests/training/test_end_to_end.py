@@ -20,7 +20,7 @@ from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.augmentation import AugmentationOptions
 from ssn_feat.training.checkpoints import load_run, read_checkpoint
-from ssn_feat.training.distributed import processes
+from ssn_feat.training.distributed import Processes, processes
 from ssn_feat.training.end_to_end import EndToEndOptions, fit_end_to_end, prepare_end_to_end
 from ssn_feat.training.fine_tuning import TuningOptions
 from ssn_feat.training.fit import fit
@@ -124,6 +124,18 @@ def test_features_of_a_gpu_are_taken_and_those_to_come_are_of_its_precision(film
     assert declared == made.recipe() | {"precision": "float16"}
 
 
+def test_neither_features_nor_bars_are_asked_for(films: Films, tmp_path: Path, monkeypatch, capfd) -> None:
+    """What a feature is is computed from pixels: every process of a large training would hold them for nothing."""
+    read, asked = FeatureStore.read, []
+    monkeypatch.setattr(
+        FeatureStore, "read", lambda own, name, streams=None: asked.append(streams) or read(own, name, streams)
+    )
+    with processes("cpu") as group:
+        prepare_end_to_end(films.options(tmp_path / "run"), group)
+    assert set(asked) == {()}
+    assert "videos" not in capfd.readouterr().err
+
+
 def test_gradient_from_the_loss_to_the_pixels(films: Films, tmp_path: Path) -> None:
     """Against finite differences, in float64, at single values of a batch of pictures."""
     options = films.options(tmp_path / "run", {"optimisation": brief(batch_videos=1), **SURE}, pixels=STILL)
@@ -222,6 +234,8 @@ def test_what_does_not_fit_is_said(films: Films, tmp_path: Path) -> None:
     refused("--standardise needs features", {"standardise": True})
     refused("no module 'layer9'", tuning=TuningOptions(freeze_until="layer9"))
     refused("no run at", init_head=tmp_path / "none")
+    with pytest.raises(UserError, match="--batch-videos 4 must be a multiple of the 3 processes"):
+        prepare_end_to_end(films.options(out), Processes(0, 3, torch.device("cpu")))
     other = tmp_path / "videos"
     other.mkdir()
     for file in films.videos.iterdir():

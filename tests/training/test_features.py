@@ -37,6 +37,13 @@ def test_rows_are_those_of_the_store_streams_side_by_side(store):
     assert table.offsets[-1] == len(table.rows)
 
 
+def test_without_values_all_else_is_there(store):
+    whole, bare = (FeatureTable.load(store, store.ids, ("rgb",), values=values) for values in (True, False))
+    assert bare.rows.shape == (len(whole.rows), 0)
+    for name in ("offsets", "spans", "durations"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(bare, name))
+
+
 def test_rows_in_a_mapped_file_are_the_same_and_leave_nothing_behind(store, tmp_path):
     folder = tmp_path / "run"
     plain, mapped = (FeatureTable.load(store, store.ids, ("rgb",), folder=place) for place in (None, folder))
