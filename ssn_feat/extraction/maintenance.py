@@ -14,6 +14,7 @@ from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract import extract
 from ssn_feat.extraction.options import ExtractOptions
+from ssn_feat.extraction.progress import about
 from ssn_feat.extraction.recipes import snippet_options_of
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import Compression, FeatureStore, StoreStatus, Verification, pack, status, verify
@@ -59,7 +60,7 @@ def describe_status(store: FeatureStore, found: StoreStatus, ids: bool = False) 
         rows = sum(found.pending.values())
         lines.append(f"pending  {len(found.pending)}, about {rows:,.0f} snippets, {found.pending_bytes / 1e6:,.1f} MB")
         if found.seconds_left is not None and found.rate is not None:
-            lines[-1] += f"; about {found.seconds_left / 60:,.0f} minutes left at {found.rate:,.1f} snippets/s"
+            lines[-1] += f"; {about(found.seconds_left)} left at {found.rate:,.1f} snippets/s"
         lines += [f"  {printable(video_id)}" for video_id in found.pending if ids]
     if found.missing:
         lines.append(f"missing  {len(found.missing)} that annotations name have no file")

@@ -13,6 +13,7 @@ from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.forecast import predicted_rate
 from ssn_feat.extraction.options import ExtractOptions
+from ssn_feat.extraction.progress import about
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.extraction.sources import Coverage
 from ssn_feat.store import FeatureStore, location
@@ -125,8 +126,8 @@ def describe(plan: Plan, options: ExtractOptions) -> str:
     )
     lines.append(f"size     about {round(sum(plan.rows.values())):,} snippets, {plan.bytes / 1e6:,.1f} MB")
     if plan.rate is not None:
-        minutes = sum(plan.rows.values()) / plan.rate / 60
-        lines.append(f"time     about {minutes:,.0f} minutes at {plan.rate:,.1f} snippets/s, as a first few suggest")
+        left = about(sum(plan.rows.values()) / plan.rate)
+        lines.append(f"time     {left} at {plan.rate:,.1f} snippets/s, as a first few suggest")
     where = f"the workers of {options.dask}" if options.dask else ""
     where = where or f"{options.jobs} process{'es' if options.jobs > 1 else ''}"
     lines.append(f"with     {where} on {' '.join(options.device)}, {options.precision}")

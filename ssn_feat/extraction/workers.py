@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -148,7 +149,11 @@ def _worker(options: ExtractOptions, store: FeatureStore, video_id: str, path: P
 
 @functools.cache
 def _end_with(parent: int) -> None:
-    """Let this process end with its parent, which may be killed: it would wait minutes for work, holding memory."""
+    """Let this process end with its parent, which may be killed: it would wait minutes for work, holding memory.
+
+    Ctrl-C on a terminal is sent to all processes there; the parent ends its workers then, and speaks for them.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:

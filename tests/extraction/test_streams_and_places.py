@@ -18,6 +18,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, backbones_of, extract, extract_video, pools, snippet_options_of
 from ssn_feat.extraction.extract import settled
 from ssn_feat.extraction.pools import Place
+from ssn_feat.extraction.progress import about
 from ssn_feat.store import FeatureStore
 from ssn_feat.video import SnippetOptions, snippets
 
@@ -178,9 +179,17 @@ def test_what_is_told_of_the_time(
     many = videos(tmp_path / "long", count=2, frames=60)
     (many / "bad.avi").write_bytes(b"no video")
     extract(options(many, tmp_path / "s.zarr", dry_run=True))
-    assert re.search(r"(?m)^time +about 0 minutes at [\d,.]+ snippets/s", capsys.readouterr().out)
+    assert re.search(r"(?m)^time +less than a minute at [\d,.]+ snippets/s", capsys.readouterr().out)
     extract(options(folder, tmp_path / "s.zarr", dry_run=True))  # too short to tell
     assert not re.search(r"^time ", capsys.readouterr().out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(0, "less than a minute"), (61, "about 1 minute"), (3700, "about 62 minutes"), (9000, "about 2.5 hours")],
+)
+def test_times_in_words(seconds: float, told: str) -> None:
+    assert about(seconds) == told
 
 
 def test_the_package_imports_what_is_heavy_when_it_is_used() -> None:
