@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
+from ssn_feat.annotations.records import number
 from ssn_feat.errors import UserError
 from ssn_feat.proposals import Proposals, VideoData, listed_proposals, load_method, propose_each, read_ssn_list
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
@@ -181,10 +182,8 @@ def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None) -> Pro
         proposals = Proposals.load(path)
     elif path.suffix == ".json":
         proposals = read_proposal_json(path)
-    elif path.suffix == ".txt" and fps is not None:
-        proposals = read_frame_list(path, _read_fps(fps))
     elif path.suffix == ".txt":
-        proposals = listed_proposals(read_ssn_list(path), durations=durations)
+        proposals = _read_list(path, durations, fps)
     else:
         raise UserError(
             f"cannot tell the format of {path}: known are .npz, .json, .txt (an SSN list) and folders of .csv"
@@ -194,14 +193,35 @@ def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None) -> Pro
     return proposals
 
 
+def _read_list(path: Path, durations: Mapping[str, float], fps: Path | None) -> Proposals:
+    """An SSN list, which starts with '#', or a list of frames."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            first = next((line for line in file if line.strip()), "#")
+    except OSError as error:
+        raise UserError(f"cannot read proposals from {path}: {error.strerror}") from None
+    if first.startswith("#"):
+        return listed_proposals(read_ssn_list(path), durations=durations)
+    if fps is None:
+        raise UserError(
+            f"{path} is no SSN list, which starts with '# 0': for lines of 'video start_frame end_frame' add --fps, "
+            "frames per second by video"
+        )
+    return read_frame_list(path, _read_fps(fps))
+
+
 def _read_fps(path: Path) -> Mapping[str, float]:
     try:
-        rates = json.loads(path.read_bytes())
-        return {str(id): float(rate) for id, rate in rates.items()}
+        content = json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"cannot read frames per second from {path}: {error.strerror}") from None
-    except (ValueError, AttributeError, TypeError):
-        raise UserError(f"{path} must be a JSON object of frames per second by video id") from None
+    except (ValueError, RecursionError):
+        content = None
+    found = {id: number(rate) for id, rate in content.items()} if isinstance(content, dict) else {}
+    rates = {id: rate for id, rate in found.items() if rate is not None}
+    if not rates or len(rates) < len(found):
+        raise UserError(f"{path} must be a JSON object of frames per second by video id")
+    return rates
 
 
 __all__ = ["BUILT_IN", "Actionness", "Contender", "contenders", "load_proposals"]

@@ -52,7 +52,7 @@ def _entry(entry: Any, where: str) -> tuple[float, float, float]:
     try:
         (start, end), score = entry["segment"], entry["score"]
         return float(start), float(end), float(score)
-    except (TypeError, KeyError, ValueError):
+    except (TypeError, KeyError, ValueError, OverflowError):
         raise UserError(f"{where}: expected {{'score': s, 'segment': [start, end]}}, not {str(entry)[:60]}") from None
 
 
@@ -60,7 +60,7 @@ def read_frame_list(path: Path, fps: Mapping[str, float]) -> Proposals:
     """Lines of ``video start_frame end_frame`` or ``video start_frame end_frame score``, as TURN and CTAP use them.
 
     ``fps``: frames per second by video id. Without scores the order in a video is the rank. Raises UserError naming
-    the file and the line that is at fault, and where the rate of a video is missing.
+    the file and the line that is at fault, where the rate of a video is missing, and where only some lines have scores.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -69,6 +69,7 @@ def read_frame_list(path: Path, fps: Mapping[str, float]) -> Proposals:
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not a list of proposals: byte {error.start} is not UTF-8 text") from None
     rows: dict[str, list[tuple[float, float, float]]] = {}
+    scored: bool | None = None
     for number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields:
@@ -76,11 +77,14 @@ def read_frame_list(path: Path, fps: Mapping[str, float]) -> Proposals:
         if len(fields) not in (3, 4) or not all(map(_is_number, fields[1:])):
             raise UserError(f"{path}, line {number}: expected 'video start_frame end_frame [score]', not {line[:60]!r}")
         id, start, end, *score = fields
+        if scored not in (None, bool(score)):
+            raise UserError(f"{path}, line {number}: {'a' if score else 'no'} score, unlike the lines before it")
+        scored = bool(score)
         if id not in fps or not fps[id] > 0:
             raise UserError(f"{path}, line {number}: the frames per second of video {id!r} are not known")
         own = rows.setdefault(id, [])
         own.append((float(start) / fps[id], float(end) / fps[id], float(score[0]) if score else -float(len(own))))
-    return _collection(path, rows, "frames", "score or order")
+    return _collection(path, rows, "frames", _score_of({bool(scored)}))
 
 
 def read_csv_folder(path: Path, durations: Mapping[str, float]) -> Proposals:
@@ -92,25 +96,30 @@ def read_csv_folder(path: Path, durations: Mapping[str, float]) -> Proposals:
     those of ``xmin_score``, ``xmax_score``, ``iou_score``, ``clr_score`` and ``reg_socre`` (so spelled there) that a
     file has, or else the order.
 
-    Raises UserError naming the file and the line that is at fault, and where no file is known.
+    Raises UserError naming the file and the line that is at fault, where no file is known, and where two are of one
+    video.
     """
     files = sorted(Path(path).glob("*.csv"))
     rows: dict[str, list[tuple[float, float, float]]] = {}
-    unknown = []
+    unknown, scored = [], set[bool]()
     for file in files:
         id = next((name for name in (file.stem, file.stem.removeprefix("v_")) if name in durations), None)
         if id is None:
             unknown.append(file.name)
+        elif id in rows:
+            raise UserError(f"{file} is of video {id!r}, and so is another file of {path}")
         else:
-            rows[id] = _csv_rows(file, durations[id])
+            rows[id], has_score = _csv_rows(file, durations[id])
+            scored.add(has_score)
     if not rows:
         known = f"none of {len(files)} files, such as {unknown[0]}, is of a known video" if files else "no .csv file"
         raise UserError(f"{path}: {known}")
-    proposals = _collection(path, rows, "csv", "score or order")
+    proposals = _collection(path, rows, "csv", _score_of(scored))
     return replace(proposals, parameters={**proposals.parameters, "unknown_videos": len(unknown)})
 
 
-def _csv_rows(path: Path, duration: float) -> list[tuple[float, float, float]]:
+def _csv_rows(path: Path, duration: float) -> tuple[list[tuple[float, float, float]], bool]:
+    """Start, end and rank of every row, and whether the file has scores."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -134,11 +143,16 @@ def _csv_rows(path: Path, duration: float) -> list[tuple[float, float, float]]:
                     )
                 rank = math.prod(scores) if scores else -float(len(found))
                 found.append((start * duration, end * duration, rank))
-            return found
+            return found, bool(factors)
     except OSError as error:
         raise UserError(f"cannot read proposals from {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is not a table of proposals: {error}") from None
+
+
+def _score_of(scored: set[bool]) -> str:
+    """What ranks the proposals of files of which some have scores (True) or not."""
+    return " or ".join(name for has, name in ((True, "score"), (False, "order")) if has in scored)
 
 
 def _is_number(text: str) -> bool:

@@ -5,16 +5,21 @@ The format is described in :mod:`ssn_feat.annotations.ssn_lists`, which reads it
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.annotations.ssn_lists import ListedBlock, ListedVideo, names_of, read_listed_videos, read_ssn_list
 from ssn_feat.errors import UserError
 from ssn_feat.proposals.collection import Proposals
 from ssn_feat.proposals.labelling import label_proposals
+
+# A path that reading a list gives back: one line of text that starts no block, without space around it.
+_LINE = re.compile(r"(?![\s#])[^\r\n\ud800-\udfff]+(?<!\s)")
 
 
 def write_ssn_list(blocks: Iterable[ListedBlock], path: Path, normalised: bool) -> None:
@@ -25,13 +30,14 @@ def write_ssn_list(blocks: Iterable[ListedBlock], path: Path, normalised: bool) 
     """
     text = "".join(_format(block, normalised) for block in blocks)
     try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise UserError(f"cannot write the proposal list {path}: {error.strerror}") from None
 
 
 def _format(block: ListedBlock, normalised: bool) -> str:
-    if not block.path or block.path != block.path.strip() or block.path.startswith("#") or "\n" in block.path:
+    if not _LINE.fullmatch(block.path):
         raise UserError(f"the path {block.path!r} cannot stand in a proposal list")
     if not normalised and (block.truth[:, 1:] % 1 != 0).any() | (block.proposals[:, 3:] % 1 != 0).any():
         raise UserError(f"{block.path}: a list in frames needs whole frames; write it normalised or convert it")
@@ -111,33 +117,45 @@ def listed_proposals(
     out, and so are rows that end before they start: ``parameters`` counts both. Lists carry no score: the order in a
     block is the rank (``score`` is "order", 0 for the first, then -1, -2, ...).
 
-    Raises UserError where neither or both are given, or no block's video is known.
+    Raises UserError where neither or both are given, no block's video is known, two blocks are of one video, or one
+    has no length.
     """
     if (durations is None) == (fps is None):
         raise UserError("to place a proposal list in time, give either durations or frames per second")
     known: Mapping[str, float] | None = (
         durations if durations is not None else fps if isinstance(fps, Mapping) else None
     )
-    intervals, unknown, reversed_rows = {}, list[str](), 0
+    intervals, unknown, reversed_rows = dict[str, NDArray[np.float64]](), list[str](), 0
     for block in blocks:
         names = names_of(block.path)
         id = next((name for name in names if name in known), None) if known is not None else names[1]
         if id is None:
             unknown.append(block.path)
             continue
-        if durations is not None:
-            unit = durations[id] / (block.length * block.factor)
-        else:
-            unit = 1.0 / (fps[id] if isinstance(fps, Mapping) else float(fps or 0.0))
+        if id in intervals:
+            raise UserError(f"block # {block.number} of the proposal list is of video {id!r}, and so is one before it")
         rows = block.proposals[:, 3:]
         forward = rows[rows[:, 0] <= rows[:, 1]]
         reversed_rows += len(rows) - len(forward)
-        intervals[id] = forward * unit
+        intervals[id] = forward * _unit(block, id, durations, fps)
     if not intervals:
         raise UserError(f"no video of the proposal list is known: {', '.join(map(repr, unknown[:3]))}, ...")
     scores = {id: -np.arange(len(rows), dtype=np.float64) for id, rows in intervals.items()}
     parameters = {"unknown_videos": len(unknown), "reversed_rows": reversed_rows}
     return Proposals(intervals, scores, "ssn list", parameters, score="order")
+
+
+def _unit(
+    block: ListedBlock, id: str, durations: Mapping[str, float] | None, fps: float | Mapping[str, float] | None
+) -> float:
+    """The seconds that starts and ends of a block are multiples of."""
+    if durations is not None:
+        seconds, parts, what = durations[id], block.length * block.factor, "length"
+    else:
+        seconds, parts, what = 1.0, fps[id] if isinstance(fps, Mapping) else float(fps or 0.0), "frames per second"
+    if not parts > 0:
+        raise UserError(f"block # {block.number} of the proposal list ({block.path}): the {what} must be above 0")
+    return seconds / parts
 
 
 __all__ = [

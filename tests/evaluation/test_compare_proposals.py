@@ -208,11 +208,30 @@ def test_every_format_holds_the_same(folder: Path) -> None:
     (folder / "frames.txt").write_text("".join(lines))
     (folder / "fps.json").write_text(json.dumps(dict.fromkeys(made.ids, 100.0)))
     expected = recall_at_tiou(made, dataset, [0.5, 0.6])
-    for name, fps in (("list.txt", None), ("p.json", None), ("bmn", None), ("frames.txt", folder / "fps.json")):
-        read = load_proposals(folder / name, dataset, fps)
+    for name in ("list.txt", "p.json", "bmn", "frames.txt"):
+        read = load_proposals(folder / name, dataset, folder / "fps.json")
         for id in made.ids:
             np.testing.assert_allclose(read.intervals[id], made.intervals[id], atol=6e-3)
         np.testing.assert_allclose(recall_at_tiou(read, dataset, [0.5, 0.6]), expected)
+
+
+def test_a_list_is_told_by_how_it_begins(folder: Path) -> None:
+    dataset, rates = load(folder / "truth.json"), folder / "fps.json"
+    (folder / "frames.txt").write_text("\nv0 1 2\nv0 3 4\n")
+    with pytest.raises(UserError, match="add --fps"):
+        load_proposals(folder / "frames.txt", dataset)
+    for content in ("[]", "{}", "{", '{"v0": "fast"}', '{"v0": Infinity}'):
+        rates.write_text(content)
+        with pytest.raises(UserError, match=r"fps\.json must be a JSON object of frames per second"):
+            load_proposals(folder / "frames.txt", dataset, rates)
+    rates.write_text('{"v0": 2}')
+    read = load_proposals(folder / "frames.txt", dataset, rates)
+    assert (read.score, read.scores["v0"].tolist()) == ("order", [0, -1])
+    (folder / "frames.txt").write_text("\n")
+    with pytest.raises(UserError, match="is empty"):
+        load_proposals(folder / "frames.txt", dataset, rates)
+    with pytest.raises(UserError, match="cannot read proposals from absent"):
+        load_proposals(Path("absent.txt"), dataset)
 
 
 def test_a_csv_folder_ranks_by_what_it_holds(tmp_path: Path) -> None:
@@ -228,7 +247,10 @@ def test_a_csv_folder_ranks_by_what_it_holds(tmp_path: Path) -> None:
     assert made.scores["a"].tolist() == pytest.approx([0.2, 1.0])
     assert (made.intervals["b"].tolist(), made.scores["b"].tolist()) == ([[0, 4], [1, 2]], [0, -1])
     assert (made.intervals["c"].tolist(), made.scores["c"].tolist()) == ([[2, 4]], [0.3])
-    assert made.parameters["unknown_videos"] == 1
+    assert (made.score, made.parameters["unknown_videos"]) == ("score or order", 1)
+    (tmp_path / "a.csv").write_text("xmin,xmax\n0,1\n")
+    with pytest.raises(UserError, match=r"v_a\.csv is of video 'a', and so is another file"):
+        read_csv_folder(tmp_path, {"a": 10.0, "b": 4.0})
 
 
 @pytest.mark.parametrize(
@@ -296,6 +318,7 @@ def test_empty_and_unrelated_proposals_are_named(options: CompareOptions, folder
         ('{"results": {"a": [{"score": 1}]}}', r"results\['a'\]\[0\]: expected"),
         ('{"results": {"a": [{"score": 1, "segment": [2, 1]}]}}', "proposals of 'a': row 0"),
         ('{"results": {"a": [{"score": NaN, "segment": [1, 2]}]}}', "not a number"),
+        (f'{{"results": {{"a": [{{"score": 1, "segment": [1, {10**400}]}}]}}}}', r"results\['a'\]\[0\]: expected"),
     ],
 )
 def test_malformed_json_is_named(tmp_path: Path, content: str, message: str) -> None:
@@ -311,6 +334,7 @@ def test_malformed_json_is_named(tmp_path: Path, content: str, message: str) -> 
         ("a 1", "line 2: expected"),
         ("a 1 nan", "line 2: expected"),
         ("b 1 2", "line 2: the frames per second of video 'b'"),
+        ("a 1 2 0.5", "line 2: a score, unlike the lines before it"),
     ],
 )
 def test_malformed_frames_are_named(tmp_path: Path, line: str, message: str) -> None:

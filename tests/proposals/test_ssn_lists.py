@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from ssn_feat.annotations.dataset import Dataset, Instance, Video
 from ssn_feat.errors import UserError
 from ssn_feat.proposals import (
+    ListedBlock,
     Proposals,
     in_frames,
     list_blocks,
@@ -135,6 +138,12 @@ def test_seconds_by_rate_and_by_duration(listed) -> None:
         listed_proposals(blocks)
     with pytest.raises(UserError, match="'frames/v_abc'"):
         listed_proposals(blocks, fps={"other": 25.0})
+    with pytest.raises(UserError, match=r"block # 0 .*frames/v_abc.: the frames per second must be above 0"):
+        listed_proposals(blocks, fps=0.0)
+    with pytest.raises(UserError, match=r"block # 0 .*frames/v_abc.: the length must be above 0"):
+        listed_proposals(read_ssn_list(listed(TEXT.replace("\n100\n", "\n0\n"))), durations={"abc": 4.0})
+    with pytest.raises(UserError, match=r"block # 7 .* of video 'abc', and so is one before it"):
+        listed_proposals(read_ssn_list(listed(TEXT.replace("v_def.mp4", "v_abc"))), durations={"abc": 4.0})
 
 
 def test_a_list_of_proposals_and_truth(listed, tmp_path: Path) -> None:
@@ -249,3 +258,19 @@ def test_what_is_no_text_or_no_list_in_frames(listed, tmp_path: Path) -> None:
         write_ssn_list(read_ssn_list(listed(shares)), tmp_path / "out.txt", normalised=False)
     with pytest.raises(UserError, match="cannot write"):
         write_ssn_list([], tmp_path, normalised=False)
+
+
+@pytest.mark.parametrize("path", ["", " a", "a ", "# a", "a\nb", "a\rb", "\ud800", "\t"])
+def test_a_path_that_a_list_cannot_hold(listed, tmp_path: Path, path: str) -> None:
+    blocks = [replace(block, path=path) for block in read_ssn_list(listed(TEXT))]
+    with pytest.raises(UserError, match="cannot stand in a proposal list"):
+        write_ssn_list(blocks, tmp_path / "out.txt", normalised=False)
+
+
+@given(st.text(min_size=1, max_size=6).filter(lambda text: not text.startswith("#") and text == text.strip()))
+def test_any_other_path_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, path: str) -> None:
+    path = re.sub("[\r\n\ud800-\udfff]", "-", path)
+    folder = tmp_path_factory.mktemp("lists") / "of its own"
+    block = ListedBlock(path, 100, 1, np.array([[1.0, 2, 3]]), np.zeros((0, 5)), 0)
+    write_ssn_list([block], folder / "list.txt", normalised=False)
+    assert read_ssn_list(folder / "list.txt")[0].path == path
