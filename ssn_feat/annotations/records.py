@@ -146,8 +146,9 @@ def read_text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write an annotation file as UTF-8, line ends as they are. Raises UserError naming the file."""
+    """Write an annotation file as UTF-8, line ends as they are, its folder too. Raises UserError naming the file."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             file.write(text)
     except OSError as error:

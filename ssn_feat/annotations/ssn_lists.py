@@ -277,8 +277,10 @@ def ssn_list_records(path: Path, videos: Iterable[VideoRecord]) -> Records:
             records.videos.append(replace(video, where=where))
             unit = video.duration / (block.length * block.factor)
             records.instances += [
-                InstanceRecord(where, video.id, f"class {int(label):0{width}d}", start * unit, end * unit)
-                for label, start, end in block.truth.tolist()
+                InstanceRecord(
+                    f"{where}, instance {index}", video.id, f"class {int(label):0{width}d}", start * unit, end * unit
+                )
+                for index, (label, start, end) in enumerate(block.truth.tolist(), start=1)
             ]
     return records
 

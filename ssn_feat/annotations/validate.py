@@ -102,7 +102,7 @@ def mended(records: Records) -> tuple[Dataset, list[str]]:
     their video, of videos that are not there, or that come again. Instances are turned round and cut to their video
     where that mends them. Classes that the file does not list are added to its list.
     """
-    changes = [f"{p.where}: taken out, unreadable: {p.what}" for p in records.unreadable]
+    changes = [f"{p.where}: left out as far as it cannot be read: {p.what}" for p in records.unreadable]
     durations: dict[str, float] = {}
     videos: dict[str, VideoRecord] = {}
     for v in records.videos:

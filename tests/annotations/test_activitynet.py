@@ -200,7 +200,7 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot tell the dialect"):
         load(tmp_path / "a.txt")
     with pytest.raises(UserError, match="cannot write the annotations"):
-        write_activitynet(Dataset.of("x", []), tmp_path / "no" / "folder.json")
+        write_activitynet(Dataset.of("x", []), tmp_path / "a.txt" / "folder.json")
 
 
 def test_byte_order_mark_and_line_ends_do_not_matter(tmp_path: Path) -> None:

@@ -58,6 +58,12 @@ def test_real_lists_have_the_truth_of_the_annotations(shared: Path) -> None:
         )
 
 
+def test_an_instance_is_named_by_its_place_in_its_block(folder: Path) -> None:
+    (folder / "list.txt").write_text(NORMALISED.replace("12 0.5 1.0", "12 0.5 0.4"))
+    records = load_records(f"ssn-list:{folder}/list.txt@{folder}/seconds.json")
+    assert [(p.kind, p.where) for p in faults(records)] == [("reversed", "block # 0, instance 2")]
+
+
 @pytest.mark.parametrize(
     ("spec", "message"),
     [

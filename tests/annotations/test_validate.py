@@ -114,6 +114,16 @@ def test_tables_and_folders_are_named_by_line(tmp_path: Path, capsys: pytest.Cap
         validate(ValidateOptions(str(path), fix=path))
 
 
+def test_what_is_said_twice_is_said_once_in_the_copy(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "a.csv", tmp_path / "a folder of its own" / "b.csv"
+    path.write_text("video,start,end,label,duration\na,1,2,J,5\na,3,4,J,7\n")
+    assert validate(ValidateOptions(str(path), fix=out)) == 1
+    printed = capsys.readouterr().out
+    assert "line 3: left out as far as it cannot be read: says something else of video 'a' than line 2" in printed
+    assert load(out).videos["a"].instances == (Instance("J", 1, 2), Instance("J", 3, 4))
+    assert load(out).videos["a"].duration == 5
+
+
 def test_only_the_first_of_many_are_shown_unless_all_are_asked_for(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
