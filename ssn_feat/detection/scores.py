@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.annotations.dataset import Dataset
-from ssn_feat.detection.ragged import Float, Ragged, offsets_of, replacing, take_videos
+from ssn_feat.detection.ragged import Float, Ragged, offsets_of, take_videos
 from ssn_feat.errors import UserError
+from ssn_feat.files import write_npz
 
 FORMAT = 1
 # NumPy 1 keeps its internals in numpy.core; NumPy 2 in numpy._core, with the old name on a warning.
@@ -141,8 +142,7 @@ class ProposalScores(Ragged):
         }
         if self.regression is not None:
             arrays["regression"] = self.regression
-        with replacing(path) as part, part.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
+        write_npz(path, arrays)
 
     @classmethod
     def load(cls, path: Path) -> ProposalScores:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
+from ssn_feat.files import write_npz
 from ssn_feat.intervals import as_intervals
 from ssn_feat.proposals.actionness import ScoreName, score_by_actionness
 
@@ -146,20 +145,7 @@ class Proposals:
                 "actionness_offsets", {"actionness": (self.actionness, (), "f4"), "spans": (spans, (2,), "f8")}
             )
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
-        path = Path(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-            try:
-                with os.fdopen(handle, "wb") as file:
-                    np.savez_compressed(file, allow_pickle=False, **arrays)
-                os.chmod(partial, 0o644)
-                os.replace(partial, path)
-            except BaseException:
-                os.unlink(partial)
-                raise
-        except OSError as error:
-            raise UserError(f"cannot write proposals to {path}: {error.strerror}") from None
+        write_npz(Path(path), arrays, compressed=True)
 
     @classmethod
     def load(cls, path: Path) -> Proposals:

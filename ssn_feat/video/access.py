@@ -10,8 +10,6 @@ anything disagrees it decodes from the start; where even that gives another imag
 from __future__ import annotations
 
 import hashlib
-import os
-import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
+from ssn_feat.files import write_npz
 from ssn_feat.video.decode import VideoReader
 from ssn_feat.video.folders import FolderReader
 from ssn_feat.video.opencv import decoder_versions, import_cv2
@@ -121,7 +120,7 @@ def index_frames(path: Path | str, fps: float | None = None, folder: Path | None
     index = _read(kept)
     if index is None:
         index = _index(path, fps)
-        _write(index, kept)
+        write_npz(kept, {name: np.asarray(value) for name, value in vars(index).items()})
     return index
 
 
@@ -132,17 +131,6 @@ def _read(path: Path) -> FrameIndex | None:
             return FrameIndex(times, stamps, checksums, float(held["duration"]), str(held["damage"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
-
-
-def _write(index: FrameIndex, path: Path) -> None:
-    partial = path.with_name(f".{uuid.uuid4().hex}.npz")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez(partial, **vars(index))
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _index(path: Path, fps: float | None) -> FrameIndex:

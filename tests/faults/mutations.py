@@ -199,7 +199,7 @@ def other_npz(whole: dict[str, np.ndarray], evil: object, header: str = "") -> S
 
 def _npz(arrays: dict[str, np.ndarray]) -> bytes:
     file = io.BytesIO()
-    np.savez(file, allow_pickle=True, **arrays)
+    np.savez(file, **arrays)
     return file.getvalue()
 
 

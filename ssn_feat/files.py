@@ -1,0 +1,47 @@
+"""Files that are complete or not there: written beside their place, then moved onto it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.errors import UserError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to, moved onto it at the end: readers never see a half-written file.
+
+    Raises UserError where the folder cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        os.replace(part, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], compressed: bool = False) -> None:
+    """Write an .npz archive of plain arrays, for :func:`numpy.load`.
+
+    Not ``numpy.savez``: some releases of NumPy 1 and 2 take its ``allow_pickle=False`` for one more array, and leave a
+    broken archive behind that prints a traceback when it is collected. Raises UserError where ``path`` cannot be
+    written, ValueError for an array of objects.
+    """
+    compression = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
+    with replacing(path) as part, zipfile.ZipFile(part, "w", compression) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
