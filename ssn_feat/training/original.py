@@ -74,7 +74,7 @@ def import_checkpoint(options: ImportOptions) -> None:
     state = _layers(found)
     store = FeatureStore.open(options.store)
     width = sum(stream_dims(store, options.streams))
-    head = _actionness_head(state) if "classifier_fc.weight" in state else _ssn_head(state, options)
+    head, state = _actionness_head(state, options) if "classifier_fc.weight" in state else _ssn_head(state, options)
     if head.feature_dim != width:
         raise UserError(
             f"{options.checkpoint} takes {head.feature_dim} features, {options.store} has {width} of "
@@ -157,18 +157,35 @@ def _layers(found: Checkpoint) -> dict[str, Tensor]:
     for layers in (_SSN_LAYERS, _ACTIONNESS_LAYERS):
         names = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
         if all(name in tensors for name in names):
-            return {name: tensors[name].float() for name in names}
+            state = {name: tensors[name].float() for name in names}
+            _require_layers(found, state)
+            return state
     raise UserError(
         f"{found.path} is no checkpoint of an SSN: it lacks the layers {', '.join(_SSN_LAYERS)} "
         f"(and {_ACTIONNESS_LAYERS[0]} of actionness)"
     )
 
 
-def _actionness_head(state: dict[str, Tensor]) -> ActionnessHead:
-    return ActionnessHead(state["classifier_fc.weight"].shape[1])
+def _require_layers(found: Checkpoint, state: dict[str, Tensor]) -> None:
+    """Raises UserError where a layer is no matrix with a bias for each of its rows."""
+    for name in (name for name in state if name.endswith(".weight")):
+        weight, bias = state[name], state[name.replace(".weight", ".bias")]
+        if weight.ndim != 2 or not weight.numel() or bias.shape != weight.shape[:1]:
+            raise UserError(f"{found.path}: {name} is {tuple(weight.shape)} and its bias {tuple(bias.shape)}: no layer")
 
 
-def _ssn_head(state: dict[str, Tensor], options: ImportOptions) -> SSNHead:
+def _actionness_head(state: dict[str, Tensor], options: ImportOptions) -> tuple[ActionnessHead, dict[str, Tensor]]:
+    """The head and its layer: background and action, of more columns (the original's ActivityNet has 100) the first
+    two, which alone were trained as something."""
+    rows, width = state["classifier_fc.weight"].shape
+    if rows < 2:
+        raise UserError(f"{options.checkpoint}: actionness needs columns of background and of action, there is one")
+    if rows > 2:
+        print(f"note: {options.checkpoint} has {rows} columns; background and action are the first two")
+    return ActionnessHead(width), {name: value[:2] for name, value in state.items()}
+
+
+def _ssn_head(state: dict[str, Tensor], options: ImportOptions) -> tuple[SSNHead, dict[str, Tensor]]:
     rows, width = state["activity_fc.weight"].shape
     parts = state["completeness_fc.weight"].shape[1] // width
     pyramid = options.pyramid or _PYRAMIDS.get(parts)
@@ -181,7 +198,7 @@ def _ssn_head(state: dict[str, Tensor], options: ImportOptions) -> SSNHead:
                 f"{options.checkpoint}: {name} is {tuple(state[name].shape)} instead of {tuple(value.shape)} for "
                 f"{rows - 1} classes, {width} features and the pyramid {pyramid}"
             )
-    return head
+    return head, state
 
 
 def _labels(options: ImportOptions, head: SSNHead | ActionnessHead) -> list[str]:

@@ -84,6 +84,17 @@ def test_an_actionness_checkpoint_becomes_a_run(data, tmp_path):
     assert read_weights(tmp_path / "b.pth.tar").about["epoch"] == 7
 
 
+def test_of_many_columns_of_actionness_the_two_that_were_trained_are_taken(data, tmp_path, capsys):
+    """The original's ActivityNet configuration has a column for each class, of which labels name two."""
+    head = ActionnessHead(DIM)
+    head.classifier_fc = torch.nn.Linear(DIM, 100)
+    import_checkpoint(import_options(data, original(tmp_path / "b.pth.tar", head), tmp_path / "run"))
+    rows = np.random.default_rng(0).normal(size=(4, DIM)).astype(np.float32)
+    expected = head.classifier_fc(torch.from_numpy(rows)).detach()[:, :2]
+    np.testing.assert_allclose(actionness_scores(load_run(tmp_path / "run"), rows), expected, rtol=1e-5, atol=1e-6)
+    assert "has 100 columns; background and action are the first two" in capsys.readouterr().out
+
+
 def test_class_names_may_come_in_the_order_of_the_checkpoint(data, tmp_path):
     path = original(tmp_path / "ssn.pth.tar", SSNHead(DIM, 3, SSNOptions()), reg_stats=STATS)
     (tmp_path / "names.txt").write_text("run\nclimb\njump\n")
@@ -97,11 +108,21 @@ def test_class_names_may_come_in_the_order_of_the_checkpoint(data, tmp_path):
         import_checkpoint(replace(options, overwrite=True))
 
 
+def bare(**layers):
+    return torch.nn.ModuleDict(layers)
+
+
 FAULTS = {
     "no heads": (lambda: torch.nn.Linear(2, 2), {}, "is no checkpoint of an SSN"),
     "reg_stats": (lambda: SSNHead(DIM, 3, SSNOptions()), {}, "holds no reg_stats"),
     "width": (lambda: SSNHead(DIM + 1, 3, SSNOptions()), {"reg_stats": STATS}, "takes 7 features, .* has 6 of rgb"),
     "classes": (lambda: SSNHead(DIM, 4, SSNOptions()), {"reg_stats": STATS}, "tells 4 classes apart, .* have 3"),
+    "one column": (lambda: bare(classifier_fc=torch.nn.Linear(DIM, 1)), {}, "actionness needs columns of background"),
+    "no matrix": (
+        lambda: bare(classifier_fc=torch.nn.BatchNorm1d(DIM)),
+        {},
+        r"is \(6,\) and its bias \(6,\): no layer",
+    ),
     "pyramid": (lambda: SSNHead(DIM, 3, SSNOptions((1, 2, 1))), {"reg_stats": STATS}, "has 4 parts: say with"),
 }
 
