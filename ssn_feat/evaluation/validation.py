@@ -55,8 +55,8 @@ def validation(options: FitOptions) -> Callable[[Run], dict[str, float]]:
     ids = tuple(video.id for video in dataset.videos.values() if video.instances)
     if not ids:
         raise UserError(f"none of the {len(dataset.videos)} {options.eval} videos to measure on has an instance")
-    ids = present(ids, store.ids, options.missing, f"the store {store.path}", options.eval)
-    ids = present(ids, proposals.ids, options.missing, f"the file of proposals {path}", options.eval)
+    ids = present(ids, store.ids, options.missing, f"the store {store.path}", options.eval, options.quiet)
+    ids = present(ids, proposals.ids, options.missing, f"the file of proposals {path}", options.eval, options.quiet)
     dataset, chosen = dataset.only(ids), {video: proposals.intervals[video] for video in ids}
 
     def measure(run: Run) -> dict[str, float]:

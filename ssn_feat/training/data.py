@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -71,9 +71,10 @@ def read_data(options: FitOptions, values: bool = True) -> TrainingData:
     annotations = load(options.annotations)
     dataset = _with_instances(annotations.subset(options.subset), options)
     proposals = _proposals(options)
-    ids = present(tuple(dataset.videos), store.ids, options.missing, f"the store {store.path}")
+    there = partial(present, missing=options.missing, quiet=options.quiet)
+    ids = there(tuple(dataset.videos), store.ids, what=f"the store {store.path}")
     if proposals is not None:
-        ids = present(ids, proposals.ids, options.missing, f"the file of proposals {options.proposals}")
+        ids = there(ids, proposals.ids, what=f"the file of proposals {options.proposals}")
     folder = features_folder(options, store, ids) if values else None
     with nullcontext(None) if options.quiet else progress_bar("reading features", len(ids)) as advance:
         table = FeatureTable.load(store, ids, options.streams, advance or (lambda: None), folder, values)

@@ -6,6 +6,7 @@ read once, video by video, into one contiguous tensor; a batch is then a single 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +19,13 @@ from torch import Tensor
 
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore
+from ssn_feat.terminal import printable_lines
 from ssn_feat.training.memory import room
 
 # Rows whose statistics are computed at once: keeps the float64 copy of a chunk at some tens of megabytes.
 _CHUNK = 4096
+# Missing videos that a message names.
+_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -146,17 +150,22 @@ def present(
     missing: Literal["refuse", "skip"],
     what: str,
     subset: str | None = "training",
+    quiet: bool = False,
 ) -> tuple[str, ...]:
     """Those of the ``wanted`` video ids that are ``there``; ``what`` and ``subset`` name place and videos in messages.
 
-    Raises UserError listing the missing ones, unless they may be skipped; always if none is left.
+    What is skipped is said, unless ``quiet``. Raises UserError naming the missing ones, unless they may be skipped;
+    always if none is left.
     """
     held = set(there)
     lost = [video for video in wanted if video not in held]
-    some = ", ".join(lost[:5]) + (", ..." if len(lost) > 5 else "")
+    some = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
+    said = f"{what} lacks {len(lost)} of {len(wanted)} {subset} videos"
     if lost and (missing == "refuse" or len(lost) == len(wanted)):
         hint = "" if len(lost) == len(wanted) else "; --missing skip goes on without them"
-        raise UserError(f"{what} lacks {len(lost)} of {len(wanted)} {subset} videos: {some}{hint}")
+        raise UserError(f"{said}: {some}{hint}")
+    if lost and not quiet:
+        print(printable_lines(f"note: {said}, which are skipped: {some}"), file=sys.stderr)
     return tuple(video for video in wanted if video in held)
 
 

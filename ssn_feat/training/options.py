@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -173,6 +174,12 @@ class FitOptions:
             raise UserError(f"random_windows must not be negative, it is {self.random_windows}")
         if min(self.augmentation) < 0:
             raise UserError(f"augmentation must not be negative, it is {self.augmentation}")
+        incomplete, ratio = self.groups.incomplete, self.losses.ohem_ratio
+        if 0 < ratio * incomplete < 1:
+            raise UserError(
+                f"ohem_ratio {ratio:g} of {incomplete} incomplete proposals of a video is less than one, so none would "
+                f"count: raise it to {math.ceil(1e3 / incomplete) / 1e3:g} or more"
+            )
         if self.resume and self.overwrite:
             raise UserError("resume and overwrite exclude each other: choose one")
 

@@ -13,7 +13,7 @@ from synthetic_store import quick, write
 
 from ssn_feat.errors import UserError
 from ssn_feat.heads.dense import score_dense
-from ssn_feat.heads.losses import Groups
+from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.heads.stpp import BlockSums, RowSums
 from ssn_feat.training.checkpoints import load_run
@@ -33,7 +33,7 @@ def data(tmp_path_factory):
 def test_a_head_is_trained_on_what_dense_scoring_gives_it(data, tmp_path, stpp):
     options = data.options(
         tmp_path / "run", sampling="dense", ssn=SSNOptions(stpp=stpp, segments=(2, 5, 2), dropout=0.0),
-        groups=Groups(1, 3, 2), standardise=False,
+        groups=Groups(1, 3, 2), losses=LossOptions(ohem_ratio=0.4), standardise=False,
     )  # fmt: skip
     training = prepare(options)
     task = training.task

@@ -113,12 +113,17 @@ def test_streams_that_are_not_there_are_refused(store, streams, message):
         FeatureTable.load(store, store.ids, streams)
 
 
-def test_missing_videos_are_listed_and_refused_or_skipped():
+def test_missing_videos_are_listed_and_refused_or_skipped(capsys):
     wanted = tuple("abcdefgh")
     with pytest.raises(
-        UserError, match=r"the store lacks 6 of 8 training videos: c, d, e, f, g, \.\.\.; --missing skip"
+        UserError, match=r"the store lacks 6 of 8 training videos: c, d, e, f, g, h; --missing skip goes on without"
     ):
         present(wanted, "ab", "refuse", "the store")
     assert present(wanted, "bza", "skip", "the store") == ("a", "b")
-    with pytest.raises(UserError, match=r"lacks 8 of 8 training videos: a, b, c, d, e, \.\.\.$"):
-        present(wanted, "xyz", "skip", "the store")
+    said = capsys.readouterr().err
+    assert said == "note: the store lacks 6 of 8 training videos, which are skipped: c, d, e, f, g, h\n"
+    assert present(wanted, "bza", "skip", "the store", quiet=True) == ("a", "b")
+    assert not capsys.readouterr().err
+    many = tuple(f"v{number}" for number in range(99))
+    with pytest.raises(UserError, match=r"lacks 99 of 99 training videos: v0, .*, v19, \.\.\.$"):
+        present(many, "xyz", "skip", "the store")

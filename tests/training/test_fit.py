@@ -17,7 +17,7 @@ from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.cli import parse, run
 from ssn_feat.errors import UserError
 from ssn_feat.heads.dense import score_dense
-from ssn_feat.heads.losses import Groups
+from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import FeatureStore
@@ -173,7 +173,13 @@ def test_standardisation_groups_and_skipped_videos_are_options(data, brief, tmp_
         stored = full.read(name)
         store.write(name, stored.features, stored.spans, {"duration": stored.duration})
     options = replace(
-        brief, store=store.path, missing="skip", standardise=False, groups=Groups(2, 3, 0), augmentation=(0.25, 1.0)
+        brief,
+        store=store.path,
+        missing="skip",
+        standardise=False,
+        groups=Groups(2, 3, 0),
+        augmentation=(0.25, 1.0),
+        losses=LossOptions(ohem_ratio=0.4),
     )
     assert fit(options)["videos"] == 5
     trained = load_run(options.out)
@@ -358,6 +364,7 @@ def test_the_number_of_threads_is_given_back(brief):
         ({"random_windows": -1}, "random_windows must not be negative"),
         ({"augmentation": (-0.5, 0.5)}, "augmentation must not be negative"),
         ({"resume": True, "overwrite": True}, "exclude each other"),
+        ({"groups": Groups(1, 3, 1)}, r"0\.17 of 3 incomplete .* none would count: raise it to 0\.334 or more"),
     ],
 )
 def test_options_out_of_range_are_refused(brief, values, message):

@@ -12,7 +12,7 @@ from synthetic_store import quick, write
 
 from ssn_feat.cli import load_yaml
 from ssn_feat.errors import UserError
-from ssn_feat.heads.losses import Groups
+from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.training.checkpoints import load_run, read_checkpoint
 from ssn_feat.training.fit import fit
@@ -46,7 +46,7 @@ def test_seeds_at_once_equal_runs_of_their_own_after_50_steps(data, tmp_path, he
     schedule = quick(epochs=1, epoch_multiplier=37, optimiser=optimiser, lr=0.001)
     options = data.options(
         tmp_path / "all", head=head, seeds=3, random_windows=3, optimisation=schedule,
-        ssn=SSNOptions(stpp=(1, (1, 2), 1)), groups=Groups(2, 3, 1),
+        ssn=SSNOptions(stpp=(1, (1, 2), 1)), groups=Groups(2, 3, 1), losses=LossOptions(ohem_ratio=0.4),
     )  # fmt: skip
     summary = fit(options)
     for seed in range(3):
