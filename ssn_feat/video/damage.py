@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ssn_feat.video.matroska import find_break
 
@@ -73,12 +75,17 @@ def _find_bare(path: Path) -> str:
     except ImportError:
         return ""
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path), **_any_text(av)) as container:
             found = container.format
     except av.error.FFmpegError:
         return ""
     bare = int(found.flags) & _NO_TIMESTAMPS and path.suffix.lower().lstrip(".") not in found.extensions
     return f"its container is damaged, what was read is a bare stream ({found.name})" if bare else ""
+
+
+def _any_text(av: ModuleType) -> dict[str, Any]:
+    """Options of ``av.open`` with which titles that are no text do not matter; from PyAV 19 on they never do."""
+    return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
 
 
 def _examine(path: Path) -> list[str] | None:
@@ -90,7 +97,7 @@ def _examine(path: Path) -> list[str] | None:
     unreadable = broken = packets = expected = 0
     end = last = start = length = 0.0
     try:
-        with av.open(str(path), metadata_errors="replace") as container:
+        with av.open(str(path), **_any_text(av)) as container:
             start = (container.start_time or 0) / av.time_base
             length = (container.duration or 0) / av.time_base
             video = container.streams.video[0]
