@@ -123,7 +123,9 @@ def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tupl
             now = time.perf_counter()
             if now - last > _DISPLAY_SECONDS or done == total:
                 terms = describe(dict(zip(names, mean.tolist(), strict=True)))
-                advance(done - shown, f"{terms}, {(done - shown) / (now - last):.0f} steps/s")
+                speed = (done - shown) / (now - last)
+                # A step from pixels may take seconds.
+                advance(done - shown, f"{speed:.{0 if speed >= 10 else 2}f} steps/s, {terms}")
                 shown, last = done, now
 
         yield show
