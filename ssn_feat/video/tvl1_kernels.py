@@ -107,8 +107,9 @@ def _median(source, target, height, width, BLOCK: tl.constexpr):  # type: ignore
     tap = tl.arange(0, 32)[None, :]
     x = tl.minimum(tl.maximum((at % width)[:, None] + tap % 5 - 2, 0), width - 1)
     y = tl.minimum(tl.maximum((at // width)[:, None] + tap // 5 - 2, 0), height - 1)
-    # 25 values and 7 infinities: the median is number 12 of them all.
-    values = tl.load(source + offset + y * width + x, inside[:, None] & (tap < 25), float("inf"))
+    # 25 values and 7 beyond any flow: the median is number 12 of them all. Not infinite: the sort of Triton 3.2, which
+    # belongs to torch 2.6, multiplies values by 0.
+    values = tl.load(source + offset + y * width + x, inside[:, None] & (tap < 25), 1e30)
     middle = tl.where(tap == 12, tl.sort(values, dim=1), 0.0)
     tl.store(target + offset + at, tl.sum(middle, axis=1), inside)
 
