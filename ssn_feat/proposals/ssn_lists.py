@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.annotations.ssn_lists import ListedBlock, ListedVideo, names_of, read_listed_videos, read_ssn_list
 from ssn_feat.errors import UserError
+from ssn_feat.files import replacing
 from ssn_feat.proposals.collection import Proposals
 from ssn_feat.proposals.labelling import label_proposals
 
@@ -29,11 +30,8 @@ def write_ssn_list(blocks: Iterable[ListedBlock], path: Path, normalised: bool) 
     Raises UserError where a path cannot stand in a line, a frame is not whole, or the file cannot be written.
     """
     text = "".join(_format(block, normalised) for block in blocks)
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise UserError(f"cannot write the proposal list {path}: {error.strerror}") from None
+    with replacing(Path(path)) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _format(block: ListedBlock, normalised: bool) -> str:

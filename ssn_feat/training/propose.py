@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ssn_feat.annotations import Dataset, load
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
+from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import (
     AnchorOptions,
@@ -96,6 +97,8 @@ class ProposeOptions:
             raise UserError(f"{len(self.actionness)} runs need as many weights, not {len(self.weights)}")
         if (self.subset or self.ssn_list) and not self.annotations:
             raise UserError("--subset and --ssn-list need --annotations")
+        if self.out.suffix != ".npz":
+            raise UserError(f"proposals are read by the ending of their name: --out must end in .npz, not {self.out}")
         if self.number is not None and self.number < 1:
             raise UserError(f"number must be at least 1, not {self.number}")
         if self.jobs == 0:
@@ -123,13 +126,16 @@ def propose(options: ProposeOptions) -> Proposals:
     if not len(proposals):
         raise UserError(f"no proposal in any of {len(ids)} videos: lower --thresholds or --minimum-length")
     proposals.save(options.out)
-    if options.ssn_list is not None and dataset is not None:
-        write_ssn_list(list_blocks(proposals, dataset), options.ssn_list, normalised=True)
+    blocks = [] if options.ssn_list is None or dataset is None else list_blocks(proposals, dataset)
+    if options.ssn_list is not None:
+        write_ssn_list(blocks, options.ssn_list, normalised=True)
     if not options.quiet:
         print(
             f"{options.out}: {len(proposals)} proposals in {len(ids)} videos, {len(proposals) / len(ids):.1f} a video, "
             f"ranked by {proposals.score}; {time.perf_counter() - started:.1f} s"
         )
+        if options.ssn_list is not None:
+            print(f"{options.ssn_list}: the same as an SSN list, with {sum(len(b.truth) for b in blocks)} instances")
     return proposals
 
 
@@ -189,9 +195,17 @@ def method_of(options: ProposeOptions) -> tuple[Method, str, dict[str, Any]]:
 
 
 def actionness_run(path: Path, store: FeatureStore) -> Run:
-    """A run of an actionness head. Raises UserError where it was learned from other features than the store's."""
+    """A run of an actionness head.
+
+    Raises UserError where it is one of another head, or was learned from other features than the store's.
+    """
     run = load_run(path)
-    run.require_store(store.fingerprint, f"the store {store.path}")
+    if not isinstance(run.head, ActionnessHead):
+        raise UserError(f"{path} is a run of the ssn head; actionness comes from a run with --head actionness")
+    try:
+        run.require_store(store.fingerprint, f"the store {store.path}")
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     return run
 
 

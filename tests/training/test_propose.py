@@ -103,7 +103,7 @@ def test_the_same_request_gives_the_same_file(data, options, tmp_path) -> None:
 
 
 def test_a_subset_the_best_few_and_a_list(data, options, tmp_path, capsys) -> None:
-    listed = tmp_path / "list.txt"
+    listed = tmp_path / "lists" / "list.txt"
     testing = replace(options, annotations=data.annotations, subset="test", number=7, ssn_list=listed, quiet=False)
     proposals = propose(testing)
     assert proposals.ids == tuple(data.dataset.subset("testing").videos)
@@ -114,7 +114,9 @@ def test_a_subset_the_best_few_and_a_list(data, options, tmp_path, capsys) -> No
         video = data.dataset.videos[block.path]
         np.testing.assert_allclose(block.truth[:, 1:] * video.duration, video.intervals(), atol=2e-3)
         assert len(block.proposals) == len(proposals.intervals[block.path])
-    assert f"{options.out}: {len(proposals)} proposals in 6 videos" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert f"{options.out}: {len(proposals)} proposals in 6 videos" in printed
+    assert f"{listed}: the same as an SSN list, with {sum(len(block.truth) for block in blocks)} instances" in printed
 
 
 def test_anchors_ranked_by_actionness(data, options) -> None:
@@ -171,6 +173,7 @@ def test_original_groups_are_ranked_by_their_sum(options) -> None:
         ({"subset": "test"}, "need --annotations"),
         ({"number": 0}, "at least 1"),
         ({"seed": -1}, "seed"),
+        ({"out": Path("p.txt")}, r"must end in \.npz, not p\.txt"),
         ({"weights": (1.0, -1.0)}, "positive weights"),
         ({"actionness": (Path("absent"),)}, "no run at absent"),
         ({"store": Path("absent.zarr")}, "absent.zarr"),
@@ -186,8 +189,14 @@ def test_bad_requests_are_named(options, changes: dict, message: str) -> None:
 def test_a_run_of_other_features_or_videos_elsewhere(data, options, tmp_path) -> None:
     other = FeatureStore.create(tmp_path / "other.zarr", {"backbone": "other"}, "other")
     other.write("x", {"rgb": np.zeros((4, 24))}, np.array([(0, 1), (1, 2), (2, 3), (3, 4)]), {"duration": 4.0})
-    with pytest.raises(UserError, match="recipe"):
+    with pytest.raises(UserError, match=r"rgb: the run was trained on features of recipe"):
         propose(replace(options, store=other.path))
     windows = replace(options, store=other.path, method="sliding", actionness=())
     with pytest.raises(UserError, match="none of the 18 videos"):
         propose(replace(windows, annotations=data.annotations))
+
+
+def test_a_run_of_another_head_is_named(data, options) -> None:
+    fit(data.options(data.folder / "ssn", streams=("rgb",), epochs=1))
+    with pytest.raises(UserError, match=r"ssn is a run of the ssn head; actionness comes from"):
+        propose(replace(options, actionness=(*options.actionness, data.folder / "ssn")))
