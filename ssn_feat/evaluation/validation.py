@@ -24,6 +24,7 @@ from ssn_feat.training.sweep import SweepOptions, sweep
 
 def fit_and_validate(options: FitOptions) -> dict[str, Any]:
     """Learn an SSN head or an actionness head from a feature store; the run folder OUT then holds everything of it.
+    Other ways to learn have a --help of their own: --head clips, --end-to-end, and sweep as the first argument.
 
     As :func:`ssn_feat.training.fit.fit`, with the option ``eval``.
     """
