@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_store import write
+from synthetic_store import quick, write
 
 from ssn_feat.annotations import Dataset, Video
 from ssn_feat.cli import load_yaml, save_yaml
@@ -197,6 +197,6 @@ def test_a_run_of_other_features_or_videos_elsewhere(data, options, tmp_path) ->
 
 
 def test_a_run_of_another_head_is_named(data, options) -> None:
-    fit(data.options(data.folder / "ssn", streams=("rgb",), epochs=1))
+    fit(data.options(data.folder / "ssn", optimisation=quick(epochs=1)))
     with pytest.raises(UserError, match=r"ssn is a run of the ssn head; actionness comes from"):
         propose(replace(options, actionness=(*options.actionness, data.folder / "ssn")))
