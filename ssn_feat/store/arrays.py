@@ -86,7 +86,7 @@ def describe(array: NDArray[Any]) -> dict[str, Any]:
 
 
 def create_array(
-    build: Build,
+    target: Any,
     name: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any] | str,
@@ -94,16 +94,17 @@ def create_array(
     shards: tuple[int, ...] | None = None,
     compress: Compression = "none",
 ) -> Any:
-    """A new Zarr array ``name`` in a group in the making: crc32c, by default no compression and one chunk.
+    """A new Zarr array ``name`` at a place in a group in the making: crc32c, by default no compression and one chunk.
 
-    What is there under that name, left behind by a writer that was killed, is written over.
+    ``target``: as :meth:`ssn_feat.store.places.Build.array` gives it. What is there under that name, left behind by a
+    writer that was killed, is written over.
     """
     import zarr
 
     axes = {TIME: ("snippet", "bound"), "offsets": ("video",), "index": ("byte",)}
     return zarr.create_array(
         # At its own place: given a name, Zarr makes the group around it too, which would be taken for committed.
-        build.array(name),
+        target,
         shape=shape,
         chunks=chunks or shape,
         shards=shards,
@@ -131,7 +132,8 @@ def _codecs(compress: Compression, dtype: np.dtype[Any]) -> list[Any]:
 
 def write_array(build: Build, name: str, array: NDArray[Any], compress: Compression = "none") -> None:
     """Write ``array`` as the Zarr array ``name`` in a group in the making, in one chunk."""
-    create_array(build, name, array.shape, array.dtype, compress=compress)[...] = array
+    with build.small_array(name) as target:
+        create_array(target, name, array.shape, array.dtype, compress=compress)[...] = array
 
 
 class Damage(Exception):

@@ -192,7 +192,7 @@ class FeatureStore(StoreReader):
             build.group("", attributes)
             committed = build.commit()
             if committed:
-                self.place.remove(f"{FAILED}/{key_of(video_id)}")
+                self.place.remove_record(f"{FAILED}/{key_of(video_id)}")
         return committed
 
     def _check(self, where: str, arrays: Mapping[str, NDArray[Any]]) -> None:

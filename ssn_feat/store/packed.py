@@ -221,7 +221,9 @@ class _Rows:
         row = math.prod(shape[1:]) * np.dtype(dtype).itemsize
         chunk = max(1, min(_CHUNK_BYTES // row, shape[0]))
         self._shard = chunk * max(1, min(_SHARD_BYTES // (chunk * row), math.ceil(shape[0] / chunk)))
-        self._array = create_array(build, name, shape, dtype, (chunk, *shape[1:]), (self._shard, *shape[1:]), compress)
+        self._array = create_array(
+            build.array(name), name, shape, dtype, (chunk, *shape[1:]), (self._shard, *shape[1:]), compress
+        )
         self._waiting: list[NDArray[Any]] = []
         self._count = self._written = 0
 

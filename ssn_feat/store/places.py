@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -99,6 +99,11 @@ class Build(ABC):
     def array(self, name: str) -> Any:
         """What Zarr makes the array of that name from."""
 
+    @contextmanager
+    def small_array(self, name: str) -> Iterator[Any]:
+        """What Zarr makes the array of that name from, whole, within the block: one that fits into memory."""
+        yield self.array(name)
+
     @abstractmethod
     def metadata(self, array: str) -> bytes:
         """The ``zarr.json`` of an array that was made."""
@@ -157,6 +162,10 @@ class Place(ABC):
     @abstractmethod
     def remove(self, name: str) -> None:
         """Take a group away, its attributes first; nothing happens where there is none."""
+
+    def remove_record(self, name: str) -> None:
+        """Take away a group without arrays; nothing happens where there is none."""
+        self.remove(name)
 
     @abstractmethod
     def arrays(self, name: str) -> Any:

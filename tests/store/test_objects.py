@@ -4,6 +4,7 @@ import json
 import pickle
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -221,19 +222,23 @@ def test_claims(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert claim.lost
 
 
-@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_damage_is_an_error(root: str, harm: str) -> None:
+@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "remove"])
+@pytest.mark.parametrize("file", ["rgb/c/0/0", "rgb/zarr.json", "zarr.json"])
+def test_damage_is_an_error(root: str, harm: str, file: str) -> None:
+    if (harm, file) == ("remove", "zarr.json"):
+        return  # never committed
     store = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE))
     place = store.place
     assert isinstance(place, ObjectPlace)
-    name = place.full("videos/a/rgb/c/0/0")
+    name = place.full(f"videos/a/{file}")
     data = bytearray(place.files.cat_file(name))
     if harm == "remove":
         place.files.rm_file(name)
     else:
         data[3] ^= 1
-        place.files.pipe_file(name, bytes(data if harm == "flip" else data[:9]))
-    with pytest.raises(UserError, match=r"video 'a' of the store .*array 'rgb'.*--repair"):
+        place.files.pipe_file(name, bytes({"flip": data, "cut": data[:9], "empty": b""}[harm]))
+    what = "zarr.json is damaged" if file == "zarr.json" else "array 'rgb'"
+    with pytest.raises(UserError, match=rf"video 'a' of the store .*{what}.*--repair"):
         FeatureStore.open(store.path).read("a")
     assert list(verify(store).damage) == ["a"]
 
@@ -346,6 +351,26 @@ for i in range(4):
             won += store.write(f"v{i}", {"rgb": rng.standard_normal((50, 8))}, [[t, t + 1] for t in range(50)])
 print(won)
 """
+
+
+def test_few_requests_a_video(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fill(FeatureStore.create(f"{server}/few/s.zarr", RECIPE))
+    sent: list[str] = []
+    calls = type(fsspec.filesystem("s3"))._call_s3
+
+    async def counted(files: Any, method: str, *arguments: Any, **options: Any) -> Any:
+        sent.append(method)
+        return await calls(files, method, *arguments, **options)
+
+    monkeypatch.setattr(type(fsspec.filesystem("s3")), "_call_s3", counted)
+    with store.claims.hold("new") as claim:
+        assert claim is not None
+        assert "new" not in store
+        assert store.write("new", {"rgb": np.ones((1, 4)), "flow": np.ones((1, 2))}, [[0, 1]])
+    assert Counter(sent) == {"put_object": 8, "get_object": 3, "delete_object": 2}
+    sent.clear()
+    store.read("new")
+    assert Counter(sent) == {"get_object": 7}
 
 
 def test_several_writers(server: str) -> None:
