@@ -12,13 +12,25 @@
 
   // ------------------------------------------------------------------------------------------------ charts
 
-  function themed(layout, lines = 2) {
+  const HEIGHT = 370, SMALL = 226, ROW = 19, MOST_ROWS = 8;
+
+  // Pixels that the legend below a chart takes: names of one width, as many in a row as fit; none of a single line.
+  function legendHeight(traces, layout, width) {
+    if (traces.length < 2 || layout.legend) return 0;
+    const longest = Math.max(...traces.map((trace) => trace.name.length));
+    const across = Math.max(1, Math.floor((width - 80) / (44 + 6.4 * longest)));
+    return 6 + ROW * Math.min(MOST_ROWS, Math.ceil(traces.length / across));
+  }
+
+  // `below`: pixels for a legend. One of a row or two fits into a chart's height, more make it higher.
+  function themed(layout, below = 0) {
+    const usual = layout.small ? 24 : 40, foot = below && Math.max(below, usual);
     const axis = { gridcolor: colour("line"), zerolinecolor: colour("line"), linecolor: colour("line"), tickfont: { size: 11 } };
     const full = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: colour("ink"), family: "system-ui, sans-serif", size: 12 },
-      margin: { l: 60, r: 14, t: 10, b: (layout.small ? 42 : 48) + (lines > 1 ? (layout.small ? 24 : 40) : 0) }, height: layout.small ? 226 : 370,
-      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, font: { size: 11 } },
+      margin: { l: 60, r: 14, t: 10, b: (layout.small ? 42 : 48) + foot }, height: (layout.small ? SMALL : HEIGHT) + Math.max(0, foot - usual),
+      legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, maxheight: 6 + ROW * MOST_ROWS, font: { size: 11 } },
       hoverlabel: { bgcolor: colour("ground"), bordercolor: colour("line"), font: { color: colour("ink") } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: colour("ink") },
       ...layout,
@@ -45,16 +57,27 @@
       select.addEventListener("change", () => drawChart(place));
       head.append(select);
     }
-    place.append(head, element("div", undefined, { className: "canvas" }));
+    const canvas = element("div", undefined, { className: "canvas" });
+    place.append(head, canvas);
     place.classList.toggle("small", Boolean(chart.layout.small));
+    return canvas;
+  }
+
+  const tracesOf = (chart, group) => chart.data.filter((trace) => trace.group === group);
+  // Room for the highest legend of any group, before anything is drawn.
+  function makeRoom(place, canvas) {
+    const chart = facts.charts[place.dataset.chart];
+    const heights = groupsOf(chart).map((group) => legendHeight(tracesOf(chart, group), chart.layout, canvas.clientWidth));
+    place.below = Math.max(0, ...heights);
+    canvas.style.height = `${themed(chart.layout, place.below).height}px`;
   }
 
   function drawChart(place) {
     const chart = facts.charts[place.dataset.chart];
     const groups = groupsOf(chart);
     const wanted = groups[Number(place.querySelector(".choice")?.value ?? 0)];
-    const traces = chart.data.filter((trace) => trace.group === wanted).map(({ group, ...trace }) => trace);
-    Plotly.react(place.querySelector(".canvas"), traces, themed(chart.layout, traces.length), CONFIG);
+    const traces = tracesOf(chart, wanted).map(({ group, ...trace }) => trace);
+    Plotly.react(place.querySelector(".canvas"), traces, themed(chart.layout, place.below), CONFIG);
     place.dataset.drawn = "yes";
   }
 
@@ -66,7 +89,7 @@
     }
   }, { rootMargin: "600px" });
   const places = [...document.querySelectorAll(".chart")];
-  places.forEach((place) => { prepare(place); watcher.observe(place); });
+  places.map((place) => [place, prepare(place)]).forEach(([place, canvas]) => { makeRoom(place, canvas); watcher.observe(place); });
 
   // ------------------------------------------------------------------------------------------------ theme
 

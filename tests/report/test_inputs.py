@@ -1,0 +1,55 @@
+"""What a page is made of: inputs told apart, logs read, actionness of runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report.pages import dataset_of, inputs_in
+from training.synthetic_store import quick, write
+
+from ssn_feat.annotations import load
+from ssn_feat.errors import UserError
+from ssn_feat.proposals import action_probability
+from ssn_feat.report.inputs import read_log, sort_inputs
+from ssn_feat.report.options import ReportOptions
+from ssn_feat.report.videos import actionness_of
+from ssn_feat.store import FeatureStore
+from ssn_feat.training.checkpoints import actionness_scores, load_run
+from ssn_feat.training.fit import fit
+
+
+def test_what_is_what(tmp_path: Path) -> None:
+    options = inputs_in(tmp_path, dataset_of(2))
+    found = sort_inputs(options.inputs)
+    assert [path.name for path in found.runs] == ["<u>flow", "rgb"]
+    assert found.proposals == (tmp_path / "tag.npz",)
+    log = read_log(tmp_path / "runs" / "rgb", "rgb")
+    assert log.series("loss") == ([1.0, 2.0, 3.0, 4.0, 5.0], [1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
+    # A run that is still going: its last line may be half there.
+    path = tmp_path / "runs" / "rgb" / "log.jsonl"
+    path.write_text(path.read_text() + '{"epoch": 5, "lo')
+    assert len(read_log(path.parent, "rgb").records) == 5
+    (tmp_path / "x.csv").write_text("")
+
+
+def test_actionness_of_a_run_on_a_store(tmp_path: Path) -> None:
+    data = write(tmp_path, videos=6)
+    fit(data.options(tmp_path / "actionness", head="actionness", proposals=None, optimisation=quick(epochs=1)))
+    ids = list(load(data.annotations).subset("testing").videos)
+    found = actionness_of(ids, (), data.store, [tmp_path / "actionness"])
+    assert list(found) == ids
+    stored = FeatureStore.open(data.store).read(ids[0])
+    logits = actionness_scores(load_run(tmp_path / "actionness"), stored.features)
+    np.testing.assert_allclose(found[ids[0]][0], action_probability(logits), rtol=1e-6)
+    np.testing.assert_array_equal(found[ids[0]][1], stored.spans)
+    with pytest.raises(UserError, match="name a run folder of an actionness head"):
+        actionness_of(ids, (), data.store, [])
+
+
+def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is no run folder and holds none"):
+        sort_inputs([tmp_path])
+    with pytest.raises(UserError, match=r"written as \.html"):
+        ReportOptions((tmp_path,), out=tmp_path / "page.txt")
