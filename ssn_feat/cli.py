@@ -247,6 +247,11 @@ def run_verb(commands: Mapping[str, Command]) -> NoReturn:
     _execute(choose)
 
 
+def run_chosen(choose: Callable[[list[str]], Command]) -> NoReturn:
+    """Like :func:`run`, of the command that ``choose`` names by the arguments; it may take away what it has read."""
+    _execute(choose)
+
+
 def _execute(choose: Callable[[list[str]], Command]) -> NoReturn:
     arguments = sys.argv[1:]
     save = None
@@ -283,6 +288,7 @@ __all__ = [
     "parse",
     "read_yaml",
     "run",
+    "run_chosen",
     "run_one_of",
     "run_verb",
     "save_yaml",

@@ -9,10 +9,11 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NoReturn
 
 from ssn_feat import __version__
-from ssn_feat.cli import Command, run, run_one_of, run_verb
+from ssn_feat.cli import Command, read_yaml, run, run_chosen, run_one_of, run_verb
 
 
 def toy() -> NoReturn:
@@ -107,9 +108,17 @@ def detect() -> NoReturn:
     from ssn_feat.detection.detect import detect as function
     from ssn_feat.detection.one_video import DetectVideoOptions, detect_video
 
-    if any(argument.partition("=")[0] == "--model" for argument in sys.argv):
-        run(detect_video, DetectVideoOptions)
-    run(function, DetectOptions, PRESETS)
+    def choose(arguments: list[str]) -> Command:
+        first = arguments[0] if arguments else "--help"
+        if any(argument.partition("=")[0] == "--model" for argument in arguments):
+            one = True
+        elif first.endswith((".yaml", ".yml")):
+            one = "model" in read_yaml(Path(first))
+        else:  # a video without --model: that it needs one is said then
+            one = not first.startswith("-") and first not in PRESETS and Path(first).exists()
+        return Command(detect_video, DetectVideoOptions) if one else Command(function, DetectOptions, PRESETS)
+
+    run_chosen(choose)
 
 
 def original() -> NoReturn:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import tyro
 
 from ssn_feat.annotations import Dataset, load
 from ssn_feat.detection.model import save_model
@@ -14,7 +16,7 @@ from ssn_feat.detection.postprocess import PRESETS as POSTPROCESS_PRESETS
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import ProposalScores, fuse, read_original
-from ssn_feat.detection.scoring import score_store
+from ssn_feat.detection.scoring import score_store, scorers_of
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import Proposals
@@ -89,13 +91,19 @@ class DetectOptions:
             )
 
 
+def _preset(name: str, chosen: PostprocessOptions) -> DetectOptions:
+    """What is meant for an outside classifier demands one."""
+    needed = replace(chosen, classifier=tyro.MISSING) if name.endswith("-classifier") else chosen
+    return DetectOptions(postprocess=needed)
+
+
 # The post-processing of each data set in the original; everything else is the user's.
-PRESETS = {name: DetectOptions(postprocess=chosen) for name, chosen in POSTPROCESS_PRESETS.items()}
+PRESETS = {name: _preset(name, chosen) for name, chosen in POSTPROCESS_PRESETS.items()}
 
 
 def detect(options: DetectOptions) -> Detections:
     """Find actions in videos: score proposals, fuse, filter, suppress, refine; write detections and raw scores.
-    For one video file: VIDEO --model DIR.
+    For one video file: VIDEO --model DIR (--model DIR --help says more).
 
     Raises UserError for whatever is missing or does not fit together, and where there is not a single proposal.
     """
@@ -135,11 +143,14 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     store = FeatureStore.open(options.store)
     proposals = _present(Proposals.load(options.proposals), store, dataset, options)
     runs = [load_run(folder) for folder in options.runs]
-    with nullcontext(None) if options.quiet else progress_bar("scoring", len(proposals.ids)) as advance:
-        scores = score_store(store, proposals.intervals, runs, options.released, advance or (lambda: None))
-    if options.save_model is not None:
+    if (
+        options.save_model is not None
+    ):  # before the work, since a part of it may be lost; but not of runs that do not fit
+        scorers_of(store, runs)
         fusion = (options.weights, options.released, options.postprocess, options.trust_modules)
         save_model(options.save_model, store, proposals, options.runs, *fusion)
+    with nullcontext(None) if options.quiet else progress_bar("scoring", len(proposals.ids)) as advance:
+        scores = score_store(store, proposals.intervals, runs, options.released, advance or (lambda: None))
     for part, path in zip(scores, score_files(options.out, options.runs), strict=True):
         part.save(path)
     return scores

@@ -129,8 +129,15 @@ def _made_by(proposals: Proposals) -> dict[str, Any]:
         )
     fields = TagOptions.__dataclass_fields__
     options = from_dict(TagOptions, {k: v for k, v in known.items() if k in fields}, "proposals")
+    runs = [Path(run) for run in known["runs"]]
+    gone = [run for run in runs if not run.exists()]
+    if gone:
+        raise UserError(
+            f"these proposals were made with the actionness run {gone[0]}, which is not there: bring it back, or start "
+            "from the folder in which train/propose.py was started"
+        )
     return {
-        "runs": [Path(run) for run in known["runs"]],
+        "runs": runs,
         **{k: known[k] for k in ("weights", "fusion")},
         "number": known.get("number"),
         "tag": options,

@@ -14,7 +14,7 @@ from ssn_feat.detection.model import DetectedVideo, Model
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
 from ssn_feat.report.tables import cell, show, table_of
-from ssn_feat.report.timeline import TimelineOptions, save, timeline_figure
+from ssn_feat.report.timeline import TimelineOptions, check_picture, save, timeline_figure
 from ssn_feat.training.data import device_of
 from ssn_feat.video import probe
 
@@ -45,6 +45,16 @@ class DetectVideoOptions:
     def __post_init__(self) -> None:
         if self.shown < 1:
             raise UserError(f"shown must be at least 1, not {self.shown}")
+        check_picture(self.picture)
+        written = self.written
+        if written[0] == written[1]:
+            raise UserError(f"detections and their picture cannot both be {written[0]}: give --out or --picture")
+
+    @property
+    def written(self) -> tuple[Path, Path]:
+        """Where detections and picture go."""
+        out = self.out or Path(f"{self.video.stem}.detections.json")
+        return out, self.picture or out.with_suffix(".png")
 
 
 def detect_video(options: DetectVideoOptions) -> DetectedVideo:
@@ -58,8 +68,7 @@ def detect_video(options: DetectVideoOptions) -> DetectedVideo:
     rows = max(1, -(-about.declared_frames // model.stride))
     with nullcontext(None) if options.quiet else progress_bar("looking", rows) as advance:
         found = model.detect(options.video, advance)
-    out = options.out or Path(f"{options.video.stem}.detections.json")
-    picture = options.picture or out.with_suffix(".png")
+    out, picture = options.written
     found.detections.write(out)
     save(timeline_figure([found.timeline], model.labels, options.timeline), picture)
     if not options.quiet:

@@ -61,6 +61,20 @@ def usable(intervals: Float, duration: float) -> Float:
     return kept if len(kept) else np.array([[0.0, duration]])
 
 
+def scorers_of(store: FeatureStore, runs: Sequence[Run], released: bool = False) -> list[Scorer]:
+    """A scorer for each run.
+
+    Raises UserError where a run was trained on other features than the store's, on other classes than the first run, or
+    is not of an SSN head.
+    """
+    scorers = [Scorer(run, released) for run in runs]
+    for run in runs:
+        run.require_store(store.fingerprint, f"the store {store.path}")
+        if run.labels != runs[0].labels:
+            raise UserError(f"runs were trained on different classes: {runs[0].labels[:5]} and {run.labels[:5]}")
+    return scorers
+
+
 def score_store(
     store: FeatureStore,
     intervals: Mapping[str, Float],
@@ -71,14 +85,9 @@ def score_store(
     """Scores of the proposals ``intervals`` ``(N, 2)``, seconds, of each video, by each run on its own.
 
     Every video is read once, with the streams that the runs need; ``advance`` is called after each. Raises UserError
-    where a run was trained on other features than the store's or on other classes than the first run, or a video is
-    not in the store.
+    as :func:`scorers_of`, or where a video is not in the store.
     """
-    scorers = [Scorer(run, released) for run in runs]
-    for run in runs:
-        run.require_store(store.fingerprint, f"the store {store.path}")
-        if run.labels != runs[0].labels:
-            raise UserError(f"runs were trained on different classes: {runs[0].labels[:5]} and {run.labels[:5]}")
+    scorers = scorers_of(store, runs, released)
     streams = sorted({stream for run in runs for stream in run.streams})
     found: list[dict[str, VideoScores]] = [{} for _ in runs]
     for stored in store.read_all(intervals, streams):

@@ -14,7 +14,7 @@ from ssn_feat.annotations.protocols import protocol
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.errors import BucketScheme
 from ssn_feat.evaluation.matching import Definition
-from ssn_feat.report.timeline import TimelineOptions
+from ssn_feat.report.timeline import TimelineOptions, check_picture
 
 # As the toolkit computes them: a tIoU that equals a threshold up to rounding is on the side that it is on there.
 _ACTIVITYNET = tuple(np.linspace(0.5, 0.95, 10).tolist())
@@ -80,8 +80,10 @@ class EvaluateOptions:
     """What timelines show."""
 
     def __post_init__(self) -> None:
-        if self.thresholds is not None and not self.thresholds:
-            raise UserError("thresholds must name at least one tIoU")
+        for picture in (self.picture, self.curves, self.analysis_picture):
+            check_picture(picture)
+        if self.thresholds is not None and (not self.thresholds or len(set(self.thresholds)) < len(self.thresholds)):
+            raise UserError(f"thresholds must name at least one tIoU, and each once, not {list(self.thresholds)}")
         if any(k < 1 for k in self.multiples):
             raise UserError(f"multiples of recall@kx are at least 1, not {min(self.multiples)}")
         if self.bootstrap < 0:

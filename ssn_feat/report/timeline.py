@@ -93,10 +93,15 @@ def timeline_figure(timelines: Sequence[Timeline], labels: Sequence[str], option
     return figure
 
 
+def check_picture(path: Path | None) -> None:
+    """Raises UserError where ``path`` cannot be the name of a picture: asked before any work, not after it."""
+    if path is not None and path.suffix not in SUFFIXES:
+        raise UserError(f"pictures are written as {', '.join(SUFFIXES)}, not {path.name!r}")
+
+
 def save(figure: Figure, path: Path) -> None:
     """Write ``figure`` as PNG, SVG or PDF, by the suffix of ``path``. Raises UserError on another suffix."""
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"pictures are written as {', '.join(SUFFIXES)}, not {path.name!r}")
+    check_picture(path)
     # Without the date the same picture is the same file.
     metadata = {"Creator": None, "Date": None} if path.suffix == ".svg" else {}
     with replacing(path) as part:

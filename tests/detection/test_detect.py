@@ -241,3 +241,9 @@ def test_the_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().err
     assert said.startswith("error: cannot read the scores")
     assert said.count("\n") == 1
+    # A preset that is meant for an outside classifier, without one; a video, without a model.
+    assert run("thumos14-classifier", "--scores", tmp_path / "s.npz", "--out", tmp_path / "d.json") == 2
+    assert "--classifier" in capsys.readouterr().err
+    (tmp_path / "film.mp4").touch()
+    assert run(tmp_path / "film.mp4") == 2
+    assert "--model" in capsys.readouterr().err

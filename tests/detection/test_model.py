@@ -156,6 +156,13 @@ def test_the_script_prints_what_it_found(
     assert said[1].split()[0] in stored.labels
     assert said[3].startswith(f"{len(stored['v1'].scores)} detections from")
     assert {path.name for path in tmp_path.iterdir()} == {"v1.detections.json", "v1.detections.png"}
+    # The same from a file of options, which says by itself that it is of one video.
+    for saved in (["--save-config", "one.yaml"], None):
+        monkeypatch.setattr(sys, "argv", ["train/detect.py", *([*arguments, *saved] if saved else ["one.yaml"])])
+        with pytest.raises(SystemExit) as stopped:
+            runpy.run_path(str(ROOT / "train" / "detect.py"), run_name="__main__")
+        assert stopped.value.code == 0
+    assert capfd.readouterr().out.splitlines()[:4] == said[:4]
 
 
 def test_a_model_is_replaced_and_nothing_else_is(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
@@ -171,6 +178,29 @@ def test_a_model_is_replaced_and_nothing_else_is(chain: DetectOptions, stored: D
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "precious"]
 
 
+def test_what_makes_no_model_is_said_before_the_work(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
+    assert chain.store is not None
+    options = replace(
+        chain, proposals=chain.store.parent / "windows.npz", out=tmp_path / "d.json", save_model=tmp_path / "m"
+    )
+    with pytest.raises(UserError, match="of method 'sliding'"):
+        detect(options)
+    assert list(tmp_path.iterdir()) == []
+    # Runs that do not fit leave the model that there is.
+    model = shutil.copytree(chain.store.parent / "model", tmp_path / "m")
+    before = (model / "model.yaml").read_bytes()
+    with pytest.raises(UserError, match="needs runs of the ssn head"):
+        detect(replace(options, proposals=chain.proposals, checkpoint=(chain.store.parent / "actionness",), weights=()))
+    assert (model / "model.yaml").read_bytes() == before
+
+
+def test_pictures_are_checked_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"written as \.png, \.svg, \.pdf, not 'p\.bmp'"):
+        DetectVideoOptions(tmp_path / "v.mp4", tmp_path, picture=tmp_path / "p.bmp")
+    with pytest.raises(UserError, match=r"cannot both be .*v\.png"):
+        DetectVideoOptions(tmp_path / "v.mp4", tmp_path, out=tmp_path / "v.png")
+
+
 def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
     assert chain.store is not None
     store, folder = FeatureStore.open(chain.store), chain.store.parent
@@ -179,6 +209,9 @@ def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections
         save_model(tmp_path / "m", store, windows, chain.checkpoint)
     with pytest.raises(UserError, match="no run at"):
         save_model(tmp_path / "m", store, tagged, [tmp_path / "gone"], trusted=TINY)
+    moved = replace(tagged, parameters={**tagged.parameters, "runs": ["runs/actionness"]})
+    with pytest.raises(UserError, match="made with the actionness run runs/actionness, which is not there"):
+        save_model(tmp_path / "m", store, moved, chain.checkpoint, trusted=TINY)
     classified = replace(PRESETS["thumos14"], classifier=tmp_path / "c.json")
     with pytest.raises(UserError, match="outside classifier"):
         save_model(tmp_path / "m", store, tagged, chain.checkpoint, options=classified)
