@@ -45,7 +45,10 @@ def _row(path: Path, video: str, values: Any, labels: Sequence[str]) -> NDArray[
         if isinstance(values, Mapping):
             unknown = set(values) - set(labels)
             if unknown:
-                raise UserError(f"{path}: video {video!r} has a score for the unknown class {min(unknown)!r}")
+                raise UserError(
+                    f"{path}: video {video!r} has a score for the unknown class {min(unknown)!r}: leave out the "
+                    "classes that the heads were not trained on"
+                )
             row = np.array([float(values.get(label, -np.inf)) for label in labels])
         else:
             row = np.asarray(values, dtype=np.float64)
@@ -78,7 +81,8 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
 
 
 def best_classes(class_scores: Mapping[str, NDArray[Any]], videos: Ragged, count: int) -> dict[str, NDArray[np.bool_]]:
-    """Which classes count in each of ``videos``: the ``count`` of highest score, bool ``(K,)``.
+    """Which classes count in each of ``videos``: the ``count`` of highest score, bool ``(K,)``; never one of minus
+    infinity, which is a class that the classifier did not name.
 
     Raises UserError naming the videos that have no class scores.
     """
@@ -88,7 +92,8 @@ def best_classes(class_scores: Mapping[str, NDArray[Any]], videos: Ragged, count
     chosen = {}
     for video in videos.ids:
         chosen[video] = np.zeros(len(class_scores[video]), dtype=bool)
-        chosen[video][np.argsort(class_scores[video], kind="stable")[-count:]] = True
+        best = np.argsort(class_scores[video], kind="stable")[-count:]
+        chosen[video][best] = class_scores[video][best] > -np.inf
     return chosen
 
 

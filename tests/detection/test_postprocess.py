@@ -262,6 +262,16 @@ def test_only_the_best_classes_of_a_video_count(tmp_path: Path) -> None:
     assert len(select(scores, options, masks)) == len(scores.intervals) * 3
 
 
+def test_classes_that_a_classifier_does_not_name_never_count(tmp_path: Path) -> None:
+    scores = random_scores(3, videos=2)
+    (tmp_path / "few.json").write_text('{"v0": {"b": 0.7}, "v1": {}}')
+    options = PostprocessOptions(classifier=tmp_path / "few.json", classifier_top=2, nms="none")
+    for use in ("filter", "multiply"):
+        found = postprocess(scores, replace(options, classifier_use=use))
+        assert set(found["v0"].classes) == {1}
+        assert len(found["v1"].classes) == 0
+
+
 def test_class_scores_as_factors(tmp_path: Path) -> None:
     scores = random_scores(3, videos=2)
     path = write_class_scores(tmp_path, "npz")
