@@ -196,7 +196,8 @@ def analyse(
         np.mean([_mean_normalised(ranked, top[own != kind], (own == 0)[own != kind]) for own in kinds]) - base
         for kind in range(1, len(KINDS))
     ]
-    buckets = {what: _buckets_of(ranked, truths, values[what][kept], *edges) for what, edges in BUCKETS[scheme].items()}
+    missed, groups = _missed(ranked, truths), BUCKETS[scheme].items()
+    buckets = {what: _buckets_of(ranked, truths, missed, values[what][kept], *edges) for what, edges in groups}
     everything = np.arange(ranked.matched.shape[1])
     overall = np.mean([_mean_normalised(ranked, everything, hits) for hits in ranked.matched >= 0])
     group = _place_in_class(ranked)[top] // ranked.numbers[ranked.detections.classes[top]]
@@ -308,11 +309,10 @@ def _missed(ranked: Ranked, truths: Truths) -> Float:
 
 
 def _buckets_of(
-    ranked: Ranked, truths: Truths, values: Float, edges: tuple[float, ...], names: tuple[str, ...]
+    ranked: Ranked, truths: Truths, missed: Float, values: Float, edges: tuple[float, ...], names: tuple[str, ...]
 ) -> tuple[Bucket, ...]:
-    """How well the truths of each bucket of ``values`` ``(M,)`` are found."""
+    """How well the truths of each bucket of ``values`` ``(M,)`` are found; ``missed``: of :func:`_missed`."""
     bucket = np.digitize(values, edges[1:-1], right=True)
-    missed = _missed(ranked, truths)
     result = []
     for number, name in enumerate(names):
         inside = bucket == number

@@ -162,7 +162,10 @@ def test_timelines_are_drawn(options: EvaluateOptions, tmp_path: Path) -> None:
     ("changes", "said"),
     [
         ({"thresholds": ()}, "at least one"),
+        ({"thresholds": (0.5, 0.7, 0.5)}, "each once"),
         ({"picture": Path("x.png")}, "go together"),
+        ({"curves": Path("x.jpg")}, "written as .png, .svg, .pdf, not 'x.jpg'"),
+        ({"analysis_picture": Path("x.html")}, "not 'x.html'"),
         ({"videos": ("one",)}, "go together"),
         ({"bootstrap": -1}, "number of draws"),
         ({"protocol": "thumos15"}, "no protocol 'thumos15'"),
@@ -212,6 +215,14 @@ def test_the_script_prints_a_table(
     assert run_script(monkeypatch, "thumos14", *options.files, "--annotations", options.annotations) == 0
     rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:4] in ("good", "half")]
     assert rows[:5] == ["good", "half", "good", "half", "half"]  # mAP, intervals, difference
+
+
+def test_it_is_said_where_no_video_is_without_instances(
+    options: EvaluateOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_activitynet(DATASET.only(["one", "two", "learned"]), tmp_path / "truth.json")
+    evaluate(replace(options, files=options.files[1:], quiet=False))
+    assert "every video has instances" in capsys.readouterr().out
 
 
 def test_a_protocol_says_what_counts(options: EvaluateOptions, capsys: pytest.CaptureFixture[str]) -> None:
