@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,20 +80,3 @@ def take_videos(ragged: Ragged, positions: Int) -> tuple[Int, Int]:
     offsets = offsets_of(counts)
     rows = np.arange(offsets[-1]) + np.repeat(ragged.offsets[:-1][positions] - offsets[:-1], counts)
     return rows.astype(np.int64), offsets
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to, moved onto it at the end: readers never see a half-written file.
-
-    Raises UserError where the folder cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield part
-        os.replace(part, path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)

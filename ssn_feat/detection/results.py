@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.annotations.dataset import Dataset
-from ssn_feat.detection.ragged import Float, Int, Ragged, offsets_of, replacing, take_videos
+from ssn_feat.detection.ragged import Float, Int, Ragged, offsets_of, take_videos
 from ssn_feat.errors import UserError
+from ssn_feat.files import replacing
 
 VERSION = "ssn_feat detections 1"
 

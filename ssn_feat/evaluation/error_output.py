@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.text import Text
 
-from ssn_feat.detection.ragged import replacing
 from ssn_feat.evaluation.errors import KINDS, Bucket, ErrorAnalysis
+from ssn_feat.files import replacing
 from ssn_feat.report.tables import show, table_of
 from ssn_feat.report.timeline import FAINT, GRID, INK
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ssn_feat.detection.ragged import replacing
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_proposals import MethodResult, compare, tables
 from ssn_feat.evaluation.contenders import load_proposals
 from ssn_feat.evaluation.detections import Measured, measure
 from ssn_feat.evaluation.truth import Truth, read_truth
 from ssn_feat.extraction.sources import find_videos
+from ssn_feat.files import replacing
 from ssn_feat.report.charts import proposal_charts, training_charts
 from ssn_feat.report.colours import class_colours, ink_on
 from ssn_feat.report.content import Content

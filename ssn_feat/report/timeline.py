@@ -18,9 +18,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from ssn_feat.annotations.dataset import Video
-from ssn_feat.detection.ragged import Float, replacing
+from ssn_feat.detection.ragged import Float
 from ssn_feat.detection.results import Detections, VideoDetections
 from ssn_feat.errors import UserError
+from ssn_feat.files import replacing
 from ssn_feat.intervals import tiou
 from ssn_feat.report.colours import class_colours, ink_on
 
