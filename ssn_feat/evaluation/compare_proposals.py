@@ -95,6 +95,8 @@ class CompareOptions:
     def __post_init__(self) -> None:
         if not self.files and not self.methods:
             raise UserError("nothing to compare: name files of proposals or --methods")
+        if len(set(self.methods)) < len(self.methods):
+            raise UserError(f"a method is named twice: {' '.join(self.methods)}")
         if self.maximum < 1 or not all(0 < n <= self.maximum for n in self.numbers):
             raise UserError(f"numbers of proposals must be in 1 to --maximum {self.maximum}, not {self.numbers}")
         for edges in (self.lengths, self.instances):

@@ -145,7 +145,11 @@ def load_method(spec: str) -> Method:
         raise UserError(f"a method of your own is named as package.module:function, not {spec!r}")
     try:
         made = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+    except ImportError as error:
+        raise UserError(
+            f"cannot load the method {spec}: {error}; put its folder on PYTHONPATH or install its package"
+        ) from None
+    except AttributeError as error:
         raise UserError(f"cannot load the method {spec}: {error}") from None
     if not callable(made):
         raise UserError(f"the method {spec} is no function, but {type(made).__name__}")

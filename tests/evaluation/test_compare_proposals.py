@@ -141,7 +141,7 @@ def test_methods_of_ones_own(options: CompareOptions) -> None:
     assert results[3].curve.at(50) > results[4].curve.at(50) > results[1].curve.at(50)
     for method, message in (
         ("learned", "no method 'learned': choose from sliding"),
-        ("absent_module:f", "cannot load the method absent_module:f"),
+        ("absent_module:f", "cannot load the method absent_module:f: .* PYTHONPATH"),
         (f"{__name__}:absent", "cannot load the method"),
         (f"{__name__}:__name__", "is no function"),
         (f"{__name__}:nothing", "nothing makes no proposal"),
@@ -284,6 +284,7 @@ def test_the_command_line(folder: Path) -> None:
         ({"files": (), "methods": ()}, "nothing to compare"),
         ({"numbers": (200,)}, "1 to --maximum 100, not"),
         ({"seed": -1}, "seed must be at least 0"),
+        ({"methods": ("oracle", "oracle")}, "named twice"),
         ({"tious": (0.0,)}, "tIoU thresholds"),
         ({"recall_number": 0}, "recall_number"),
         ({"subset": "training"}, "no subset 'training'"),
