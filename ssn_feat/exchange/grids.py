@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,9 +28,14 @@ class Grid:
 
     @property
     def common_fps(self) -> float | None:
-        """The frame rate of all videos; None where they differ."""
-        rates = set(self.fps.values())
-        return rates.pop() if len(rates) == 1 else None
+        """The frame rate of all videos; None where they differ by more than 4 ms in an hour.
+
+        Rates are measured from the times of frames, so that equal ones differ in their last digits.
+        """
+        if not self.fps:
+            return None
+        slowest, fastest = min(self.fps.values()), max(self.fps.values())
+        return fastest if math.isclose(slowest, fastest, rel_tol=1e-6) else None
 
 
 def grid_of(store: FeatureStore, ids: Sequence[str], tolerance: float) -> Grid:

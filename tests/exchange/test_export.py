@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from ssn_feat.annotations import load
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportOptions, ImportOptions, export_features, import_features
+from ssn_feat.exchange.grids import Grid
 from ssn_feat.exchange.rescale import rescaled
 from ssn_feat.store import FeatureStore
 
@@ -176,6 +177,17 @@ def test_own_features(tmp_path: Path) -> None:
     store = extracted(tmp_path, 25.0, np.append(np.arange(0, 20, 0.16), 20.0))
     values = yaml.safe_load((exported(tmp_path, store, "actionformer") / "actionformer.yaml").read_text())["dataset"]
     assert (values["feat_stride"], values["num_frames"], values["default_fps"]) == (4, 4, 25)
+
+
+def test_frame_rates_that_were_measured_are_one_rate(tmp_path: Path) -> None:
+    """They come from the times of frames, and are equal but for their last digits."""
+    store = extracted(tmp_path, 24.999999999999996, np.append(np.arange(0, 20, 0.16), 20.0))
+    spans = store.read("a").spans
+    for video_id, fps in (("b", 25.0), ("c", 25.000001)):
+        store.write(video_id, {"rgb": np.ones((len(spans), 3))}, spans, {"duration": 20.0, "fps": fps})
+    values = yaml.safe_load((exported(tmp_path, store, "actionformer") / "actionformer.yaml").read_text())["dataset"]
+    assert values["default_fps"] == pytest.approx(25, abs=1e-5)
+    assert Grid(4, 4, {"a": 25.0, "b": 25.001}).common_fps is None
 
 
 def test_a_variable_frame_rate_is_refused(tmp_path: Path) -> None:
