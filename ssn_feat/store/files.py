@@ -7,12 +7,15 @@ import re
 import shutil
 import socket
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ssn_feat.errors import UserError
+
+T = TypeVar("T")
 
 
 class StoreWriteError(UserError):
@@ -215,10 +218,15 @@ class Staging:
 
 
 def _make(folder: Path) -> None:
-    for attempt in range(100):
-        try:
-            folder.mkdir(parents=True)
-            return
-        except FileNotFoundError:  # another process removed the empty parent just now
-            if attempt == 99:
-                raise
+    while_removed(lambda: folder.mkdir(parents=True))
+
+
+def while_removed(act: Callable[[], T]) -> T:
+    """What ``act`` returns, which makes folders and uses them while other processes remove them where they are empty.
+
+    Python's making of a folder raises FileExistsError where it was there and is gone when looked at again.
+    """
+    for _ in range(100):
+        with suppress(FileNotFoundError, FileExistsError):
+            return act()
+    return act()

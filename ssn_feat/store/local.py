@@ -22,6 +22,7 @@ from ssn_feat.store.files import (
     rename_new,
     sync_folder,
     sync_tree,
+    while_removed,
     write_synced,
     writing,
 )
@@ -136,19 +137,18 @@ class LocalBoard:
     def create(self, key: str, content: bytes) -> bool:
         # Written under another name first: a claim that was put up empty would be nobody's until its lease ends.
         note = self._unique()
+
+        def put_up() -> bool:
+            self.path.mkdir(parents=True, exist_ok=True)
+            note.write_bytes(content)
+            return link_new(note, self.path / key)
+
         try:
-            for _ in range(100):
-                with writing(self._staging.store):
-                    try:
-                        self.path.mkdir(parents=True, exist_ok=True)
-                        note.write_bytes(content)
-                        return link_new(note, self.path / key)
-                    except FileNotFoundError:  # an empty folder was removed just now
-                        continue
+            with writing(self._staging.store):
+                return while_removed(put_up)
         finally:
             with suppress(OSError):
                 note.unlink()
-        return False
 
     def look(self, key: str) -> Seen | None:
         path = self.path / key

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from store_writers import rows_of, started
 
-from ssn_feat.store import FeatureStore, status, verify
+from ssn_feat.store import FeatureStore, StoreWriteError, status, verify
 from ssn_feat.store.claims import LEASE_SECONDS
 from ssn_feat.store.places import group_attributes, group_bytes
 
@@ -126,26 +126,33 @@ def test_claim_of_another_machine_ends_with_its_lease(store: FeatureStore) -> No
     assert not path.exists()
 
 
+def wait_for(entries: int, folder: Path) -> None:
+    deadline = time.monotonic() + 300
+    while len(os.listdir(folder)) < entries:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_store_of_writers_killed_at_random_is_whole(tmp_path: Path) -> None:
-    path, rng, kills = tmp_path / "s.zarr", np.random.default_rng(0), 0
-    while kills < 20:
-        writers = [started(path, 60, claim=True) for _ in range(4)]
+    path, rng = tmp_path / "s.zarr", np.random.default_rng(0)
+    for _ in range(5):
+        writers = [started(path, 10_000, claim=True) for _ in range(4)]
         for _, told in writers:
             assert told.recv() == "ready"
         for writer, _ in writers:
-            time.sleep(rng.uniform(0, 0.01))
-            kills += writer.is_alive()
+            wait_for(len(os.listdir(path / "videos")) + 1, path / "videos")
+            time.sleep(rng.uniform(0, 0.005))  # at any moment of a commit
+            assert writer.is_alive()
             writer.kill()
             writer.join()
-        store = FeatureStore.open(path)
-        assert verify(store).damage == {}
-        assert len(store) < 60, "nothing was left to interrupt"
-    last, told = started(path, 60, claim=True)
+        assert verify(FeatureStore.open(path)).damage == {}
+    count = len(FeatureStore.open(path)) + 10
+    last, told = started(path, count, claim=True)
     last.join()
     assert last.exitcode == 0
     store = FeatureStore.open(path)
-    assert len(store) == 60
-    for i in range(60):
+    assert len(store) == count
+    for i in range(count):
         expected = rows_of(i)
         video = store.read(f"v{i}")
         np.testing.assert_array_equal(video.features["rgb"], expected)
@@ -190,6 +197,32 @@ def test_claims_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest
             assert second is None
         assert [claim.id for claim in store.claims.living()] == ["v"]
     assert not store.staging.path.exists()
+
+
+def test_folder_that_others_remove_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its being there already and Python's looking at what is there."""
+    store, mkdir, removed = FeatureStore.create(tmp_path / "s.zarr", {}), os.mkdir, []
+
+    def made(path: Path, *arguments: int) -> None:
+        name = Path(path).name
+        if removed.count(name) < 2 and name in ("claims", "s.zarr.staging") and os.path.isdir(Path(path).parent):
+            removed.append(name)
+            raise FileExistsError(errno.EEXIST, "File exists")
+        mkdir(path, *arguments)
+
+    monkeypatch.setattr("os.mkdir", made)
+    with store.claims.hold("v") as held:
+        assert held is not None
+    assert removed == ["s.zarr.staging", "s.zarr.staging", "claims", "claims"]
+    removed.clear()
+    with store.staging.folder() as folder:
+        assert folder.is_dir()
+    assert removed == ["s.zarr.staging", "s.zarr.staging"]
+    monkeypatch.undo()
+    store.staging.path.mkdir()
+    store.staging.path.joinpath("claims").touch()  # nobody's, and for good
+    with pytest.raises(StoreWriteError, match="File exists"), store.claims.hold("v"):
+        pass
 
 
 def test_an_answer_that_was_lost_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
