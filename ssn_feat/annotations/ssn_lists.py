@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import accumulate, chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +185,8 @@ class _Reader:
         if table is None:
             self._check_rows()
             raise UserError(f"{self.path}: a row of {' '.join(columns)} is none")
-        return np.split(table, np.cumsum([each.count for each in rows]))[:-1]
+        edges = accumulate((each.count for each in rows), initial=0)
+        return [table[start:stop] for start, stop in pairwise(edges)]
 
     def _lines_of(self, rows: _Rows) -> list[str]:
         return self.lines[rows.first : rows.first + rows.count]
@@ -210,19 +211,24 @@ class _Reader:
 
 def _table(lines: list[str], width: int) -> NDArray[np.float64] | None:
     """The numbers of some rows, float64 ``(n, width)``; None where any row is not a class and finite numbers."""
-    if not all(map(str.strip, lines)):  # which loadtxt would skip
-        return None
-    try:
-        values = _decimals(lines, width)
-        if values is None:
-            values = np.loadtxt(lines, dtype=np.float64, comments=None, ndmin=2)
-    except ValueError:
-        return None
-    if values.shape != (len(lines), width):
+    values = _decimals(lines, width)
+    if values is None:
+        values = _numbers(lines)
+    if values is None or values.shape != (len(lines), width):
         return None
     classes = values[:, 0]
     good = bool((np.abs(values) <= _LARGEST).all() and (classes >= 0).all() and (classes % 1 == 0).all())
     return values if good else None
+
+
+def _numbers(lines: list[str]) -> NDArray[np.float64] | None:
+    """The numbers of rows of any form; None where a row has others, or another number of them."""
+    if not all(map(str.strip, lines)):  # which loadtxt would skip
+        return None
+    try:
+        return np.loadtxt(lines, dtype=np.float64, comments=None, ndmin=2)
+    except ValueError:
+        return None
 
 
 def _decimals(lines: list[str], width: int) -> NDArray[np.float64] | None:
