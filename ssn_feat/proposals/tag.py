@@ -120,6 +120,7 @@ def original_groups(logits: ArrayLike, options: TagOptions) -> tuple[Indices, Fl
 
 def _smooth(logits: ArrayLike, snippets: float) -> NDArray[np.float32]:
     probability = action_probability(logits)
+    snippets = min(snippets, len(probability))  # more makes it no flatter, but a kernel that fits no memory
     smooth: NDArray[np.float32] = gaussian_filter1d(probability, snippets) if snippets else probability
     return smooth
 

@@ -161,6 +161,15 @@ def test_smoothing_is_in_seconds() -> None:
     assert len(fine) < len(tag(logits, even_spans(80, 20.0), TagOptions(smoothing=0.1))[0])
 
 
+def test_smoothing_over_more_than_the_video_flattens_it() -> None:
+    spans = np.stack([np.arange(8), np.arange(1, 9)], axis=1)
+    probability = np.linspace(0.2, 0.9, 8)
+    for smoothing in (20.0, 1e12):
+        boxes, _ = tag(probability, spans, TagOptions(smoothing=smoothing))
+        assert boxes.tolist() == [[0, 8]]
+    assert tag([0.9, 0.9], [[0, 0], [0, 0]])[0].tolist() == [[0, 0]]
+
+
 def test_spans_need_not_be_even() -> None:
     logits = logits_of([0.001, 0.999, 0.999, 0.001])
     spans = [(0, 1), (1, 1.5), (1.5, 4), (4, 5)]
