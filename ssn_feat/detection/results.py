@@ -174,7 +174,7 @@ class Detections(Ragged):
             known = tuple(labels) if labels is not None else tuple(sorted(set(names)))
             index = {name: position for position, name in enumerate(known)}
             classes = np.array([index[name] for name in names], dtype=np.int64)
-            if len(intervals) != len(flat):
+            if len(intervals) != len(flat) or scores.ndim != 1 or not set(map(type, names)) <= {str}:
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             _explain(path, results, labels)

@@ -109,7 +109,14 @@ class Calibration:
     """Its detections, ``(B,)``."""
     error: float
     """Expected calibration error: mean of ``|precision - score|`` over detections. NaN where scores lie outside
-    [0, 1] and so are no probabilities."""
+    [0, 1] and so are no probabilities, and without detections."""
+
+    @property
+    def note(self) -> str:
+        """The error, or why there is none, to print."""
+        if not len(self.counts):
+            return "no detections"
+        return "scores are no probabilities" if np.isnan(self.error) else f"error {self.error:.3f}"
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -47,8 +47,8 @@ def _draw_reliability(
     if probable:
         axes.plot([0, 1], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
     for name, colour, curve in zip(names, colours, found, strict=True):
-        note = "no probability" if np.isnan(curve.error) else f"ECE {curve.error:.3f}"
-        axes.plot(curve.score, 100 * curve.precision, color=colour, marker="o", markersize=4, label=f"{name}: {note}")
+        label = f"{name}: {curve.note}"
+        axes.plot(curve.score, 100 * curve.precision, color=colour, marker="o", markersize=4, label=label)
     _clean(axes, f"calibration at tIoU {tiou:.3g}", "score of the detections", "hits among them, %", None)
 
 

@@ -124,12 +124,9 @@ def plain_recall(found: Float, multiples: Sequence[int]) -> dict[str, Any]:
 
 def print_calibrations(evaluations: Sequence[Evaluation], found: Sequence[Calibration], level: int) -> None:
     """Print the calibration error of the scores of each file."""
-    errors = [
-        f"{e.name} {'has scores that are no probabilities' if np.isnan(c.error) else f'{c.error:.3f}'}"
-        for e, c in zip(evaluations, found, strict=True)
-    ]
+    notes = [f"{e.name}: {c.note}" for e, c in zip(evaluations, found, strict=True)]
     tiou = evaluations[0].thresholds[level]
-    print(f"\nexpected calibration error of scores at tIoU {tiou:.3g}: {'; '.join(errors)}")
+    print(f"\nexpected calibration error of scores at tIoU {tiou:.3g}: {'; '.join(notes)}")
 
 
 def write_json(

@@ -147,10 +147,9 @@ def _calibration_chart(measured: Measured) -> Chart:
         traces.append({**diagonal, "hoverinfo": "skip"})
     names = [e.name for e in measured.evaluations]
     for number, (name, colour, curve) in enumerate(zip(names, _colours(names), measured.calibrations, strict=True)):
-        note = "no probability" if np.isnan(curve.error) else f"error {curve.error:.3f}"
         hover = [f"{count} detections" for count in curve.counts.tolist()]
         score = [float(f"{value:.4g}") for value in curve.score]
-        traces.append(_points(f"{name}: {note}", score, _percent(curve.precision), colour, number, text=hover))
+        traces.append(_points(f"{name}: {curve.note}", score, _percent(curve.precision), colour, number, text=hover))
     title = f"Calibration at tIoU {measured.evaluations[0].thresholds[measured.level]:.3g}"
     return {
         "data": traces,

@@ -83,6 +83,7 @@ def test_labels_of_a_file_alone_are_those_that_occur(tmp_path: Path) -> None:
         ({"label": "run", "score": float("inf"), "segment": [0, 1]}, "score inf"),
         ({"label": "run", "score": None, "segment": [0, 1]}, "score nan"),
         ({"label": "run", "score": "high", "segment": [0, 1]}, "score 'high'"),
+        ({"label": "run", "score": [1.0], "segment": [0, 1]}, r"score \[1.0\]"),
         ({"label": "run", "score": 1, "segment": [3, 1]}, r"ends before it starts: segment \[3.0, 1.0\]"),
         ({"label": "run", "score": 1, "segment": [3]}, r"segment \[3\]"),
         ({"label": "run", "score": 1, "segment": [0, float("nan")]}, "segment"),
@@ -104,6 +105,15 @@ def test_a_file_of_another_form_is_refused(tmp_path: Path, content: str) -> None
     (tmp_path / "d.json").write_text(content)
     with pytest.raises(UserError, match=r"d\.json"):
         Detections.read(tmp_path / "d.json")
+
+
+def test_what_numpy_would_take_is_refused_too(tmp_path: Path) -> None:
+    for row, said in (({"score": [0.5]}, r"score \[0\.5\]"), ({"label": 3}, "label 3")):
+        path = file_of(tmp_path / "bad.json", {"label": "run", "score": 1, "segment": [0, 1]} | row)
+        content = json.loads(path.read_text())
+        path.write_text(json.dumps({"results": {"b": [content["results"]["b"][1]] * 2}}))
+        with pytest.raises(UserError, match=rf"video 'b', detection 0 .*{said}"):
+            Detections.read(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
