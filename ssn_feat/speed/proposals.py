@@ -44,6 +44,8 @@ _ORIGINAL = {
     "AR-AN": 1.6 / 10305,
     "reading a list": 0.117 / 60582,
 }
+# Seconds to stay within on one core, by the option that sizes a part, at its default.
+_BARS = {"videos": 0.06, "stress": 0.06, "many": 3.0}
 # Snippets a second of the videos made here.
 _RATE = 5.0
 
@@ -75,6 +77,10 @@ class SpeedOptions:
         for name in ("videos", "stress", "many", "windows", "listed", "jobs", "runs"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    def bar(self, name: str) -> float | None:
+        """Seconds to stay within for the videos of option ``name`` at its default, None at other sizes."""
+        return _BARS[name] if getattr(self, name) == getattr(SpeedOptions, name) else None
 
 
 # One process works here, one thread in it: its processor time is what an idle machine would need.
@@ -151,12 +157,14 @@ def _same_boxes(ours: list[NDArray[np.float64]], theirs: list[NDArray[np.float64
 
 def _grouping(options: SpeedOptions) -> Iterator[Measurement]:
     stress = [make_actionness(np.random.default_rng(options.seed), options.stress * n, noise=2.0) for n in (1, 2, 4)]
-    for name, videos in (("TAG", _ordinary(options, options.videos)), ("TAG, stress", stress[:1])):
+    ordinary = _ordinary(options, options.videos)
+    for name, sized_by, videos in (("TAG", "videos", ordinary), ("TAG, stress", "stress", stress[:1])):
         ours, seconds = _timed(partial(_grouped, videos), options.runs)
         theirs, slow = _timed(partial(_plainly_grouped, videos))
         snippets = sum(len(video.spans) for video in videos if video.spans is not None)
         size = f"{len(videos)} videos, {snippets} snippets, {sum(map(len, ours))} proposals"
-        yield Measurement(name, size, seconds, slow, _same_boxes(ours, theirs), _ORIGINAL[name] * snippets)
+        agrees, original = _same_boxes(ours, theirs), _ORIGINAL[name] * snippets
+        yield Measurement(name, size, seconds, slow, agrees, original, bar=options.bar(sized_by))
     for number, video in zip((2, 4), stress[1:], strict=True):
         ours, seconds = _timed(partial(_grouped, [video]), options.runs)
         yield Measurement("TAG, stress", f"{number * options.stress} snippets, {len(ours[0])} proposals", seconds)
@@ -170,7 +178,7 @@ def _many(options: SpeedOptions) -> Iterator[Measurement]:
         run = partial(propose_each, partial(grouped, options=TagOptions()), videos, "tag", jobs=jobs)
         (found, _), seconds = timed(run, max(2, options.runs))
         size = f"{len(videos)} videos, {len(found)} proposals, {jobs} at once"
-        yield Measurement("TAG, processes", size, seconds)
+        yield Measurement("TAG, processes", size, seconds, bar=options.bar("many") if jobs == 1 else None)
 
 
 def _truth(generator: np.random.Generator, count: int) -> Dataset:

@@ -26,6 +26,8 @@ def test_plain_loops_agree(tmp_path: Path, capsys) -> None:
     printed = capsys.readouterr().out
     assert "plain loop" in printed
     assert "cores" in printed
+    assert not any(part.bar for part in parts)
+    assert [SpeedOptions().bar(name) for name in ("videos", "stress", "many")] == [0.06, 0.06, 3.0]
 
 
 def test_made_up_videos_depend_on_the_seed_alone() -> None:
