@@ -79,7 +79,8 @@ def export_features(options: ExportOptions) -> ExportReport:
     dataset = load(options.annotations) if options.annotations else None
     ids = [i for i in dataset.videos if i in set(store.ids)] if dataset else list(store.ids)
     if not ids:
-        raise UserError(f"none of the {len(store)} videos of {options.store} is in {options.annotations}")
+        of = f" that {options.annotations} names" if dataset else ""
+        raise UserError(f"the store {store.path} holds {len(store)} videos, none{of}: there is nothing to export")
     missing = tuple(i for i in dataset.videos if i not in set(ids)) if dataset else ()
     streams = _streams(store, options.streams)
     names = {video_id: _file_name(video_id, options) for video_id in ids}

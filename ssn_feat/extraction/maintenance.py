@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -17,7 +17,7 @@ from ssn_feat.extraction.options import ExtractOptions
 from ssn_feat.extraction.progress import about
 from ssn_feat.extraction.recipes import snippet_options_of
 from ssn_feat.progress import progress_bar
-from ssn_feat.store import Compression, FeatureStore, StoreStatus, Verification, pack, status, verify
+from ssn_feat.store import Compression, FeatureStore, StoreStatus, pack, status, verify
 from ssn_feat.store.claims import Claim
 from ssn_feat.terminal import printable
 
@@ -87,21 +87,22 @@ class VerifyOptions:
 def verify_store(options: VerifyOptions) -> int:
     """Read every array of a feature store, compare its hash, name what is damaged. Exit code 1 where something is."""
     store = FeatureStore.open(options.store)
-    damage = _verified(store).damage
+    damage = _damage(store)
     if damage and options.repair:
         store.require_growing()
         _repair(store, damage, options.trust_modules)
-        damage = _verified(store).damage
-    for video_id, found in damage.items():
-        print(f"  {printable(video_id)}: {printable('; '.join(found))}")
+        damage = _damage(store)
     return 1 if damage else 0
 
 
-def _verified(store: FeatureStore) -> Verification:
+def _damage(store: FeatureStore) -> Mapping[str, Sequence[str]]:
+    """What is damaged, by id; printed, too."""
     with progress_bar("videos", len(store)) as advance:
         result = verify(store, advance)
     print(f"{result.videos} videos verified, {len(result.damage)} damaged", flush=True)
-    return result
+    for video_id, found in result.damage.items():
+        print(f"  {printable(video_id)}: {printable('; '.join(found))}", flush=True)
+    return result.damage
 
 
 def _repair(store: FeatureStore, damage: Collection[str], trusted: Collection[str]) -> None:

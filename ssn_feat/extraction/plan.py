@@ -122,7 +122,7 @@ def describe(plan: Plan, options: ExtractOptions) -> str:
     every = f"{snippet_options['stride']} frames{_rate(plan)}"
     lines.append(
         f"features {dims} of {' '.join(options.backbone)}, a snippet every {every}{flow}, "
-        f"{snippet_options['crops']} crop of {_crops(plan)} pixels"
+        f"{snippet_options['crops']} crop{'s' * (snippet_options['crops'] != 'center')} of {_crops(plan)} pixels"
     )
     lines.append(f"size     about {round(sum(plan.rows.values())):,} snippets, {plan.bytes / 1e6:,.1f} MB")
     if plan.rate is not None:

@@ -117,7 +117,8 @@ class PackedStore(FeatureStore):
 
     def require_growing(self) -> NoReturn:
         raise UserError(
-            f"{self.path} is a packed store, which cannot be written to: extract into the one it was made from"
+            f"{self.path} is a packed store, which cannot be written to: extract into, or repair, the one that it was "
+            "made from, and pack that again"
         )
 
     def write(

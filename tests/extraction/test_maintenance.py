@@ -136,6 +136,18 @@ def test_pack(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
         extract(options(tmp_path / "videos", packed.path))
 
 
+def test_damage_of_a_packed_store_is_named_and_not_repaired(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pack_store(PackOptions(store, tmp_path / "p.zarr"))
+    assert verify_store(VerifyOptions(tmp_path / "p.zarr", repair=True)) == 0
+    (shard,) = [p for p in (tmp_path / "p.zarr" / "rgb" / "c").rglob("*") if p.is_file()]
+    shard.write_bytes(bytes([shard.read_bytes()[0] ^ 1]) + shard.read_bytes()[1:])
+    with pytest.raises(UserError, match=r"repair, the one that it was made from, and pack that again"):
+        verify_store(VerifyOptions(tmp_path / "p.zarr", repair=True))
+    assert "3 damaged\n  v0: array 'rgb' is damaged" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("function", "kind", "more"),
     [(print_status, StatusOptions, []), (verify_store, VerifyOptions, []), (pack_store, PackOptions, ["out.zarr"])],
