@@ -76,7 +76,8 @@ def read_data(options: FitOptions, values: bool = True) -> TrainingData:
     if proposals is not None:
         ids = there(ids, proposals.ids, what=f"the file of proposals {options.proposals}")
     folder = features_folder(options, store, ids) if values else None
-    with nullcontext(None) if options.quiet else progress_bar("reading features", len(ids)) as advance:
+    what = "reading features" if values else "reading the store"
+    with nullcontext(None) if options.quiet else progress_bar(what, len(ids)) as advance:
         table = FeatureTable.load(store, ids, options.streams, advance or (lambda: None), folder, values)
     standardisation = Standardisation.of(table.rows) if options.standardise else None
     if standardisation is not None:

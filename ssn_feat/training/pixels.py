@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -144,7 +145,10 @@ class PixelBatches:
         """
         self._requests = requests
         try:
-            for parts in self._loader:
+            # Ctrl-C reaches every process of a terminal: the training ends with a checkpoint, for which it needs them.
+            with _deaf_children():
+                batches = iter(self._loader)
+            for parts in batches:
                 for part in parts:
                     if isinstance(part, Failure):
                         raise UserError(part.reason)
@@ -159,7 +163,25 @@ class PixelBatches:
     def close(self) -> None:
         """End the workers."""
         self._requests = ()
-        self._loader._iterator = None
+        workers, self._loader._iterator = self._loader._iterator, None
+        # A worker that was ended beside this process is no error now.
+        with suppress(RuntimeError):
+            if workers is not None and self._loader.num_workers:
+                workers._shutdown_workers()  # type: ignore[attr-defined]
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are started meanwhile do not hear Ctrl-C."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread: no signal arrives here
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _alone(_: int) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import json
+import multiprocessing
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -202,6 +205,12 @@ def test_pictures_come_from_the_cache_and_from_other_processes(films: Films, tmp
     assert count == 4
     assert torch.equal(pixels, torch.cat([source[request] for request in requests[0]]))
     assert any(file.is_file() for file in (tmp_path / "cache").rglob("*"))
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)  # as a terminal does, to all processes of the training
+    ((again, _),) = batches.of(requests)
+    assert torch.equal(again, pixels)
     lost = replace(source.videos[1], path=tmp_path / "gone.avi")
     source = replace(source, videos=[source.videos[0], lost, *source.videos[2:]])
     source.reader.cache = None
