@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import FeatureStore
+from ssn_feat.training.checkpoints import read_checkpoint
 from ssn_feat.training.options import ActionnessOptions, FitOptions, OptimisationOptions
 
 LABELS = ("climb", "jump", "run")
@@ -109,3 +111,14 @@ def _proposals(video: Video, generator: np.random.Generator) -> np.ndarray:
     starts = generator.uniform(0, video.duration - 3, 20)
     found.append(np.stack((starts, starts + generator.uniform(1, 3, 20)), axis=1))
     return np.clip(np.concatenate(found), 0, video.duration)
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Those that the checkpoint of a run holds."""
+    return read_checkpoint(folder / "checkpoint.pt")["model"]
+
+
+def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.equal(one[name], other[name]), name

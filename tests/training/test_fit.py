@@ -1,9 +1,7 @@
-"""Training from end to end on features that tell the classes apart, and everything that can be wrong with its input."""
+"""Training from end to end on features that tell the classes apart: it learns, repeats, stops and goes on."""
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from dataclasses import replace
 
@@ -11,9 +9,8 @@ import numpy as np
 import pytest
 import torch
 from interruption import interrupt
-from synthetic_store import quick, write
+from synthetic_store import assert_same, quick, weights, write
 
-from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.cli import parse, run
 from ssn_feat.errors import UserError
 from ssn_feat.heads.dense import score_dense
@@ -21,12 +18,11 @@ from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import FeatureStore
-from ssn_feat.training import steps as loop
 from ssn_feat.training.actionness_tasks import rows_inside
 from ssn_feat.training.checkpoints import actionness_scores, load_run, read_checkpoint
 from ssn_feat.training.fit import fit
 from ssn_feat.training.options import ActionnessOptions, FitOptions
-from ssn_feat.training.pools import Candidates, PoolOptions, candidates_of
+from ssn_feat.training.pools import Candidates, candidates_of
 from ssn_feat.training.presets import PRESETS
 from ssn_feat.training.stages import row_ranges, stages
 from ssn_feat.training.state import prepare
@@ -41,16 +37,6 @@ def data(tmp_path_factory):
 def brief(data, tmp_path):
     """Options of a run of some 20 steps."""
     return data.options(tmp_path / "run", optimisation=quick(epochs=3, epoch_multiplier=5))
-
-
-def weights(folder) -> dict[str, torch.Tensor]:
-    return read_checkpoint(folder / "checkpoint.pt")["model"]
-
-
-def assert_same(one, other):
-    assert one.keys() == other.keys()
-    for name in one:
-        assert torch.equal(one[name], other[name]), name
 
 
 # ---------------------------------------------------------------------- it learns
@@ -73,6 +59,24 @@ def test_actionness_is_learned(data, tmp_path):
             inside |= (centres >= start) & (centres < end)
         right, total = right + ((logits[:, 1] > logits[:, 0]) == inside).sum(), total + len(inside)
     assert right / total > 0.95
+
+
+def test_actionness_is_learned_from_proposals_as_the_original_does(data, tmp_path):
+    options = data.options(
+        tmp_path / "run", head="actionness", standardise=False, random_windows=20,
+        actionness=ActionnessOptions(actionness_sampling="proposals"),
+    )  # fmt: skip
+    training = prepare(options)
+    task, plan = training.task, training.task.plan(0)
+    assert plan.rows.shape == (task.steps, 8 * (3 + 9) * 5)
+    rows = plan.rows.view(-1, 5).numpy()
+    assert (np.diff(rows, axis=1) >= 0).all()
+    inside = rows_inside(data.dataset.only(task.table.ids), task.table)[rows].mean(axis=1).reshape(-1, 12)
+    assert inside[:, :3].mean() > 0.8
+    assert inside[:, 3:].mean() < 0.05
+    assert fit(options)["final"]["accuracy"] > 0.85
+    with pytest.raises(UserError, match="--actionness-sampling proposals learns from proposals: add --proposals"):
+        fit(replace(options, proposals=None, overwrite=True))
 
 
 def test_ssn_is_learned(data, tmp_path):
@@ -162,6 +166,17 @@ def test_resuming_a_run_killed_before_its_summary_writes_it(brief):
     assert_same(before, read_checkpoint(brief.out / "checkpoint.pt")["model"])
 
 
+def test_a_run_begun_before_an_option_existed_is_resumed(brief, tmp_path, monkeypatch):
+    fit(replace(brief, out=tmp_path / "whole"))
+    interrupt(brief, monkeypatch, at=1)
+    saved = read_checkpoint(brief.out / "checkpoint.pt")
+    for place, name in ((saved["config"], "seeds"), (saved["config"]["losses"], "label_smoothing"), (saved, "best")):
+        del place[name]
+    torch.save(saved, brief.out / "checkpoint.pt")
+    fit(replace(brief, resume=True))
+    assert_same(weights(tmp_path / "whole"), weights(brief.out))
+
+
 def test_resuming_what_is_not_there_starts_a_run(brief):
     assert fit(replace(brief, resume=True))["steps"] == 18
 
@@ -231,158 +246,6 @@ def test_targets_of_training_are_normalised(brief):
     np.testing.assert_array_equal(training.facts[0]["reg_stats"], pools.target_stats)
 
 
-# ---------------------------------------------------------------------- what is said of bad input
-
-
-def test_a_loss_that_is_not_finite_stops_the_run_and_prints_each_term(brief):
-    with pytest.raises(UserError, match=r"not finite in epoch \d+, step \d+: loss \S+, activity \S+, completeness \S+"):
-        fit(replace(brief, optimisation=replace(brief.optimisation, optimiser="sgd", schedule="step", lr=1e30)))
-
-
-def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(brief):
-    fit(brief)
-    with pytest.raises(UserError, match="holds a run already: add --resume or --overwrite"):
-        fit(brief)
-    before = weights(brief.out)
-    fit(replace(brief, overwrite=True))
-    assert_same(before, weights(brief.out))
-
-
-def test_a_run_is_not_resumed_with_other_options_or_data(data, brief, tmp_path, monkeypatch):
-    def stop(*arguments):
-        os.kill(os.getpid(), signal.SIGINT)
-        return torch.zeros(5, 1)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit(brief)
-    with pytest.raises(UserError, match=r"other options: seed was 0 and is 3; optimisation\.lr was 0\.01 and is 0\.5"):
-        fit(replace(brief, resume=True, seed=3, optimisation=replace(brief.optimisation, lr=0.5)))
-    original = data.proposals.read_bytes()
-    proposals = Proposals.load(data.proposals)
-    proposals.intervals["v/00"][0] += 0.5
-    try:
-        proposals.save(data.proposals)
-        with pytest.raises(UserError, match="its annotations or proposals changed"):
-            fit(replace(brief, resume=True))
-    finally:
-        data.proposals.write_bytes(original)
-
-
-def test_a_run_begun_before_an_option_existed_is_resumed(brief, tmp_path, monkeypatch):
-    fit(replace(brief, out=tmp_path / "whole"))
-    step = loop.train_step
-
-    def pressed(*arguments):
-        os.kill(os.getpid(), signal.SIGINT)
-        return step(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "train_step", pressed)
-        with pytest.raises(KeyboardInterrupt):
-            fit(brief)
-    saved = read_checkpoint(brief.out / "checkpoint.pt")
-    for place, name in ((saved["config"], "seeds"), (saved["config"]["losses"], "label_smoothing"), (saved, "best")):
-        del place[name]
-    torch.save(saved, brief.out / "checkpoint.pt")
-    fit(replace(brief, resume=True))
-    assert_same(weights(tmp_path / "whole"), weights(brief.out))
-
-
-def other_annotations(data, tmp_path):
-    video = Video("elsewhere", 10.0, "training", (Instance("run", 1.0, 2.0),))
-    write_activitynet(Dataset.of("other", [video]), tmp_path / "other.json")
-    return {"annotations": str(tmp_path / "other.json")}
-
-
-def other_proposals(data, tmp_path):
-    Proposals({"elsewhere": np.array([[0.0, 1.0]])}, {"elsewhere": np.zeros(1)}, "m").save(tmp_path / "other.npz")
-    return {"proposals": tmp_path / "other.npz"}
-
-
-def some_proposals(data, tmp_path):
-    Proposals.load(data.proposals).only(["v/00", "v/01"]).save(tmp_path / "some.npz")
-    return {"proposals": tmp_path / "some.npz"}
-
-
-def no_proposals(data, tmp_path):
-    Proposals({"v/00": np.zeros((0, 2))}, {"v/00": np.zeros(0)}, "m").save(tmp_path / "none.npz")
-    return {"proposals": tmp_path / "none.npz"}
-
-
-def no_instances(data, tmp_path):
-    videos = [Video("v/00", 20.0, "training")]
-    write_activitynet(Dataset.of("other", videos, ["run"]), tmp_path / "empty.json")
-    return {"annotations": str(tmp_path / "empty.json")}
-
-
-FAULTS = {
-    "stream": (lambda *_: {"streams": ("pose",)}, r"no stream 'pose'; it has flow, rgb"),
-    "store": (lambda *_: {"store": "nowhere.zarr"}, r"feature store nowhere\.zarr does not exist"),
-    "subset": (lambda *_: {"subset": "holdout"}, r"no subset 'holdout'; it has testing, training"),
-    "annotations": (lambda *_: {"annotations": "nowhere.json"}, r"nowhere\.json"),
-    "no proposals given": (lambda *_: {"proposals": None}, r"add --proposals FILE"),
-    "no proposals file": (lambda *_: {"proposals": "nowhere.npz"}, r"cannot read proposals from nowhere\.npz"),
-    "videos": (other_annotations, r"lacks 1 of 1 training videos: elsewhere$"),
-    "proposals of other videos": (other_proposals, r"other\.npz lacks 11 of 11 training videos: v/00, v/01, "),
-    "proposals of some videos": (some_proposals, r"some\.npz lacks 9 of 11 training videos: .*--missing skip"),
-    "empty proposals": (no_proposals, r"none\.npz holds no proposal of its 1 videos"),
-    "no instances": (no_instances, r"none of the 1 training videos has an annotated instance"),
-    "pool": (lambda *_: {"pools": PoolOptions(background_coverage=0.9)}, r"none exceeds background_coverage 0\.9"),
-    "device": (lambda *_: {"device": "abacus"}, r"cannot train on device 'abacus'"),
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_bad_input_gives_one_clear_line(data, brief, tmp_path, fault):
-    changes, message = FAULTS[fault]
-    with pytest.raises(UserError, match=message) as caught:
-        fit(replace(brief, **changes(data, tmp_path)))
-    assert "\n" not in str(caught.value)
-    assert not brief.out.exists()
-
-
-def test_a_faulty_command_leaves_the_run_that_it_would_overwrite(brief):
-    fit(brief)
-    before = {path.name: path.read_bytes() for path in brief.out.iterdir()}
-    with pytest.raises(UserError):
-        fit(replace(brief, overwrite=True, streams=("pose",)))
-    assert {path.name: path.read_bytes() for path in brief.out.iterdir()} == before
-
-
-def test_the_number_of_threads_is_given_back(brief):
-    before = torch.get_num_threads()
-    fit(replace(brief, threads=before + 1))
-    assert torch.get_num_threads() == before
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"seed": -1}, "seed must be at least 0"),
-        ({"random_windows": -1}, "random_windows must not be negative"),
-        ({"augmentation": (-0.5, 0.5)}, "augmentation must not be negative"),
-        ({"resume": True, "overwrite": True}, "exclude each other"),
-        ({"groups": Groups(1, 3, 1)}, r"0\.17 of 3 incomplete .* none would count: raise it to 0\.334 or more"),
-    ],
-)
-def test_options_out_of_range_are_refused(brief, values, message):
-    with pytest.raises(UserError, match=message):
-        replace(brief, **values)
-
-
-def test_the_command_line_prints_one_line_and_exits_with_2(data, tmp_path, monkeypatch, capsys):
-    arguments = ["fit.py", "small", "--store", str(data.store), "--annotations", data.annotations]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "run"), "--streams", "pose"])
-    with pytest.raises(SystemExit) as end:
-        run(fit, FitOptions, PRESETS)
-    assert end.value.code == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-
-
 def test_the_command_line_trains_with_a_preset(data, tmp_path, monkeypatch, capsys):
     arguments = ["fit.py", "small", "--head", "actionness", "--store", str(data.store), "--annotations"]
     arguments += [data.annotations, "--out", str(tmp_path / "run"), "--epochs", "2", "--epoch-multiplier", "3"]
@@ -395,19 +258,7 @@ def test_the_command_line_trains_with_a_preset(data, tmp_path, monkeypatch, caps
     assert (made.random_windows, made.background_videos) == (PRESETS["small"].random_windows, True)
 
 
-def test_actionness_is_learned_from_proposals_as_the_original_does(data, tmp_path):
-    options = data.options(
-        tmp_path / "run", head="actionness", standardise=False, random_windows=20,
-        actionness=ActionnessOptions(actionness_sampling="proposals"),
-    )  # fmt: skip
-    training = prepare(options)
-    task, plan = training.task, training.task.plan(0)
-    assert plan.rows.shape == (task.steps, 8 * (3 + 9) * 5)
-    rows = plan.rows.view(-1, 5).numpy()
-    assert (np.diff(rows, axis=1) >= 0).all()
-    inside = rows_inside(data.dataset.only(task.table.ids), task.table)[rows].mean(axis=1).reshape(-1, 12)
-    assert inside[:, :3].mean() > 0.8
-    assert inside[:, 3:].mean() < 0.05
-    assert fit(options)["final"]["accuracy"] > 0.85
-    with pytest.raises(UserError, match="--actionness-sampling proposals learns from proposals: add --proposals"):
-        fit(replace(options, proposals=None, overwrite=True))
+def test_the_number_of_threads_is_given_back(brief):
+    before = torch.get_num_threads()
+    fit(replace(brief, threads=before + 1))
+    assert torch.get_num_threads() == before
