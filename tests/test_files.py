@@ -37,6 +37,12 @@ def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["s.npz"]
 
 
+def test_a_file_in_place_of_a_folder_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write .*s\.npz"):
+        write_npz(tmp_path / "file" / "s.npz", {"a": np.ones(3)})
+
+
 def write_half(path: Path) -> None:
     with replacing(path) as part:
         part.write_bytes(b"half")

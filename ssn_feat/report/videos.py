@@ -21,7 +21,7 @@ from ssn_feat.evaluation.detections import Measured
 from ssn_feat.evaluation.matching import Scored
 from ssn_feat.proposals import Proposals, action_probability
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.checkpoints import load_run
+from ssn_feat.training.checkpoints import CHECKPOINT, read_checkpoint
 from ssn_feat.training.propose import actionness_run, read_videos
 
 # Points of a curve of actionness: more than a screen has columns show nothing more.
@@ -94,7 +94,9 @@ def actionness_of(
 
 
 def _is_actionness(run: Path) -> bool:
-    return (run / "checkpoint.pt").is_file() and load_run(run).kind == "actionness"
+    """Not by ``load_run``, which refuses runs of networks: they are on the page too."""
+    path = run / CHECKPOINT
+    return path.is_file() and read_checkpoint(path).get("head", {}).get("kind") == "actionness"
 
 
 def index(shown: Shown, threshold: float) -> dict[str, list[Any]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from report.pages import dataset_of, inputs_in
 from training.synthetic_store import quick, write
 
@@ -16,7 +17,7 @@ from ssn_feat.report.inputs import read_log, sort_inputs
 from ssn_feat.report.options import ReportOptions
 from ssn_feat.report.videos import actionness_of
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.checkpoints import actionness_scores, load_run
+from ssn_feat.training.checkpoints import CHECKPOINT, FORMAT, FORMAT_VERSION, actionness_scores, load_run
 from ssn_feat.training.fit import fit
 
 
@@ -38,7 +39,11 @@ def test_actionness_of_a_run_on_a_store(tmp_path: Path) -> None:
     data = write(tmp_path, videos=6)
     fit(data.options(tmp_path / "actionness", head="actionness", proposals=None, optimisation=quick(epochs=1)))
     ids = list(load(data.annotations).subset("testing").videos)
-    found = actionness_of(ids, (), data.store, [tmp_path / "actionness"])
+    # Beside it the run of a network, which has no head.
+    (tmp_path / "network").mkdir()
+    network = {"format": FORMAT, "version": FORMAT_VERSION, "head": {"kind": "clips"}}
+    torch.save(network, tmp_path / "network" / CHECKPOINT)
+    found = actionness_of(ids, (), data.store, [tmp_path / "network", tmp_path / "actionness"])
     assert list(found) == ids
     stored = FeatureStore.open(data.store).read(ids[0])
     logits = actionness_scores(load_run(tmp_path / "actionness"), stored.features)
