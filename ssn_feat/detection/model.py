@@ -35,6 +35,7 @@ from ssn_feat.proposals.actionness import FusionName
 from ssn_feat.report.timeline import Timeline
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.checkpoints import actionness_scores, load_run
+from ssn_feat.video import Probe, expected_snippets
 
 SETTINGS = "model.yaml"
 # What of a run folder a model needs, and what says where it comes from.
@@ -226,10 +227,9 @@ class Model:
         self._snippets = snippet_options_of(self._recipe, flow_network)
         self._backbones: Mapping[str, Backbone] = backbones_of(self._recipe, chosen, device, flow_network, trusted)
 
-    @property
-    def stride(self) -> int:
-        """Frames from one snippet to the next."""
-        return self._snippets.stride
+    def expected_snippets(self, about: Probe) -> int:
+        """How many snippets will be looked at of a video whose container says ``about``; 0 where it says nothing."""
+        return expected_snippets(about, self._snippets)
 
     def detect(self, path: Path, on_rows: Callable[[int], None] | None = None) -> DetectedVideo:
         """Find actions in a video file; ``on_rows`` is called with the number of snippets after each batch.

@@ -65,7 +65,7 @@ def detect_video(options: DetectVideoOptions) -> DetectedVideo:
     started = time.perf_counter()
     about = probe(options.video)
     model = Model(options.model, str(device_of(options.device)), options.trust_modules)
-    rows = max(1, -(-about.declared_frames // model.stride))
+    rows = max(1, model.expected_snippets(about))
     with nullcontext(None) if options.quiet else progress_bar("looking", rows) as advance:
         found = model.detect(options.video, advance)
     out, picture = options.written

@@ -18,7 +18,7 @@ from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.extraction.sources import Coverage
 from ssn_feat.store import FeatureStore, location
 from ssn_feat.terminal import printable
-from ssn_feat.video import SnippetOptions, open_source, snippet_starts
+from ssn_feat.video import SnippetOptions, expected_snippets, open_source
 from ssn_feat.video.raft import load_raft
 
 # Probing takes milliseconds a video: of more videos than this only so many, evenly spread, are looked at beforehand.
@@ -93,13 +93,11 @@ def _predicted_rows(videos: Mapping[str, Path], options: SnippetOptions, fps: fl
     for video_id in list(videos)[:: max(1, len(videos) // _PROBED)]:
         try:
             with closing(open_source(videos[video_id], fps, options.decoder)) as source:
-                probe = source.probe
+                expected = expected_snippets(source.probe, options)
         except UserError:  # it will be reported when its turn comes
             continue
-        frames = 0 if options.nominal_fps else probe.declared_frames
-        frames = frames or round(probe.duration * (options.nominal_fps or probe.fps))
-        if frames:
-            known[video_id] = float(len(snippet_starts(frames, options.stride, options.flow_length)))
+        if expected:
+            known[video_id] = float(expected)
     mean = sum(known.values()) / len(known) if known else 0.0
     return {video_id: known.get(video_id, mean) for video_id in videos}
 

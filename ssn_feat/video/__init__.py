@@ -15,7 +15,7 @@ from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
 from ssn_feat.video.opencv import decoder_versions, import_cv2
 from ssn_feat.video.options import STREAMS, SnippetOptions, Stream
 from ssn_feat.video.resampled import ResampledSource
-from ssn_feat.video.snippets import SnippetBatch, Snippets, snippets
+from ssn_feat.video.snippets import SnippetBatch, Snippets, expected_snippets, snippets
 from ssn_feat.video.sources import Frames, FrameSource, frames, open_source
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "VideoReader",
     "decoder_versions",
     "dequantise_flow",
+    "expected_snippets",
     "flow",
     "flow_function",
     "frames",

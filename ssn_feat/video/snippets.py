@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ssn_feat.errors import UserError
-from ssn_feat.video.decode import Decoded
+from ssn_feat.video.decode import Decoded, Probe
 from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
 from ssn_feat.video.options import SnippetOptions
 from ssn_feat.video.resampled import ResampledSource
@@ -95,6 +95,13 @@ class Snippets(Iterator[SnippetBatch]):
         for window in windows:
             taken |= window.take(row, count)
         return SnippetBatch(row, {stream: taken[stream] for stream in self._options.streams})
+
+
+def expected_snippets(about: Probe, options: SnippetOptions) -> int:
+    """How many snippets a video has if its container tells the truth; 0 where it says nothing."""
+    frames = 0 if options.nominal_fps else about.declared_frames
+    frames = frames or round(about.duration * (options.nominal_fps or about.fps))
+    return len(snippet_starts(frames, options.stride, options.flow_length)) if frames else 0
 
 
 def snippets(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import shutil
 import sys
@@ -151,7 +152,11 @@ def test_the_script_prints_what_it_found(
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / "train" / "detect.py"), run_name="__main__")
     assert stopped.value.code == 0
-    said = capfd.readouterr().out.splitlines()
+    out, err = capfd.readouterr()
+    said = out.splitlines()
+    # All snippets that were announced have been looked at.
+    [(done, total)] = re.findall(r"(\d+)/(\d+)", err)
+    assert done == total
     assert said[0].split() == ["class", "start", "end", "score"]
     assert said[1].split()[0] in stored.labels
     assert said[3].startswith(f"{len(stored['v1'].scores)} detections from")
