@@ -126,6 +126,12 @@ def test_claim_of_another_machine_ends_with_its_lease(store: FeatureStore) -> No
     assert not path.exists()
 
 
+def files_of(path: Path) -> dict[str, bytes]:
+    found = {str(p.relative_to(path / "videos")): p.read_bytes() for p in (path / "videos").rglob("*") if p.is_file()}
+    assert sum(name.endswith("c/0/0") for name in found) == 3 * len(FeatureStore.open(path))
+    return found
+
+
 def wait_for(entries: int, folder: Path) -> None:
     deadline = time.monotonic() + 300
     while len(os.listdir(folder)) < entries:
@@ -147,17 +153,15 @@ def test_store_of_writers_killed_at_random_is_whole(tmp_path: Path) -> None:
             writer.join()
         assert verify(FeatureStore.open(path)).damage == {}
     count = len(FeatureStore.open(path)) + 10
-    last, told = started(path, count, claim=True)
-    last.join()
-    assert last.exitcode == 0
-    store = FeatureStore.open(path)
-    assert len(store) == count
-    for i in range(count):
-        expected = rows_of(i)
-        video = store.read(f"v{i}")
-        np.testing.assert_array_equal(video.features["rgb"], expected)
-        np.testing.assert_array_equal(video.features["flow"], -expected)
-    assert not store.staging.path.exists()
+    whole = tmp_path / "whole.zarr"
+    for other in (path, whole):  # what is left; all in one go
+        last, _ = started(other, count, claim=True)
+        last.join()
+        assert last.exitcode == 0
+    assert len(FeatureStore.open(path)) == count
+    assert files_of(path) == files_of(whole)
+    np.testing.assert_array_equal(FeatureStore.open(path).read("v7").features["flow"], -rows_of(7))
+    assert sorted(os.listdir(tmp_path)) == ["s.zarr", "whole.zarr"]
 
 
 ENDS_AT_THE_LINK = """
