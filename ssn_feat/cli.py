@@ -242,6 +242,7 @@ def run_verb(commands: Mapping[str, Command]) -> NoReturn:
             sys.exit(0)
         if verb not in commands:
             raise UserError(f"the first argument must be one of {', '.join(commands)}, not {verb}")
+        sys.argv[0] += f" {verb}"  # which help shows as the command
         return commands[verb]
 
     _execute(choose)

@@ -154,6 +154,8 @@ def test_the_command_line(faulty: Path) -> None:
         [f"error: there are no annotations at {faulty}.csv"],
     )
     assert call().returncode == 2
+    assert "usage: python -m ssn_feat.annotations {validate} [options]" in call("--help").stdout
+    assert "usage: python -m ssn_feat.annotations validate [-h]" in call("validate", "--help").stdout
 
 
 def test_real_files(shared: Path) -> None:
