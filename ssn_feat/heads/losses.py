@@ -6,6 +6,7 @@ completeness or the regression loss raises RuntimeError on the CPU (a background
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -77,8 +78,8 @@ class LossOptions:
     classes count as much as frequent ones."""
 
     def __post_init__(self) -> None:
-        if self.completeness_weight < 0 or self.regression_weight < 0:
-            raise UserError(f"loss weights must not be negative, got {self}")
+        if not (0 <= self.completeness_weight < math.inf and 0 <= self.regression_weight < math.inf):
+            raise UserError(f"loss weights must be finite and not negative, got {self}")
         if not 0 <= self.ohem_ratio <= 1:
             raise UserError(f"ohem_ratio must lie in [0, 1], got {self.ohem_ratio}")
         if not 0 <= self.label_smoothing < 1:

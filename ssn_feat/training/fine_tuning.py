@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -41,8 +42,8 @@ class TuningOptions:
 
     def __post_init__(self) -> None:
         for name in ("backbone_lr", "clip", "checkpoint_activations"):
-            if getattr(self, name) < 0:
-                raise UserError(f"{name} must not be negative, it is {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be finite and not negative, it is {getattr(self, name)}")
         if self.checkpoint_activations and self.batch_norm != "frozen":
             raise UserError("checkpoint_activations needs --batch-norm frozen: statistics would be of parts of a batch")
 

@@ -54,8 +54,8 @@ class OptimisationOptions:
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         for name in ("lr", "lr_decay", "warmup_steps", "momentum", "weight_decay", "bias_lr", "bias_decay"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"{name} must not be negative, it is {getattr(self, name)}")
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UserError(f"{name} must be finite and not negative, it is {getattr(self, name)}")
         if not 0 <= self.ema < 1:
             raise UserError(f"ema must lie in [0, 1), it is {self.ema}")
         if list(self.lr_steps) != sorted(set(self.lr_steps)):
@@ -160,8 +160,10 @@ class FitOptions:
     """How weights are learned."""
 
     def __post_init__(self) -> None:
-        if self.seed < 0 or self.threads < 1:
-            raise UserError(f"seed must be at least 0 and threads at least 1, they are {self.seed} and {self.threads}")
+        if not 0 <= self.seed < 2**63 or self.threads < 1:
+            raise UserError(
+                f"seed must be at least 0 and below 2^63, threads at least 1, they are {self.seed} and {self.threads}"
+            )
         if self.seeds < 1 or self.eval_every < 1:
             raise UserError(f"seeds and eval_every must be at least 1, they are {self.seeds} and {self.eval_every}")
         if self.eval is not None and self.head != "ssn":
@@ -172,8 +174,8 @@ class FitOptions:
             raise UserError(f"late fusion needs several streams, not {', '.join(self.streams)} alone")
         if self.random_windows < 0:
             raise UserError(f"random_windows must not be negative, it is {self.random_windows}")
-        if min(self.augmentation) < 0:
-            raise UserError(f"augmentation must not be negative, it is {self.augmentation}")
+        if not all(0 <= part < math.inf for part in self.augmentation):
+            raise UserError(f"augmentation must be finite and not negative, it is {self.augmentation}")
         incomplete, ratio = self.groups.incomplete, self.losses.ohem_ratio
         if 0 < ratio * incomplete < 1:
             raise UserError(

@@ -108,8 +108,9 @@ def test_cosine_falls_to_zero_after_a_warm_up():
     ("values", "message"),
     [
         ({"epochs": 0}, "epochs must be at least 1, not 0"),
-        ({"lr": -1.0}, r"lr must not be negative, it is -1\.0"),
-        ({"lr": math.nan}, "lr must not be negative, it is nan"),
+        ({"lr": -1.0}, r"lr must be finite and not negative, it is -1\.0"),
+        ({"lr": math.nan}, "lr must be finite and not negative, it is nan"),
+        ({"weight_decay": math.inf}, "weight_decay must be finite"),
         ({"lr_steps": (40, 20)}, "lr_steps must be rising"),
     ],
 )
