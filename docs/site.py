@@ -22,8 +22,8 @@ _ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):<code>~?([^<]*)</code>")
 
 
 def on_config(config: Any) -> Any:
-    """The navigation: guides in the order of their names, then the API."""
-    guides = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    """The navigation: the tour, the other guides in the order of their names, then the API."""
+    guides = sorted((path.name for path in (ROOT / "docs").glob("*.md")), key=lambda name: (name != "tour.md", name))
     config.nav = [
         {"Start": "index.md"},
         {"Guides": guides},
