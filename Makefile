@@ -26,7 +26,8 @@ lint: $(VENV)/.installed  ## style and types
 
 docs: $(VENV)/.installed  ## the site of docs/, in build/site; every warning is an error
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo build/site/index.html
 
 install: $(VENV)/.installed
 
