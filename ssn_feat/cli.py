@@ -10,6 +10,8 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import os
+import select
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -272,6 +274,10 @@ def _execute(choose: Callable[[list[str]], Command]) -> NoReturn:
             save_yaml(values, save)
             sys.exit(0)
         result = command.function(values)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _end_if_nobody_reads()
+        raise
     except UserError as error:
         print(f"error: {printable_lines(str(error))}", file=sys.stderr)
         sys.exit(2)
@@ -279,6 +285,16 @@ def _execute(choose: Callable[[list[str]], Command]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     sys.exit(result if isinstance(result, int) else 0)
+
+
+def _end_if_nobody_reads() -> None:
+    """Exit like a program that SIGPIPE ends where it is standard output that is closed (``... | head``)."""
+    look = select.poll()
+    look.register(sys.stdout, 0)
+    if look.poll(0):
+        # What is left to be written goes nowhere, without another fault when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
 
 
 __all__ = [

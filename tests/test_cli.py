@@ -139,6 +139,33 @@ def test_exit_codes_and_one_line(tmp_path: Path) -> None:
     assert call("--how", "user", "--save-config")[0] == 2
 
 
+@pytest.mark.parametrize("lines", ["1", "20000"])  # written when it ends, and before
+def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path, lines: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\n"
+        "from dataclasses import dataclass\n"
+        "from ssn_feat.cli import run\n"
+        "@dataclass(frozen=True)\n"
+        "class O:\n"
+        "    lines: int = 1\n"
+        "def main(o: O) -> None:\n"
+        "    sys.stdin.read()  # until nobody reads\n"
+        "    for number in range(o.lines): print(number, 'and more of it')\n"
+        "run(main, O)\n"
+    )
+    for arguments in (["--lines", lines], ["--help"]):
+        command = [sys.executable, script, *arguments]
+        with subprocess.Popen(command, stdin=-1, stdout=-1, stderr=-1) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stderr is not None
+            process.stdout.close()
+            process.stdin.close()
+            assert process.stderr.read() == b""
+        assert process.returncode == 141
+
+
 def test_a_script_of_several_commands(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(

@@ -52,7 +52,7 @@ def said_of(truth: Truth, options: EvaluateOptions) -> list[str]:
     if truth.line is not None:
         lines.append(f"protocol {truth.line}")
     if not truth.empty:
-        return [*lines, "every video has instances: there is none in which all detections are false alarms"]
+        return [*lines, "none of these videos is without instances"]
     treatment = "false alarms" if truth.empty_count else f"left out ({_why(options)})"
     return [*lines, f"detections in the {truth.empty} videos without instances are {treatment}"]
 

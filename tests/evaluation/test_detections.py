@@ -222,7 +222,7 @@ def test_it_is_said_where_no_video_is_without_instances(
 ) -> None:
     write_activitynet(DATASET.only(["one", "two", "learned"]), tmp_path / "truth.json")
     evaluate(replace(options, files=options.files[1:], quiet=False))
-    assert "every video has instances" in capsys.readouterr().out
+    assert "none of these videos is without instances" in capsys.readouterr().out
 
 
 def test_a_protocol_says_what_counts(options: EvaluateOptions, capsys: pytest.CaptureFixture[str]) -> None:
