@@ -22,9 +22,8 @@ OPEN = {"…", "...", "PRESET", "PART", "NAME", "TIME-BASE", "import|export"}
 FIRST = {"original": "import", "speed": "fit", "annotations": "validate"}
 # Options of other programs that pages speak of.
 FOREIGN = {
-    "--array", "--exclude-editable", "--local", "--max-restarts", "--minutes", "--nproc-per-node",
-    "--nthreads", "--nworkers", "--partition", "--rounds", "--signal", "--standalone", "--time", "--upgrade",
-    "--upgrade-strategy", "--version",
+    "--array", "--max-restarts", "--minutes", "--nproc-per-node", "--nthreads", "--nworkers", "--partition", "--rounds",
+    "--signal", "--standalone", "--strict", "--time", "--upgrade", "--upgrade-strategy", "--version",
 }  # fmt: skip
 
 
