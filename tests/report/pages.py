@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.detection.results import Detections
 from ssn_feat.proposals import Proposals
 from ssn_feat.report.options import ReportOptions
+from ssn_feat.report.page import report
 
 HOSTILE = (
     '</script><script>window.hacked = "script"</script>',
@@ -84,3 +87,18 @@ def inputs_in(folder: Path, dataset: Dataset, count: int = 12) -> ReportOptions:
         quiet=True,
         title=HOSTILE[1],
     )
+
+
+def hostile_page(folder: Path) -> ReportOptions:
+    """The page of a few videos of which everything that can have a name has a hostile one; one has a file."""
+    cv2 = pytest.importorskip("cv2")
+    (folder / "videos").mkdir()
+    plain = folder / "plain.webm"
+    writer = cv2.VideoWriter(str(plain), cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"VP80"), 10.0, (64, 48))
+    for frame in range(int(10 * DURATION)):
+        writer.write(np.full((48, 64, 3), 4 * frame, np.uint8))
+    writer.release()
+    plain.rename(folder / "videos" / f"{VIDEO}.webm")
+    options = replace(inputs_in(folder, dataset_of(4)), videos=folder / "videos")
+    report(options)
+    return options

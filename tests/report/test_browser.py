@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from report.pages import DURATION, HOSTILE, dataset_of, inputs_in
+from report.pages import DURATION, HOSTILE, dataset_of, hostile_page, inputs_in
 
 from ssn_feat.report.options import ReportOptions
 from ssn_feat.report.page import report
@@ -87,6 +87,11 @@ class Opened:
     def check(self) -> None:
         assert self.faults == []
         assert [url for url in self.requests if not url.startswith(("file:", "data:"))] == []
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> ReportOptions:
+    return hostile_page(tmp_path_factory.mktemp("page"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report.pages import HOSTILE, VIDEO, dataset_of, inputs_in
+from report.pages import HOSTILE, VIDEO, dataset_of, hostile_page, inputs_in
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.detection.results import Detections
@@ -23,6 +23,11 @@ from ssn_feat.report.page import report
 
 pytest.importorskip("jinja2")
 pytest.importorskip("plotly")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> ReportOptions:
+    return hostile_page(tmp_path_factory.mktemp("page"))
 
 
 class Tags(HTMLParser):
