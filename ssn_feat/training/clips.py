@@ -7,7 +7,7 @@ from any weights; flow starts from RGB weights by inflation.
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -260,9 +260,11 @@ def fit_clips(options: FitClipsOptions) -> dict[str, Any]:
         own = replace(options, quiet=options.quiet or not group.first)
         if options.pixels.cache is None:
             # Pictures are drawn again and again: decoding each once is most of what can be saved.
-            options.out.mkdir(parents=True, exist_ok=True)
-            temporary = stack.enter_context(tempfile.TemporaryDirectory(dir=options.out, prefix="pictures-"))
-            own = replace(own, pixels=replace(own.pixels, cache=Path(temporary)))
+            # A name of its own: a run that goes on after kill -9 uses, and removes, what the killed one left.
+            pictures = options.out / "pictures"
+            if group.first:
+                stack.callback(shutil.rmtree, pictures, ignore_errors=True)
+            own = replace(own, pixels=replace(own.pixels, cache=pictures))
         training, backbone, source, task = _prepare(own, group)
         if saved is not None:
             training.restore([saved])

@@ -122,10 +122,14 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(moving: Path, tmp_path
     whole = fit_clips(options(moving, tmp_path / "whole", **brief))
     interrupt(monkeypatch, fit_clips, options(moving, tmp_path / "parts", **brief), 7)
     assert not (tmp_path / "parts" / "backbone.pt").exists()
+    left = tmp_path / "parts" / "pictures"
+    assert not left.exists()
+    (left / "00").mkdir(parents=True)  # what kill -9 leaves
     parts = fit_clips(options(moving, tmp_path / "parts", resume=True, **brief))
     assert [parts["final"][name] for name in ("loss", "accuracy")] == [
         whole["final"][name] for name in ("loss", "accuracy")
     ]
+    assert not left.exists()
     one, other = (torch.load(tmp_path / name / "backbone.pt", weights_only=True) for name in ("whole", "parts"))
     assert same_weights(one["state_dict"], other["state_dict"])
 
