@@ -1,4 +1,4 @@
-"""The actionness head: whether a snippet lies inside any action (SSN, section 4)."""
+"""The actionness head: whether a snippet lies inside any action (SSN paper, "temporal region proposals")."""
 
 from __future__ import annotations
 

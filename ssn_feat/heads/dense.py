@@ -1,4 +1,4 @@
-"""Scores all proposals of a video from one pass over its snippets (SSN, section 3.5).
+"""Scores all proposals of a video from one pass over its snippets (SSN paper, "inference with reordered computation").
 
 The layers of the head are linear and so is pooling, so their order can be swapped: each snippet is scored once for
 every part of the pyramid, and a proposal's score is a weighted sum of mean snippet scores, in constant time per part.

@@ -1,6 +1,6 @@
 """Temporal actionness grouping (TAG): proposals that follow the rise and fall of actionness.
 
-SSN paper, section 4.2 ("Temporal region proposals"): actionness above a threshold gives basins; neighbouring basins are
+SSN paper, "temporal region proposals": actionness above a threshold gives basins; neighbouring basins are
 merged as long as the share of snippets below the threshold stays within a tolerance; many thresholds and tolerances
 give proposals that are then thinned out by suppression.
 """

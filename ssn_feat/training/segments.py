@@ -1,4 +1,4 @@
-"""Which rows of each stage a training sample reads: 2 + 5 + 2 segments (SSN paper, section 4.1).
+"""Which rows of each stage a training sample reads: 2 + 5 + 2 segments (SSN paper, "sparse sampling").
 
 Each stage is cut into equal parts and one row is taken from each. Rows here are rows of the feature table; the
 original's rule, which works on frames, is :func:`original_segments`.
