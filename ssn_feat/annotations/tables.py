@@ -36,6 +36,8 @@ def _rows(path: Path, records: Records) -> list[tuple[str, dict[str, str]]]:
                 missing = [name for name in _NEEDED if name not in header]
                 if missing or len(set(header)) < len(header):
                     fault = f"lacks {', '.join(missing)}" if missing else "names a column twice"
+                    if len(header) == 1 and any(mark in header[0] for mark in ";\t|"):
+                        fault += ": columns must be separated by commas"
                     raise UserError(f"{path} {where}: the header {','.join(cells)!r:.80} {fault}")
             elif len(cells) != len(header):
                 records.complain(where, f"has {len(cells)} cells under a header of {len(header)}")

@@ -43,6 +43,7 @@ def test_all_columns_in_any_order_and_videos_without_instances(tmp_path: Path) -
         ("\n\n", "is empty: a header"),
         ("a,1,2,Jump\n", r"line 1: the header 'a,1,2,Jump' lacks video, start, end, label"),
         ("video,start,end,label,end\n", r"line 1: the header .* names a column twice"),
+        ("video;start;end;label\na;1;2;Jump\n", r"lacks video, start, end, label: columns must be separated by commas"),
         ("video,start,end,label\na,1,2\n", r"line 2: has 3 cells under a header of 4"),
         ("video,start,end,label\na,1,x,J\n", r"line 2: '1,x,J' is not a start and an end"),
         ("video,start,end,label\na,1,inf,J\n", r"line 2: '1,inf,J' is not a start and an end"),
