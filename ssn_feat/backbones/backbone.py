@@ -99,9 +99,10 @@ class Backbone:
     def preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
         """Normalised input of :attr:`module`.
 
-        ``pixels``: uint8 (B, C, H, W), (B, C, T, H, W) for a video model; BGR, or flow where 128 is no motion; for
-        rgbdiff BGR of one frame after the other, of which neighbours are subtracted (so that no mean is left). Returns
-        (B, *input_shape) on the backbone's device, in its precision. Raises UserError for another dtype or shape.
+        ``pixels``: uint8 (B, C, H, W), (B, C, T, H, W) for a video model; BGR, or flow where 128 is no motion (also
+        float32, on the same scale); for rgbdiff BGR of one frame after the other, of which neighbours are subtracted
+        (so that no mean is left). Returns (B, *input_shape) on the backbone's device, in its precision. Raises
+        UserError for another dtype or shape.
         """
         self._check(pixels)
         pixels = self._moved(pixels)
@@ -116,7 +117,8 @@ class Backbone:
         layout = torch.channels_last
         if self.clip_length is not None:
             layout, mean, std = torch.channels_last_3d, mean[..., None], std[..., None]
-        return pixels.to(torch.float32, memory_format=layout).sub_(mean).div_(std).to(_DTYPES[self.precision])
+        own = pixels.to(torch.float32, memory_format=layout, copy=True)
+        return own.sub_(mean).div_(std).to(_DTYPES[self.precision])
 
     def _statistics(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and std, (1, 1, 1) or (C, 1, 1); kept on the device, for which each new tensor would be waited for."""
@@ -136,7 +138,7 @@ class Backbone:
 
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Features of snippets: uint8 as in :meth:`preprocess` -> float32 (B, D) on the backbone's device.
+        """Features of snippets: pixels as in :meth:`preprocess` -> float32 (B, D) on the backbone's device.
 
         Any B: a CPU takes a few inputs at a time. Puts :attr:`module` in evaluation mode. Raises UserError for pixels
         of another dtype or shape.
@@ -155,7 +157,8 @@ class Backbone:
         return features.float()
 
     def _check(self, pixels: torch.Tensor) -> None:
-        if pixels.dtype != torch.uint8 or tuple(pixels.shape[1:]) != self.pixel_shape:
+        fine = pixels.dtype == torch.uint8 or (self.stream == "flow" and pixels.dtype == torch.float32)
+        if not fine or tuple(pixels.shape[1:]) != self.pixel_shape:
             raise UserError(
                 f"the {self.stream} backbone {self.name} takes uint8 pixels of shape (B, {str(self.pixel_shape)[1:]}, "
                 f"not {str(pixels.dtype).removeprefix('torch.')} {tuple(pixels.shape)}"

@@ -99,7 +99,7 @@ class Feeder:
         self._limit: int | None = None
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Features float32 (B, D) or (B, crops, D), on the CPU, of uint8 (B, C, H, W) or (B, crops, C, H, W)."""
+        """Features float32 (B, D) or (B, crops, D), on the CPU, of pixels (B, C, H, W) or (B, crops, C, H, W)."""
         if self._backbone.clip_length is not None:  # B G R of frame after frame to (B, ..., 3, T, H, W)
             pixels = pixels.unflatten(-3, (self._backbone.clip_length, 3)).transpose(-4, -3)
         if pixels.ndim == 1 + len(self._backbone.pixel_shape):

@@ -54,7 +54,8 @@ def _snippets(options: SnippetOptions) -> dict[str, Any]:
     if "clip" not in options.streams:
         unused += ["clip_length", "clip_step"]
     # Left out at their defaults: stores made before these options were there go on.
-    unused += [name for name in ("nominal_fps", "stream_crops", "decoder") if values[name] == getattr(_PLAIN, name)]
+    late = ("nominal_fps", "stream_crops", "decoder", "flow_quantised")
+    unused += [name for name in late if name not in unused and values[name] == getattr(_PLAIN, name)]
     if options.flow_weights:
         values["flow_weights"] = file_sha256(Path(options.flow_weights))
     return {name: value for name, value in values.items() if name not in unused}

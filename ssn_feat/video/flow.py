@@ -134,8 +134,12 @@ def quantise_flow(flow: torch.Tensor, bound: float = 20.0) -> torch.Tensor:
     Any shape. No motion becomes 128, the mean that the networks subtract. Steps are 2 * bound / 255 pixels (0.157 for
     the usual bound of 20, at which published flow networks were trained).
     """
-    scaled = flow.clamp(-bound, bound)  # a copy, in which the rest is computed
-    return scaled.add_(bound).mul_(255.0 / (2.0 * bound)).round_().to(torch.uint8)
+    return scale_flow(flow, bound).clamp_(0.0, 255.0).round_().to(torch.uint8)
+
+
+def scale_flow(flow: torch.Tensor, bound: float = 20.0) -> torch.Tensor:
+    """Flow on the scale of 8 bits, neither clipped nor rounded: -bound..bound pixels on 0..255, float32. Any shape."""
+    return flow.to(torch.float32).add(bound).mul_(255.0 / (2.0 * bound))
 
 
 def dequantise_flow(quantised: torch.Tensor, bound: float = 20.0) -> torch.Tensor:

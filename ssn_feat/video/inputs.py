@@ -108,7 +108,7 @@ def crop_boxes(width: int, height: int, crop: int, crops: Crops) -> list[Box]:
 
 
 def crop_images(images: torch.Tensor, boxes: list[Box], crop: int) -> torch.Tensor:
-    """Crops of BGR or gray images: uint8 (N, C, H, W) -> (N, len(boxes), C, crop, crop)."""
+    """Crops of BGR or gray images or of planes of flow: (N, C, H, W) -> (N, len(boxes), C, crop, crop)."""
     parts = []
     for box in boxes:
         part = images[:, :, box.y : box.y + crop, box.x : box.x + crop]
@@ -117,7 +117,7 @@ def crop_images(images: torch.Tensor, boxes: list[Box], crop: int) -> torch.Tens
 
 
 def crop_flow(fields: torch.Tensor, boxes: list[Box], crop: int) -> torch.Tensor:
-    """Crops of 8-bit flow with channels x0 y0 x1 y1 ...: uint8 (N, 2L, H, W) -> (N, len(boxes), 2L, crop, crop).
+    """Crops of flow on the scale of 8 bits, channels x0 y0 x1 y1 ...: (N, 2L, H, W) -> (N, len(boxes), 2L, crop, crop).
 
     In a mirrored crop motion to the right becomes motion to the left: its x channels are inverted (255 - value).
     """

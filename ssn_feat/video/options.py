@@ -43,6 +43,8 @@ class SnippetOptions:
     """File of the weights of raft flow."""
     flow_bound: float = 20.0
     """Pixels of motion at which 8-bit flow saturates. Published flow networks expect 20."""
+    flow_quantised: bool = True
+    """Whether flow is clipped and rounded to 8 bits, as if kept in images: what published networks learned from."""
     short_side: int = -1
     """Pixels to which the shorter side of frames is scaled, up or down; 0 keeps the video's own size; -1: in proportion
     to the crop, 256 for 224."""
@@ -84,6 +86,10 @@ class SnippetOptions:
             )
         if self.flow_weights and self.flow_method != "raft":
             raise UserError(f"flow_weights are for the flow_method raft, not for {self.flow_method}")
+        if not self.flow_quantised and self.flow_method == "stored":
+            raise UserError("stored flow is in 8 bits: leave flow_quantised on")
+        if not self.flow_quantised and "flow" in self.streams and self.jpeg_quality:
+            raise UserError("flow that is not flow_quantised cannot pass through JPEG: leave jpeg_quality at 0")
         if self.flow_method == "stored" and self.nominal_fps:
             raise UserError("stored flow belongs to the frames of its folder: it cannot be read at a nominal_fps")
         _ = self._own_crops()

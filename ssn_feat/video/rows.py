@@ -86,6 +86,8 @@ class SnippetRows:
             raise UserError(f"pixels of the stream {stream!r} cannot be read row by row: rgb or flow")
         if options.decoder != "opencv":
             raise UserError(f"frames are read one by one with OpenCV, not with {options.decoder}")
+        if stream == "flow" and not options.flow_quantised:
+            raise UserError("networks are trained on flow in 8 bits: leave flow_quantised on, here and in their store")
         own = next(part for part in options.by_crop() if stream in part.streams)
         self.options, self.stream, self.cache = replace(own, streams=(stream,)), stream, cache
         self._device = str(device)

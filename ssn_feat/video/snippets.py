@@ -25,7 +25,8 @@ class SnippetBatch:
     row: int
     """Grid row of the first snippet of the batch."""
     streams: dict[str, torch.Tensor]
-    """uint8 (B, C, crop, crop) per stream, (B, crops, C, crop, crop) with three or ten crops.
+    """uint8 (B, C, crop, crop) per stream, (B, crops, C, crop, crop) with three or ten crops; flow that is not
+    flow_quantised is float32.
 
     rgb: B G R. flow: x0 y0 x1 y1 ... rgbdiff and clip: B G R of each frame in turn (differences are the network's).
     """

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ssn_feat.errors import UserError
-from ssn_feat.video.flow import ON_DEVICE, flow_function, quantise_flow, to_device, to_gray
+from ssn_feat.video.flow import ON_DEVICE, flow_function, quantise_flow, scale_flow, to_device, to_gray
 from ssn_feat.video.folders import FolderReader
 from ssn_feat.video.inputs import (
     Box,
@@ -190,11 +190,11 @@ class Window:
         fields = self._flow(
             torch.stack([self._gray[pair] for pair in pairs]), torch.stack([self._gray[pair + 1] for pair in pairs])
         )
-        quantised = quantise_flow(fields, options.flow_bound)
+        scaled = (quantise_flow if options.flow_quantised else scale_flow)(fields, options.flow_bound)
         if options.jpeg_quality:
-            planes = [jpeg(plane, options.jpeg_quality) for plane in quantised.cpu().flatten(0, 1).numpy()]
-            quantised = torch.from_numpy(np.stack(planes)).view(quantised.shape).to(quantised.device)
-        for pair, field in zip(pairs, crop_flow(quantised, self._boxes, options.crop), strict=True):
+            planes = [jpeg(plane, options.jpeg_quality) for plane in scaled.cpu().flatten(0, 1).numpy()]
+            scaled = torch.from_numpy(np.stack(planes)).view(scaled.shape).to(scaled.device)
+        for pair, field in zip(pairs, crop_flow(scaled, self._boxes, options.crop), strict=True):
             self._fields[pair] = field
 
     def _forget(self, start: int) -> None:

@@ -231,6 +231,14 @@ def test_batches_equal_single_images_and_an_empty_batch_is_allowed(lite0: dict[s
     assert lite0["rgb"](images[:0]).shape == (0, 1280)
 
 
+def test_flow_may_be_finer_than_8_bits(lite0: dict[str, Backbone]) -> None:
+    images = pixels(10, lite0["flow"].input_size)[:2]
+    fine = images.float().contiguous(memory_format=torch.channels_last)
+    assert torch.equal(lite0["flow"](fine), lite0["flow"](images))
+    assert torch.equal(fine, images.float())  # nothing is computed in place
+    assert not torch.equal(lite0["flow"](fine + 0.4), lite0["flow"](images))
+
+
 @pytest.mark.parametrize(
     "wrong", [pixels(3, 16).float(), pixels(10, 16), pixels(3, 17), pixels(3, 16)[0], pixels(3, 16)[:, :, None]]
 )

@@ -108,6 +108,16 @@ def test_recipe_leaves_out_what_decides_nothing(backbones: dict[str, Backbone]) 
 
     assert rgb() == rgb(flow_method="farneback", flow_bound=10.0)
     assert rgb() != rgb(rgb_frame="first")
+    assert "flow_quantised" not in recipe_of(backbones, OPTIONS)["snippets"]
+
+
+def test_flow_that_is_not_quantised_is_another_recipe(video: Path, backbones: dict[str, Backbone]) -> None:
+    fine = dataclasses.replace(OPTIONS, flow_quantised=False)
+    assert recipe_of(backbones, fine)["snippets"]["flow_quantised"] is False
+    assert not snippet_options_of(recipe_of(backbones, fine)).flow_quantised
+    eighth, found = (extract_video(video, backbones, options).features for options in (OPTIONS, fine))
+    np.testing.assert_array_equal(found["rgb"], eighth["rgb"])
+    assert 0 < np.abs(found["flow"] - eighth["flow"]).max() < 0.1 * np.abs(eighth["flow"]).max()
 
 
 def test_batches_halve_when_memory_runs_out(

@@ -55,6 +55,12 @@ def test_rows_are_those_of_the_whole_pass(tmp_path: Path, count: int, values: di
             np.testing.assert_array_equal(centre(image, cut.crop), expected[stream][row].numpy())
 
 
+def test_flow_to_learn_from_is_quantised() -> None:
+    with pytest.raises(UserError, match="leave flow_quantised on"):
+        SnippetRows(options(flow_quantised=False), "flow")
+    SnippetRows(options(flow_quantised=False), "rgb")
+
+
 @pytest.mark.parametrize("method", ["stored", "dis"])
 @pytest.mark.parametrize("count", [1, 3, 30])
 def test_folders_of_images_and_their_stored_flow(tmp_path: Path, count: int, method: str) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,24 @@ def test_streaming_equals_the_plain_way(film, changes):
         torch.testing.assert_close(found[stream], expected[stream], rtol=0, atol=0)
         assert found[stream].shape[-3:] == (options.channels(stream), options.crop, options.crop)
         assert len(found[stream]) == len(run.grid.first)
+
+
+def test_flow_that_is_not_quantised_is_as_fine_as_it_was_computed(film):
+    options = SnippetOptions(streams=("flow",), crops="ten", stride=9, **SMALL)
+    eighth, _ = collect(film, options)
+    fine, _ = collect(film, replace(options, flow_quantised=False))
+    assert fine["flow"].dtype == torch.float32
+    # Within the bound what 8 bits rounded, in mirrored crops, too; 127.5 is no motion.
+    assert (fine["flow"].clamp(0, 255) - eighth["flow"].float()).abs().max() <= 0.5 + 1e-4
+    assert (fine["flow"] != fine["flow"].round()).float().mean() > 0.9
+    small, _ = collect(film, replace(options, flow_quantised=False, flow_bound=0.5))
+    assert small["flow"].min() < -10  # not clipped
+    for wrong, said in (
+        ({"flow_method": "stored"}, "stored flow is in 8 bits"),
+        ({"jpeg_quality": 75}, "through JPEG"),
+    ):
+        with pytest.raises(UserError, match=said):
+            SnippetOptions(flow_quantised=False, **wrong)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 8, 9, 100])
