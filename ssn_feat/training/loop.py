@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ssn_feat.progress import progress_bar
+from ssn_feat.signals import on_signal
 from ssn_feat.threads import torch_threads
 from ssn_feat.training.checkpoints import BEST, Run, RunFolder, describe, run_of
 from ssn_feat.training.state import LoopOptions, Training
@@ -156,15 +157,8 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
             raise KeyboardInterrupt
         pressed = True
 
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread: no signal arrives here
-        yield lambda: False
-        return
-    try:
+    with on_signal(signal.SIGINT, note):
         yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 __all__ = ["Measure", "machine", "run_epochs", "stop_requested"]

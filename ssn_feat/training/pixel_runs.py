@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
+from ssn_feat.signals import on_signal
 from ssn_feat.threads import torch_threads
 from ssn_feat.training.checkpoints import CHECKPOINT, OF_THE_COMMAND, RunFolder, require_same
 from ssn_feat.training.distributed import Processes
@@ -111,8 +112,7 @@ def train(
     }
 
 
-@contextmanager
-def _ended_from_outside(path: Path) -> Iterator[None]:
+def _ended_from_outside(path: Path) -> AbstractContextManager[None]:
     """Says what to do when a signal ends the training."""
 
     def end(number: int, frame: object) -> None:
@@ -121,15 +121,7 @@ def _ended_from_outside(path: Path) -> Iterator[None]:
             f"the same command with --resume goes on from the last checkpoint in {path}"
         )
 
-    try:
-        before = signal.signal(signal.SIGTERM, end)
-    except ValueError:  # not the main thread: no signal arrives here
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return on_signal(signal.SIGTERM, end)
 
 
 __all__ = ["BACKBONE", "PixelFolder", "train"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
+from ssn_feat.signals import on_signal
 from ssn_feat.training.augmentation import AugmentationOptions, draw_variation, vary
 from ssn_feat.training.distributed import Processes
 from ssn_feat.video.access import FrameIndex, index_frames
@@ -146,7 +147,7 @@ class PixelBatches:
         self._requests = requests
         try:
             # Ctrl-C reaches every process of a terminal: the training ends with a checkpoint, for which it needs them.
-            with _deaf_children():
+            with on_signal(signal.SIGINT, signal.SIG_IGN):
                 batches = iter(self._loader)
             for parts in batches:
                 for part in parts:
@@ -168,20 +169,6 @@ class PixelBatches:
         with suppress(RuntimeError):
             if workers is not None and self._loader.num_workers:
                 workers._shutdown_workers()  # type: ignore[attr-defined]
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes that are started meanwhile do not hear Ctrl-C."""
-    try:
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    except ValueError:  # not the main thread: no signal arrives here
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _alone(_: int) -> None:
