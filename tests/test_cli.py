@@ -163,7 +163,8 @@ def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path, lines: str) -
             process.stdout.close()
             process.stdin.close()
             assert process.stderr.read() == b""
-        assert process.returncode == 141
+        # Help is printed by the library of options, of which old releases say nothing to nobody.
+        assert process.returncode == 141 or (arguments == ["--help"] and process.returncode == 0)
 
 
 def test_a_script_of_several_commands(tmp_path: Path) -> None:
