@@ -206,6 +206,18 @@ def test_pictures_are_checked_before_the_work(tmp_path: Path) -> None:
         DetectVideoOptions(tmp_path / "v.mp4", tmp_path, out=tmp_path / "v.png")
 
 
+def test_modules_that_only_a_model_names_are_not_imported(
+    chain: DetectOptions, stored: Detections, tmp_path: Path
+) -> None:
+    assert chain.store is not None
+    video, refused = chain.store.parent / "videos" / "v2.avi", f"names {TINY[0]} as a backbone.*--trust-modules"
+    with pytest.raises(UserError, match=refused):
+        detect_video(DetectVideoOptions(video, chain.store.parent / "model", device="cpu", quiet=True))
+    with pytest.raises(UserError, match=refused):
+        detect(replace(chain, out=tmp_path / "d.json", save_model=tmp_path / "model", trust_modules=()))
+    assert not list(tmp_path.iterdir())
+
+
 def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
     assert chain.store is not None
     store, folder = FeatureStore.open(chain.store), chain.store.parent

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_films import Films, brief, interrupt, same_weights, write_films
+from small_films import BACKBONE, Films, brief, interrupt, same_weights, write_films
 
 from ssn_feat.backbones import load_backbone
 from ssn_feat.cli import load_yaml
@@ -226,6 +226,11 @@ def test_too_little_memory_is_said_with_what_helps(films: Films, tmp_path: Path,
     monkeypatch.setattr(PixelSteps, "_step", full)
     with pytest.raises(UserError, match="add --checkpoint-activations 64"):
         fit_end_to_end(films.options(tmp_path / "run"))
+
+
+def test_modules_that_only_a_store_names_are_not_imported(films: Films, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"names {BACKBONE} as a backbone.*--trust-modules"):
+        fit_end_to_end(films.options(tmp_path / "run", trust_modules=()))
 
 
 def test_what_does_not_fit_is_said(films: Films, tmp_path: Path) -> None:
