@@ -143,9 +143,8 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     store = FeatureStore.open(options.store)
     proposals = _present(Proposals.load(options.proposals), store, dataset, options)
     runs = [load_run(folder) for folder in options.runs]
-    if (
-        options.save_model is not None
-    ):  # before the work, since a part of it may be lost; but not of runs that do not fit
+    # Before the work, since a part of it may be lost; but not of runs that do not fit.
+    if options.save_model is not None:
         scorers_of(store, runs)
         fusion = (options.weights, options.released, options.postprocess, options.trust_modules)
         save_model(options.save_model, store, proposals, options.runs, *fusion)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -73,7 +74,8 @@ def _outcomes(
         options = replace(options, jobs=min(options.jobs, len(videos)))
     # Long videos first: the last one to finish decides when the run ends.
     todo = dict(sorted(videos.items(), key=lambda item: -plan.rows[item[0]]))
-    _learn_layout(store, *list(plan.done)[:1])
+    for video_id in islice(plan.done, 1):
+        _learn_layout(store, video_id)
     try:
         with worker_pool(options) as pool:
             for outcome in _surviving(pool, options, store, todo):
@@ -86,11 +88,10 @@ def _outcomes(
         store.clean()
 
 
-def _learn_layout(store: FeatureStore, *video_ids: str) -> None:
+def _learn_layout(store: FeatureStore, video_id: str) -> None:
     """Hand workers a store that knows what rows look like: a store of objects is not listed for every video then."""
     with suppress(UserError):  # damage of that video: its own business
-        for video_id in video_ids:
-            store.learn_layout(video_id)
+        store.learn_layout(video_id)
 
 
 def _surviving(pool: Pool, options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path]) -> Iterator[Outcome]:

@@ -32,6 +32,7 @@ from torch import Tensor
 import ssn_feat
 from ssn_feat.cli import from_dict, save_yaml, to_dict
 from ssn_feat.errors import UserError
+from ssn_feat.files import replacing
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 from ssn_feat.training.features import Standardisation, join_streams
@@ -285,16 +286,10 @@ def describe(terms: Mapping[str, Any]) -> str:
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file beside ``path`` and move it there once it is complete and on disk."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+    with replacing(path) as part, part.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def environment() -> dict[str, Any]:
