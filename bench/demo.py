@@ -18,7 +18,7 @@ from typing import Annotated
 import tyro
 
 from ssn_feat.cli import run
-from ssn_feat.report.tables import show, table_of
+from ssn_feat.drawing.tables import show, table_of
 
 ROOT = Path(__file__).resolve().parent.parent
 APPEARANCE, MOTION = ("checkered", "ringed", "striped"), ("pulsing", "shaking", "spinning")

@@ -14,8 +14,8 @@ from mkdocs.structure.files import File, Files
 ROOT = Path(__file__).resolve().parent.parent
 # In the order in which data goes through them.
 ROOMS = (
-    *("annotations", "video", "backbones", "store", "extraction", "exchange", "proposals", "heads"),
-    *("training", "detection", "evaluation", "report"),
+    *("video", "annotations", "backbones", "store", "exchange", "extraction", "heads", "runs", "proposals", "results"),
+    *("drawing", "detection", "evaluation", "sampling", "training", "finetuning", "report"),
 )
 COPIED = {"index.md": "README.md", "changes.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
 _ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):<code>~?([^<]*)</code>")

@@ -13,6 +13,7 @@ import itertools
 import os
 import select
 import sys
+import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -135,6 +136,34 @@ def from_dict(cls: type[T], values: Mapping[str, Any], source: str) -> T:
         raise UserError(f"{source}: {' '.join(told.split())}") from None
 
 
+def from_record(cls: type[T], values: Mapping[str, Any], source: str) -> T:
+    """Options from a record that another version may have written: keys that ``cls`` does not have are left out.
+
+    A note on standard error names them. Raises UserError as :func:`from_dict`.
+    """
+    known, unknown = _known(cls, values)
+    if unknown:
+        said = f"note: {source} has options that this version does not have: {', '.join(unknown)}"
+        print(printable_lines(said), file=sys.stderr)
+    return from_dict(cls, known, source)
+
+
+def _known(cls: Any, values: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], list[str]]:
+    """The part of ``values`` that the dataclass ``cls`` has fields for, and the dotted names of the rest."""
+    hints = typing.get_type_hints(cls)
+    known: dict[str, Any] = {}
+    unknown: list[str] = []
+    for name, value in values.items():
+        if name not in hints:
+            unknown.append(f"{prefix}{name}")
+        elif dataclasses.is_dataclass(hints[name]) and isinstance(value, Mapping):
+            known[name], inner = _known(hints[name], value, f"{prefix}{name}.")
+            unknown += inner
+        else:
+            known[name] = value
+    return known, unknown
+
+
 def _say(error: BaseException, kind: type | None) -> str:
     return str(error) if isinstance(error, ValueError) else format_exception(error, kind)
 
@@ -235,7 +264,7 @@ def run_one_of(
 
 
 def run_verb(commands: Mapping[str, Command]) -> NoReturn:
-    """Like :func:`run` for a script whose first argument names the command: ``python bench/speed.py fit [options]``."""
+    """Like :func:`run` for a script whose first argument names the command: ``python -m bench.speed fit [options]``."""
 
     def choose(arguments: list[str]) -> Command:
         verb = arguments.pop(0) if arguments else "nothing"
@@ -301,6 +330,7 @@ __all__ = [
     "Command",
     "NestedTuple",
     "from_dict",
+    "from_record",
     "load_yaml",
     "parse",
     "read_yaml",

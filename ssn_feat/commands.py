@@ -74,13 +74,13 @@ def export_features() -> NoReturn:
 
 def fit() -> NoReturn:
     """Learn a head from a store, or a network from videos; fit sweep: many runs."""
-    from ssn_feat.evaluation.validation import fit_and_validate, sweep_and_validate
-    from ssn_feat.training.clips import FitClipsOptions, fit_clips
-    from ssn_feat.training.end_to_end import PRESETS as PIXEL_PRESETS
-    from ssn_feat.training.end_to_end import EndToEndOptions, fit_end_to_end
-    from ssn_feat.training.options import FitOptions
+    from ssn_feat.finetuning.clips import FitClipsOptions, fit_clips
+    from ssn_feat.finetuning.end_to_end import PRESETS as PIXEL_PRESETS
+    from ssn_feat.finetuning.end_to_end import EndToEndOptions, fit_end_to_end
+    from ssn_feat.training.fit_options import FitOptions
     from ssn_feat.training.presets import PRESETS
     from ssn_feat.training.sweep import SWEEP_PRESETS, SweepOptions
+    from ssn_feat.training.validation import fit_and_validate, sweep_and_validate
 
     if sys.argv[1:2] == ["sweep"]:
         del sys.argv[1]
@@ -96,17 +96,17 @@ def fit() -> NoReturn:
 
 def propose() -> NoReturn:
     """Propose where actions may be."""
-    from ssn_feat.training.propose import ProposeOptions
-    from ssn_feat.training.propose import propose as function
+    from ssn_feat.proposals.propose import ProposeOptions
+    from ssn_feat.proposals.propose import propose as function
 
     run(function, ProposeOptions)
 
 
 def detect() -> NoReturn:
     """Detect actions in the videos of a store, or with --model in one video file."""
-    from ssn_feat.detection.detect import PRESETS, DetectOptions
-    from ssn_feat.detection.detect import detect as function
-    from ssn_feat.detection.one_video import DetectVideoOptions, detect_video
+    from ssn_feat.detection.detect_store import PRESETS, DetectOptions
+    from ssn_feat.detection.detect_store import detect as function
+    from ssn_feat.detection.detect_video import DetectVideoOptions, detect_video
 
     def choose(arguments: list[str]) -> Command:
         first = arguments[0] if arguments else "--help"
@@ -123,7 +123,12 @@ def detect() -> NoReturn:
 
 def original() -> NoReturn:
     """Checkpoints of the original SSN code: original import FILE, original export RUN."""
-    from ssn_feat.training.original import ExportOptions, ImportOptions, export_checkpoint, import_checkpoint
+    from ssn_feat.training.original_checkpoints import (
+        ExportOptions,
+        ImportOptions,
+        export_checkpoint,
+        import_checkpoint,
+    )
 
     run_verb({"import": Command(import_checkpoint, ImportOptions), "export": Command(export_checkpoint, ExportOptions)})
 
@@ -137,38 +142,17 @@ def proposals() -> NoReturn:
 
 def detections() -> NoReturn:
     """Measure detections: mean average precision, errors, curves, timelines."""
-    from ssn_feat.evaluation.detections import PRESETS, EvaluateOptions, evaluate
+    from ssn_feat.evaluation.evaluate import PRESETS, EvaluateOptions, evaluate
 
     run(evaluate, EvaluateOptions, PRESETS)
 
 
 def report() -> NoReturn:
     """One page of HTML of all results."""
-    from ssn_feat.report.options import ReportOptions
     from ssn_feat.report.page import report as function
+    from ssn_feat.report.report_options import ReportOptions
 
     run(function, ReportOptions)
-
-
-def speed() -> NoReturn:
-    """How fast parts of the package are on this machine, beside the plain way."""
-    from ssn_feat.speed.detect import DetectSpeedOptions, measure_detect
-    from ssn_feat.speed.end_to_end import EndToEndSpeedOptions, measure_end_to_end
-    from ssn_feat.speed.extract import ExtractSpeedOptions, measure_extract
-    from ssn_feat.speed.fit import FitSpeedOptions, measure_fit
-    from ssn_feat.speed.proposals import SpeedOptions, measure_proposals
-    from ssn_feat.speed.scale import ScaleOptions, print_scale
-
-    run_verb(
-        {
-            "detect": Command(measure_detect, DetectSpeedOptions),
-            "end-to-end": Command(measure_end_to_end, EndToEndSpeedOptions),
-            "extract": Command(measure_extract, ExtractSpeedOptions),
-            "fit": Command(measure_fit, FitSpeedOptions),
-            "proposals": Command(measure_proposals, SpeedOptions),
-            "scale": Command(print_scale, ScaleOptions),
-        }
-    )
 
 
 COMMANDS: Mapping[str, Callable[[], NoReturn]] = {
@@ -187,7 +171,6 @@ COMMANDS: Mapping[str, Callable[[], NoReturn]] = {
     "proposals": proposals,
     "detections": detections,
     "report": report,
-    "speed": speed,
 }
 
 

@@ -1,10 +1,10 @@
 """What is true of videos, read from and written to the formats of the field, in seconds."""
 
 from ssn_feat.annotations.activitynet import read_activitynet, write_activitynet
+from ssn_feat.annotations.csv_tables import read_csv, write_csv
 from ssn_feat.annotations.dataset import Dataset, Instance, Video
+from ssn_feat.annotations.dialects import load
 from ssn_feat.annotations.multithumos import read_multithumos
-from ssn_feat.annotations.sources import load
-from ssn_feat.annotations.tables import read_csv, write_csv
 from ssn_feat.annotations.thumos14 import read_thumos14
 
 __all__ = [

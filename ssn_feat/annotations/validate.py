@@ -9,10 +9,10 @@ from pathlib import Path
 import tyro
 
 from ssn_feat.annotations.activitynet import write_activitynet
+from ssn_feat.annotations.csv_tables import write_csv
 from ssn_feat.annotations.dataset import Dataset, Instance, Video, subset_name
+from ssn_feat.annotations.dialects import load_records
 from ssn_feat.annotations.records import InstanceRecord, Problem, Records, VideoRecord, faults
-from ssn_feat.annotations.sources import load_records
-from ssn_feat.annotations.tables import write_csv
 from ssn_feat.errors import UserError
 from ssn_feat.terminal import printable
 

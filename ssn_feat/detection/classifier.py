@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.detection.ragged import Ragged
 from ssn_feat.errors import UserError
+from ssn_feat.results.ragged import Ragged
 
 ClassScores = dict[str, NDArray[np.float64]]
 

@@ -24,17 +24,17 @@ from ssn_feat.annotations import Video
 from ssn_feat.backbones import Backbone
 from ssn_feat.cli import from_dict, load_yaml, save_yaml
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
-from ssn_feat.detection.ragged import Float
-from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import ProposalScores, fuse
 from ssn_feat.detection.scoring import Scorer, usable
+from ssn_feat.drawing.timeline import Timeline
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, backbones_of, extract_video, snippet_options_of
 from ssn_feat.proposals import Proposals, TagOptions, action_probability, fuse_actionness, tag
 from ssn_feat.proposals.actionness import FusionName
-from ssn_feat.report.timeline import Timeline
+from ssn_feat.results.detections import Detections
+from ssn_feat.results.ragged import Float
+from ssn_feat.runs.checkpoints import actionness_scores, load_run
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.checkpoints import actionness_scores, load_run
 from ssn_feat.video import Probe, expected_snippets
 
 SETTINGS = "model.yaml"

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.detection.classifier import best_classes, class_factors, read_class_scores
-from ssn_feat.detection.ragged import Float, Int, offsets_of
-from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import Float32, ProposalScores
 from ssn_feat.detection.suppression import soft_nms_grouped, vote_grouped
 from ssn_feat.errors import UserError
 from ssn_feat.intervals import nms_grouped
+from ssn_feat.results.detections import Detections
+from ssn_feat.results.ragged import Float, Int, offsets_of
 
 Scoring = Literal["foreground", "all", "logit"]
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.annotations.dataset import Dataset
-from ssn_feat.detection.ragged import Float, Ragged, offsets_of, take_videos
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
+from ssn_feat.results.ragged import Float, Ragged, offsets_of, take_videos
 
 FORMAT = 1
 # NumPy 1 keeps its internals in numpy.core; NumPy 2 in numpy._core, with the old name on a warning.

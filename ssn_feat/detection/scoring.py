@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 
-from ssn_feat.detection.ragged import Float
 from ssn_feat.detection.scores import ProposalScores, VideoScores
 from ssn_feat.errors import UserError
 from ssn_feat.heads.dense import fold, score_dense
 from ssn_feat.heads.ssn import SSNHead
+from ssn_feat.heads.stages import inside, row_ranges, stages
+from ssn_feat.results.ragged import Float
+from ssn_feat.runs.checkpoints import Run
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.checkpoints import Run
-from ssn_feat.training.stages import inside, row_ranges, stages
 
 
 class Scorer:
@@ -43,7 +43,7 @@ class Scorer:
         Raises UserError where features do not fit the run or a proposal has no length inside the video.
         """
         proposals = np.asarray(intervals, dtype=np.float64).reshape(-1, 2)
-        placed = stages(proposals, duration, self.run.config.augmentation)
+        placed = stages(proposals, duration, self.run.augmentation)
         rows = torch.from_numpy(row_ranges(spans, placed))
         with torch.inference_mode():
             parts = score_dense(self._folded, self.run.prepare(features), rows, torch.from_numpy(placed.scaling))

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.detection.ragged import Float, Int
+from ssn_feat.results.ragged import Float, Int
 
 # Groups of one bucket are cut so that a padded array of pairs stays below this many entries (8 MB of float64).
 _MAX_CELLS = 1 << 20

@@ -21,6 +21,8 @@ from rich.table import Table
 
 from ssn_feat.annotations import Dataset, load
 from ssn_feat.annotations.protocols import coverage, protocol
+from ssn_feat.drawing.html import Rows, section
+from ssn_feat.drawing.tables import cell
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import (
     TIOU_GRIDS,
@@ -31,10 +33,8 @@ from ssn_feat.evaluation.average_recall import (
     recall_by,
     recall_curve,
 )
-from ssn_feat.evaluation.contenders import Contender, contenders, load_proposals
+from ssn_feat.evaluation.compared_methods import Contender, contenders, load_proposals
 from ssn_feat.proposals import AnchorOptions, SlidingOptions, TagOptions
-from ssn_feat.report.html import Rows, section
-from ssn_feat.report.tables import cell
 from ssn_feat.store import FeatureStore
 from ssn_feat.terminal import printable_lines
 

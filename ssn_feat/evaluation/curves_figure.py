@@ -9,10 +9,10 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ssn_feat.drawing.colours import class_colours
+from ssn_feat.drawing.timeline import FAINT, GRID, INK
 from ssn_feat.evaluation.curves import RECALLS, Calibration, calibration_of, precision_recall
 from ssn_feat.evaluation.measure import Evaluation
-from ssn_feat.report.colours import class_colours
-from ssn_feat.report.timeline import FAINT, GRID, INK
 
 
 def curves_figure(evaluations: Sequence[Evaluation], level: int) -> Figure:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
-from ssn_feat.detection.results import Detections
 from ssn_feat.evaluation.average_precision import average_precision_of, mean_average_precision, truths_of
 from ssn_feat.evaluation.bootstrap import Interval, interval_of, resampled_map
 from ssn_feat.evaluation.matching import Definition, Ranked, Scored, Truths, rank
+from ssn_feat.results.detections import Detections
 
 Float = NDArray[np.float64]
 

@@ -15,13 +15,13 @@ from rich.text import Text
 
 from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.protocols import protocol
+from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.curves import Calibration
+from ssn_feat.evaluation.evaluate_options import EvaluateOptions
+from ssn_feat.evaluation.evaluation_set import Truth
 from ssn_feat.evaluation.measure import Evaluation
-from ssn_feat.evaluation.options import EvaluateOptions
-from ssn_feat.evaluation.truth import Truth
 from ssn_feat.files import replacing
-from ssn_feat.report.tables import cell, show, table_of
 
 Float = NDArray[np.float64]
 

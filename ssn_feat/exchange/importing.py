@@ -13,8 +13,8 @@ from ssn_feat.annotations import Dataset, load
 from ssn_feat.annotations.dataset import Video
 from ssn_feat.errors import UserError
 from ssn_feat.exchange.arrays import read_array
+from ssn_feat.exchange.import_options import ImportOptions
 from ssn_feat.exchange.layouts import Orientation
-from ssn_feat.exchange.options import ImportOptions
 from ssn_feat.exchange.patterns import ID, Location
 from ssn_feat.exchange.time_base import Rescaled, TimeBase
 from ssn_feat.progress import progress_bar

@@ -1,8 +1,8 @@
 """Phase 1: videos into features, each pixel touched once."""
 
 from ssn_feat.extraction.extract import ExtractReport, extract, main
-from ssn_feat.extraction.one_video import ExtractedVideo, extract_video
-from ssn_feat.extraction.options import ExtractOptions
+from ssn_feat.extraction.extract_options import ExtractOptions
+from ssn_feat.extraction.extract_video import ExtractedVideo, extract_video
 from ssn_feat.extraction.recipes import backbones_of, recipe_of, snippet_options_of
 
 __all__ = [

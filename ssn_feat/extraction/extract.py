@@ -9,10 +9,10 @@ import joblib
 import torch
 
 from ssn_feat.backbones import usable_device
-from ssn_feat.extraction.options import ExtractOptions
+from ssn_feat.extraction.extract_options import ExtractOptions
+from ssn_feat.extraction.extract_progress import Progress
 from ssn_feat.extraction.plan import Plan, describe, make_plan, run_record
-from ssn_feat.extraction.progress import Progress
-from ssn_feat.extraction.sources import coverage
+from ssn_feat.extraction.video_files import coverage
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore

@@ -11,9 +11,9 @@ import joblib
 
 from ssn_feat.backbones import Backbone
 from ssn_feat.errors import UserError
-from ssn_feat.extraction.one_video import Feeder
-from ssn_feat.extraction.options import ExtractOptions
-from ssn_feat.extraction.threads import threads
+from ssn_feat.extraction.extract_options import ExtractOptions
+from ssn_feat.extraction.extract_video import Feeder
+from ssn_feat.extraction.worker_threads import threads
 from ssn_feat.video import SnippetOptions, snippets
 
 _TRIED = 3  # videos, of which the first may be bad

@@ -13,8 +13,8 @@ from ssn_feat.backbones import require_trusted
 from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract import extract
-from ssn_feat.extraction.options import ExtractOptions
-from ssn_feat.extraction.progress import about
+from ssn_feat.extraction.extract_options import ExtractOptions
+from ssn_feat.extraction.extract_progress import about
 from ssn_feat.extraction.recipes import snippet_options_of
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import Compression, FeatureStore, StoreStatus, pack, status, verify

@@ -18,13 +18,13 @@ import joblib
 
 from ssn_feat.backbones import Backbone
 from ssn_feat.errors import UserError
-from ssn_feat.extraction.one_video import ExtractedVideo, extract_video
-from ssn_feat.extraction.options import ExtractOptions
+from ssn_feat.extraction.extract_options import ExtractOptions
+from ssn_feat.extraction.extract_progress import Progress
+from ssn_feat.extraction.extract_video import ExtractedVideo, extract_video
 from ssn_feat.extraction.plan import Plan
-from ssn_feat.extraction.pools import Place, Pool, worker_pool
-from ssn_feat.extraction.progress import Progress
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
-from ssn_feat.extraction.threads import threads
+from ssn_feat.extraction.worker_pools import Place, Pool, worker_pool
+from ssn_feat.extraction.worker_threads import threads
 from ssn_feat.store import FeatureStore, StoreWriteError
 
 _SECONDS_BETWEEN_LOOKS = 0.5

@@ -1,6 +1,6 @@
 """Writing SSN proposal lists, turning them into frames, and taking their proposals in seconds.
 
-The format is described in :mod:`ssn_feat.annotations.ssn_lists`, which reads it.
+The format is described in :mod:`ssn_feat.annotations.ssn_list_truth`, which reads it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations.dataset import Dataset
-from ssn_feat.annotations.ssn_lists import ListedBlock, ListedVideo, names_of, read_listed_videos, read_ssn_list
+from ssn_feat.annotations.ssn_list_truth import ListedBlock, ListedVideo, names_of, read_listed_videos, read_ssn_list
 from ssn_feat.errors import UserError
 from ssn_feat.files import replacing
 from ssn_feat.proposals.collection import Proposals

@@ -15,13 +15,13 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from ssn_feat.drawing.colours import class_colours
 from ssn_feat.evaluation.compare_proposals import CompareOptions, MethodResult
 from ssn_feat.evaluation.curves import RECALLS, class_precision_recall, precision_recall
-from ssn_feat.evaluation.detections import Measured
-from ssn_feat.evaluation.error_output import COLOURS
-from ssn_feat.evaluation.errors import KINDS, Bucket, ErrorAnalysis
-from ssn_feat.report.colours import class_colours
-from ssn_feat.report.inputs import TrainingLog
+from ssn_feat.evaluation.error_analysis import KINDS, Bucket, ErrorAnalysis
+from ssn_feat.evaluation.error_analysis_output import COLOURS
+from ssn_feat.evaluation.evaluate import Measured
+from ssn_feat.report.page_inputs import TrainingLog
 
 Chart = dict[str, Any]
 MEAN = "mean of all classes"

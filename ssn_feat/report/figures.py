@@ -18,14 +18,14 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from ssn_feat.drawing.colours import class_colours
+from ssn_feat.drawing.timeline import FAINT, GRID, INK, save, timeline_figure
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_proposals import CompareOptions, MethodResult, plot_recall
 from ssn_feat.evaluation.curves_figure import curves_figure
-from ssn_feat.evaluation.detections import Measured
-from ssn_feat.evaluation.error_output import error_figure
-from ssn_feat.report.colours import class_colours
-from ssn_feat.report.inputs import TrainingLog
-from ssn_feat.report.timeline import FAINT, GRID, INK, save, timeline_figure
+from ssn_feat.evaluation.error_analysis_output import error_figure
+from ssn_feat.evaluation.evaluate import Measured
+from ssn_feat.report.page_inputs import TrainingLog
 
 _COLUMNS = 3
 

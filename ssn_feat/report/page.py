@@ -16,19 +16,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ssn_feat.drawing.colours import class_colours, ink_on
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_proposals import MethodResult, compare, tables
-from ssn_feat.evaluation.contenders import load_proposals
-from ssn_feat.evaluation.detections import Measured, measure
-from ssn_feat.evaluation.truth import Truth, read_truth
-from ssn_feat.extraction.sources import find_videos
+from ssn_feat.evaluation.compared_methods import load_proposals
+from ssn_feat.evaluation.evaluate import Measured, measure
+from ssn_feat.evaluation.evaluation_set import Truth, read_truth
+from ssn_feat.extraction.video_files import find_videos
 from ssn_feat.files import replacing
 from ssn_feat.report.charts import proposal_charts, training_charts
-from ssn_feat.report.colours import class_colours, ink_on
-from ssn_feat.report.content import Content
 from ssn_feat.report.figures import write_figures
-from ssn_feat.report.inputs import Inputs, read_logs, sort_inputs
-from ssn_feat.report.options import ReportOptions
+from ssn_feat.report.page_inputs import Inputs, read_logs, sort_inputs
+from ssn_feat.report.page_sections import Content
+from ssn_feat.report.report_options import ReportOptions
 from ssn_feat.report.summary import add_detections, training_tables
 from ssn_feat.report.videos import Shown, actionness_of, index, records, shown_of
 

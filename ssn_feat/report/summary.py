@@ -6,15 +6,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ssn_feat.drawing.html import Rows
 from ssn_feat.evaluation.average_precision import truths_of
-from ssn_feat.evaluation.detections import Measured
-from ssn_feat.evaluation.errors import KINDS
+from ssn_feat.evaluation.error_analysis import KINDS
+from ssn_feat.evaluation.evaluate import Measured
 from ssn_feat.evaluation.output import said_of
 from ssn_feat.report.charts import detection_charts
-from ssn_feat.report.content import Content
-from ssn_feat.report.html import Rows
-from ssn_feat.report.inputs import TrainingLog
-from ssn_feat.report.options import ReportOptions
+from ssn_feat.report.page_inputs import TrainingLog
+from ssn_feat.report.page_sections import Content
+from ssn_feat.report.report_options import ReportOptions
 
 _ERRORS = ("errors", "impact", "missed", "sensitivity")
 

@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, Video
-from ssn_feat.detection.ragged import Float
-from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import truths_of, video_average_precision
-from ssn_feat.evaluation.detections import Measured
+from ssn_feat.evaluation.evaluate import Measured
 from ssn_feat.evaluation.matching import Scored
 from ssn_feat.proposals import Proposals, action_probability
+from ssn_feat.proposals.propose import actionness_run, read_videos
+from ssn_feat.results.detections import Detections
+from ssn_feat.results.ragged import Float
+from ssn_feat.runs.checkpoints import CHECKPOINT, read_checkpoint
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.checkpoints import CHECKPOINT, read_checkpoint
-from ssn_feat.training.propose import actionness_run, read_videos
 
 # Points of a curve of actionness: more than a screen has columns show nothing more.
 _POINTS = 2000

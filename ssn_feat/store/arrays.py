@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from ssn_feat.errors import UserError
 
 if TYPE_CHECKING:
-    from ssn_feat.store.places import Build, Place
+    from ssn_feat.store.backends import Build, Place
 
 TIME = "time"
 FEATURE_TYPES = ("float16", "float32")
@@ -96,7 +96,7 @@ def create_array(
 ) -> Any:
     """A new Zarr array ``name`` at a place in a group in the making: crc32c, by default no compression and one chunk.
 
-    ``target``: as :meth:`ssn_feat.store.places.Build.array` gives it. What is there under that name, left behind by a
+    ``target``: as :meth:`ssn_feat.store.backends.Build.array` gives it. What is there under that name, left behind by a
     writer that was killed, is written over.
     """
     import zarr

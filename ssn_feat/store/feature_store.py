@@ -27,10 +27,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.store.arrays import TIME, Compression, as_features, as_spans, write_array
+from ssn_feat.store.backends import Place, place_of
 from ssn_feat.store.files import Staging, writing
 from ssn_feat.store.keys import key_of
-from ssn_feat.store.local import LocalPlace
-from ssn_feat.store.places import Place, place_of
+from ssn_feat.store.local_store import LocalPlace
 from ssn_feat.store.reading import FAILED, RUNS, VIDEOS, StoreReader, group_of
 from ssn_feat.store.recipe import differences, fingerprint, plain_recipe, short
 from ssn_feat.store.records import attributes_of

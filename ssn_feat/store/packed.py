@@ -36,9 +36,9 @@ from ssn_feat.store.arrays import (
     open_array,
     write_array,
 )
+from ssn_feat.store.backends import GROUP, Build, Place, group_bytes, place_of
 from ssn_feat.store.feature_store import FORMAT, FORMAT_VERSION, FeatureStore
 from ssn_feat.store.files import writing
-from ssn_feat.store.places import GROUP, Build, Place, group_bytes, place_of
 from ssn_feat.store.records import Failure, StoredVideo
 from ssn_feat.store.shards import ShardedRows
 

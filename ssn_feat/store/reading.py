@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.store.arrays import FEATURE_TYPES, TIME, Compression, Damage, check_hash, read_array
+from ssn_feat.store.backends import GROUP, Place
 from ssn_feat.store.claims import Claims
 from ssn_feat.store.keys import id_of, key_of
-from ssn_feat.store.places import GROUP, Place
 from ssn_feat.store.recipe import Recipe
 from ssn_feat.store.records import Failure, StoredVideo
 

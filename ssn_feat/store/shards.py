@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.store.arrays import CRC_BYTES, Damage, PlainCodec, checked, damage_of, open_array
-from ssn_feat.store.places import Place
+from ssn_feat.store.backends import Place
 
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 _MISSING = np.uint64(2**64 - 1)

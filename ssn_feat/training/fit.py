@@ -10,26 +10,26 @@ from typing import Any
 from urllib.parse import quote
 
 from ssn_feat.errors import UserError
+from ssn_feat.heads.features import stream_dims
+from ssn_feat.runs.checkpoints import CHECKPOINT, EVENTS, RunFolder
+from ssn_feat.runs.folders import is_run, run_folders
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.checkpoints import CHECKPOINT, EVENTS, RunFolder
-from ssn_feat.training.events import event_writers, require_tensorboard
-from ssn_feat.training.features import stream_dims
-from ssn_feat.training.folders import is_run, run_folders
+from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.loop import Measure, machine, run_epochs, stop_requested
-from ssn_feat.training.options import FitOptions
 from ssn_feat.training.seeds import summarise_seeds
-from ssn_feat.training.state import prepare
+from ssn_feat.training.tensorboard_events import event_writers, require_tensorboard
+from ssn_feat.training.training_state import prepare
 
 
 def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None = None) -> dict[str, Any]:
     """Learn an SSN head or an actionness head from a feature store; the run folder OUT then holds everything of it.
 
-    ``validation``: makes of options what measures a run for ``--eval`` (see ssn_feat.evaluation.validation).
+    ``validation``: makes of options what measures a run for ``--eval`` (see ssn_feat.training.validation).
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("training from features takes one process: start it without torchrun, or add --end-to-end")
     if options.eval and validation is None:
-        raise UserError("--eval needs what measures: call ssn_feat.evaluation.validation.fit_and_validate")
+        raise UserError("--eval needs what measures: call ssn_feat.training.validation.fit_and_validate")
     if options.fusion == "late":
         return _fit_streams(options, validation)
     return _fit(options, validation, [options] if options.seeds > 1 else [])

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ssn_feat.progress import progress_bar
+from ssn_feat.runs.checkpoints import BEST, Run, RunFolder, describe, run_of
 from ssn_feat.signals import on_signal
 from ssn_feat.threads import torch_threads
-from ssn_feat.training.checkpoints import BEST, Run, RunFolder, describe, run_of
-from ssn_feat.training.state import LoopOptions, Training
 from ssn_feat.training.steps import Steps, steps_of
+from ssn_feat.training.training_state import LoopOptions, Training
 
 # What --eval finds of a run: metrics by name, the first of which decides what is best.
 Measure = Callable[[Run], Mapping[str, float]]

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ssn_feat.training.options import OptimisationOptions
+from ssn_feat.training.fit_options import OptimisationOptions
 
 
 def parameter_groups(head: nn.Module, options: OptimisationOptions, stacked: bool = False) -> list[dict[str, Any]]:

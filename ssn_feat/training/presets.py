@@ -6,8 +6,8 @@ from typing import Any
 
 import tyro
 
-from ssn_feat.training.options import ActionnessOptions, FitOptions, OptimisationOptions
-from ssn_feat.training.pools import PoolOptions
+from ssn_feat.sampling.pools import PoolOptions
+from ssn_feat.training.fit_options import ActionnessOptions, FitOptions, OptimisationOptions
 
 
 def _preset(**values: Any) -> FitOptions:

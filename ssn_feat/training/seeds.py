@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssn_feat.training.checkpoints import RunFolder
-from ssn_feat.training.options import FitOptions
-from ssn_feat.training.tasks import Plan, Task
+from ssn_feat.runs.checkpoints import RunFolder
+from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.ssn_task import Plan, Task
 
 
 class SeedsTask:
-    """The tasks of N seeds as one; see :class:`ssn_feat.training.tasks.Task`.
+    """The tasks of N seeds as one; see :class:`ssn_feat.training.ssn_task.Task`.
 
     ``tasks``: alike but for the seed.
     """

@@ -1,4 +1,4 @@
-"""Single steps of a training, one after another; on a GPU see :mod:`ssn_feat.training.captured`."""
+"""Single steps of a training, one after another; on a GPU see :mod:`ssn_feat.training.cuda_graph`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ssn_feat.training.captured import CapturedSteps
+from ssn_feat.training.cuda_graph import CapturedSteps
 from ssn_feat.training.optimisation import ema_decay, rate, set_rate
-from ssn_feat.training.state import Training
-from ssn_feat.training.tasks import Plan, Task
+from ssn_feat.training.ssn_task import Plan, Task
+from ssn_feat.training.training_state import Training
 
 
 class Steps(Protocol):

@@ -15,13 +15,13 @@ from joblib import Parallel, delayed
 from rich.table import Table
 
 from ssn_feat.cli import from_dict, to_dict
+from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.errors import UserError
-from ssn_feat.report.tables import cell, show, table_of
+from ssn_feat.runs.checkpoints import OF_THE_COMMAND, write_atomically
+from ssn_feat.runs.folders import is_run, run_folders
 from ssn_feat.terminal import printable_lines
-from ssn_feat.training.checkpoints import OF_THE_COMMAND, write_atomically
 from ssn_feat.training.fit import fit
-from ssn_feat.training.folders import is_run, run_folders
-from ssn_feat.training.options import FitOptions
+from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.presets import PRESETS
 
 Fit = Callable[[FitOptions], dict[str, Any]]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ssn_feat.video.decode import Decoded, Probe
-from ssn_feat.video.sources import FrameSource
+from ssn_feat.video.frame_sources import FrameSource
 
 # Containers round times, to whole milliseconds in Matroska: a frame this share of an interval late is still on time.
 _LATE = 0.1

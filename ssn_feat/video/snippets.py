@@ -11,10 +11,10 @@ import torch
 
 from ssn_feat.errors import UserError
 from ssn_feat.video.decode import Decoded, Probe
+from ssn_feat.video.frame_sources import FrameSource, open_source
 from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
-from ssn_feat.video.options import SnippetOptions
 from ssn_feat.video.resampled import ResampledSource
-from ssn_feat.video.sources import FrameSource, open_source
+from ssn_feat.video.snippet_options import SnippetOptions
 from ssn_feat.video.window import Window
 
 

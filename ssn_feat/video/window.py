@@ -11,8 +11,9 @@ import torch
 
 from ssn_feat.errors import UserError
 from ssn_feat.video.flow import ON_DEVICE, flow_function, quantise_flow, scale_flow, to_device, to_gray
-from ssn_feat.video.folders import FolderReader
-from ssn_feat.video.inputs import (
+from ssn_feat.video.frame_sources import FrameSource
+from ssn_feat.video.image_folders import FolderReader
+from ssn_feat.video.network_inputs import (
     Box,
     crop_boxes,
     crop_flow,
@@ -23,8 +24,7 @@ from ssn_feat.video.inputs import (
     resize_images,
     scaled_size,
 )
-from ssn_feat.video.options import SnippetOptions
-from ssn_feat.video.sources import FrameSource
+from ssn_feat.video.snippet_options import SnippetOptions
 
 _NO_MOTION = 128
 # Frames that a device resizes at once: enough to hide the time that it takes to start its work.

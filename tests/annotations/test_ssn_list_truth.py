@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
+from ssn_feat.annotations.dialects import load_records
 from ssn_feat.annotations.records import faults
-from ssn_feat.annotations.sources import load_records
 from ssn_feat.errors import UserError
 
 NORMALISED = "# 0\nv_a\n1\n1\n2\n3 0.1 0.5\n12 0.5 1.0\n0\n# 1\nframes/v_b\n1\n1\n0\n1\n0 0 0 0.1 0.2\n"

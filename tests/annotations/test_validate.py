@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ssn_feat import UserError
 from ssn_feat.annotations import Instance, load
-from ssn_feat.annotations.sources import load_records
+from ssn_feat.annotations.dialects import load_records
 from ssn_feat.annotations.validate import ValidateOptions, mended, problems, validate
 
 

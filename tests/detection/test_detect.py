@@ -16,18 +16,18 @@ from training.synthetic_store import Synthetic, write
 
 from ssn_feat.annotations import load
 from ssn_feat.cli import load_yaml, save_yaml
-from ssn_feat.detection.detect import PRESETS, DetectOptions, detect, score_files
-from ssn_feat.detection.results import Detections
+from ssn_feat.detection.detect_store import PRESETS, DetectOptions, detect, score_files
 from ssn_feat.detection.scores import ProposalScores
 from ssn_feat.detection.scoring import Scorer, score_store, usable
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.detections import evaluate_detections
+from ssn_feat.evaluation.evaluate import evaluate_detections
 from ssn_feat.heads.ssn import SSNOptions
+from ssn_feat.heads.stages import row_ranges, stages
 from ssn_feat.proposals import Proposals
+from ssn_feat.results.detections import Detections
+from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.checkpoints import load_run
 from ssn_feat.training.fit import fit
-from ssn_feat.training.stages import row_ranges, stages
 
 
 @pytest.fixture(scope="module")

@@ -21,19 +21,19 @@ from extraction.small import write as write_video
 from training.synthetic_store import quick
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
-from ssn_feat.detection.detect import DetectOptions, detect
+from ssn_feat.detection.detect_store import DetectOptions, detect
+from ssn_feat.detection.detect_video import DetectVideoOptions, detect_video
 from ssn_feat.detection.model import Model, save_model
-from ssn_feat.detection.one_video import DetectVideoOptions, detect_video
 from ssn_feat.detection.postprocess import PRESETS
-from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import extract
 from ssn_feat.proposals import Proposals, TagOptions, sliding_windows
+from ssn_feat.proposals.propose import ProposeOptions, propose
+from ssn_feat.results.detections import Detections
+from ssn_feat.sampling.pools import PoolOptions
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import ActionnessOptions, FitOptions
-from ssn_feat.training.pools import PoolOptions
-from ssn_feat.training.propose import ProposeOptions, propose
+from ssn_feat.training.fit_options import ActionnessOptions, FitOptions
 
 TINY = ("tiny:net",)
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from ssn_feat.detection.classifier import best_classes, read_class_scores
 from ssn_feat.detection.postprocess import PRESETS, PostprocessOptions, combined_scores, postprocess, select, top
-from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import ProposalScores
 from ssn_feat.detection.suppression import soft_nms_grouped, vote_grouped
 from ssn_feat.errors import UserError
 from ssn_feat.intervals import tiou
+from ssn_feat.results.detections import Detections
 
 LABELS = ("a", "b", "c")
 

@@ -161,8 +161,8 @@ def test_runs_and_features_of_a_store(options: CompareOptions, folder: Path, mon
     class Seen:
         streams = ("rgb",)
 
-    monkeypatch.setattr("ssn_feat.training.propose.actionness_run", lambda path, store: Seen())
-    monkeypatch.setattr("ssn_feat.training.propose.actionness_scores", lambda run, features: features["rgb"])
+    monkeypatch.setattr("ssn_feat.proposals.propose.actionness_run", lambda path, store: Seen())
+    monkeypatch.setattr("ssn_feat.proposals.propose.actionness_scores", lambda run, features: features["rgb"])
     runs = (Path("runs/a"), Path("runs/b"))
     own = f"{__name__}:of_features"
     changed = replace(options, files=(), store=store.path, actionness=runs, methods=("tag", "sliding-ranked", own))

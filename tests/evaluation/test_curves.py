@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
-from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import average_precision_of, mean_average_precision
 from ssn_feat.evaluation.curves import RECALLS, calibration, calibration_of, precision_recall, recall_at_multiples
-from ssn_feat.evaluation.detections import EvaluateOptions, evaluate
+from ssn_feat.evaluation.evaluate import EvaluateOptions, evaluate
 from ssn_feat.evaluation.matching import Scored, Truths, rank
+from ssn_feat.results.detections import Detections
 
 
 def rows(*table: tuple[int, int, float, float]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

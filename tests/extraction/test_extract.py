@@ -19,7 +19,7 @@ from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, extract, extract_video, main, workers
 from ssn_feat.extraction.extract import settled
-from ssn_feat.extraction.pools import Place
+from ssn_feat.extraction.worker_pools import Place
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.store import FeatureStore, StoreWriteError
 from ssn_feat.store.arrays import write_array
@@ -232,9 +232,9 @@ def test_store_that_cannot_be_written_stops_the_run(
 
 
 def test_video_committed_meanwhile_is_left_alone(folder: Path, whole: Path) -> None:
+    from ssn_feat.extraction.extract_progress import Progress
     from ssn_feat.extraction.plan import make_plan
-    from ssn_feat.extraction.progress import Progress
-    from ssn_feat.extraction.sources import coverage
+    from ssn_feat.extraction.video_files import coverage
 
     chosen = settled(options(folder, whole.parent / "none.zarr"))
     plan = make_plan(chosen, coverage(folder))

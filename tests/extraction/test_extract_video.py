@@ -11,7 +11,7 @@ from small import pictures, videos, write
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import backbones_of, extract_video, recipe_of, snippet_options_of
-from ssn_feat.extraction.one_video import Feeder
+from ssn_feat.extraction.extract_video import Feeder
 from ssn_feat.video import SnippetOptions, frames, import_cv2, snippet_grid, snippets
 
 OPTIONS = SnippetOptions(stride=4, short_side=40, crop=32)

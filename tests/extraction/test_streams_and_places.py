@@ -15,10 +15,11 @@ from small import HERE, arrays, options, videos
 from ssn_feat import cli
 from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
-from ssn_feat.extraction import ExtractOptions, backbones_of, extract, extract_video, pools, snippet_options_of
+from ssn_feat.extraction import ExtractOptions, backbones_of, extract, extract_video, snippet_options_of
+from ssn_feat.extraction import worker_pools as pools
 from ssn_feat.extraction.extract import settled
-from ssn_feat.extraction.pools import Place
-from ssn_feat.extraction.progress import about
+from ssn_feat.extraction.extract_progress import about
+from ssn_feat.extraction.worker_pools import Place
 from ssn_feat.store import FeatureStore
 from ssn_feat.video import SnippetOptions, snippets
 
@@ -234,7 +235,7 @@ def test_dask_workers_make_the_same_also_when_one_dies(folder: Path, tmp_path: P
 
 def test_no_scheduler_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("ssn_feat.extraction.pools._SECONDS_TO_CONNECT", 1)
+    monkeypatch.setattr("ssn_feat.extraction.worker_pools._SECONDS_TO_CONNECT", 1)
     with pytest.raises(UserError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
         extract(options(folder, tmp_path / "s.zarr", dask="tcp://127.0.0.1:9"))
     monkeypatch.setitem(sys.modules, "distributed", None)

@@ -19,21 +19,21 @@ from hypothesis.strategies import SearchStrategy, sampled_from
 from training.synthetic_store import quick, write
 
 from ssn_feat.annotations import Dataset, Instance, Video, load, read_activitynet, write_activitynet, write_csv
-from ssn_feat.annotations.sources import load_records
+from ssn_feat.annotations.dialects import load_records
 from ssn_feat.annotations.validate import problems
 from ssn_feat.cli import load_yaml, to_dict
 from ssn_feat.detection.classifier import read_class_scores
-from ssn_feat.detection.detect import DetectOptions
+from ssn_feat.detection.detect_store import DetectOptions
 from ssn_feat.detection.model import ModelSettings
-from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import ProposalScores, VideoScores, read_original
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions
 from ssn_feat.proposals import Proposals
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
-from ssn_feat.training.checkpoints import load_run, read_checkpoint
+from ssn_feat.results.detections import Detections
+from ssn_feat.runs.checkpoints import load_run, read_checkpoint
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import FitOptions
+from ssn_feat.training.fit_options import FitOptions
 
 from . import mutations as other
 from .outcome import Outcome, unforeseen

@@ -11,16 +11,16 @@ from typing import Any
 from extraction import small
 from training.synthetic_store import Synthetic, quick, write
 
-from ssn_feat.detection.detect import DetectOptions, detect
+from ssn_feat.detection.detect_store import DetectOptions, detect
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, main
 from ssn_feat.extraction.maintenance import PackOptions, pack_store
+from ssn_feat.proposals.propose import ProposeOptions, propose
+from ssn_feat.runs.checkpoints import load_run, read_checkpoint
 from ssn_feat.store import FeatureStore, verify
 from ssn_feat.training import loop
-from ssn_feat.training.checkpoints import load_run, read_checkpoint
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import FitOptions
-from ssn_feat.training.propose import ProposeOptions, propose
+from ssn_feat.training.fit_options import FitOptions
 
 from .processes import Work, done
 

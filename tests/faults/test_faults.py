@@ -10,10 +10,10 @@ import pytest
 from ssn_feat.annotations import load
 from ssn_feat.cli import load_yaml, read_yaml
 from ssn_feat.detection.classifier import read_class_scores
-from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions
 from ssn_feat.proposals.foreign import read_proposal_json
+from ssn_feat.results.detections import Detections
 from ssn_feat.store import FeatureStore, verify
 
 from .__main__ import CLASSES, outcomes

@@ -8,7 +8,7 @@ from ssn_feat.cli import from_dict, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.dense import fold, score_dense
-from ssn_feat.heads.gathered import GroupPooling, needed_segments
+from ssn_feat.heads.group_pooling import GroupPooling, needed_segments
 from ssn_feat.heads.losses import Groups, LossOptions, ssn_loss
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 

@@ -50,6 +50,7 @@ def command_of(line: str) -> list[str]:
         r"(?:python|torchrun(?: \S+)*?) (?:bench|extract|train)/(\w+)\.py",
         r"(?:python|torchrun(?: \S+)*?) -m ssn_feat (\w+)",
         r"python -m ssn_feat\.(annotations)",
+        r"python -m bench\.(speed)",
         r"ssn-feat (\w+)",
         r"sbatch(?: \S+)* docs/slurm/(\w+)\.sh",
     )

@@ -28,7 +28,6 @@ SCRIPTS: list[tuple[str, str, tuple[str, ...]]] = [
     ("bench/proposals.py", "proposals", ("",)),
     ("bench/detections.py", "detections", ("",)),
     ("bench/report.py", "report", ("",)),
-    ("bench/speed.py", "speed", ("detect", "proposals", "extract", "fit", "end-to-end", "scale")),
 ]
 
 

@@ -39,9 +39,7 @@ def test_modules_functions_and_classes_say_what_they_are() -> None:
     for path in MODULES:
         tree = ast.parse(path.read_text(encoding="utf-8"))
         bare += [] if ast.get_docstring(tree) else [name_of(path)]
-        # The plain ways to which speed is compared are no part of the library.
-        if path.parent.name != "speed":
-            bare += [f"{name_of(path)}: {node.name}" for node in public(tree.body) if not ast.get_docstring(node)]
+        bare += [f"{name_of(path)}: {node.name}" for node in public(tree.body) if not ast.get_docstring(node)]
     assert bare == []
 
 

@@ -109,7 +109,7 @@ def test_an_array_without_arguments_or_outside_slurm_says_so(cluster: dict[str, 
 def test_machines_meet_at_the_first_and_learn_end_to_end(tmp_path: Path, cluster: dict[str, str]) -> None:
     from torch.distributed.run import parse_args
 
-    from ssn_feat.training.end_to_end import PRESETS, EndToEndOptions
+    from ssn_feat.finetuning.end_to_end import PRESETS, EndToEndOptions
 
     programs = tmp_path / "bin"
     (programs / "scontrol").write_text("#!/usr/bin/env bash\necho node3\necho node4\n")

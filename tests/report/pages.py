@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
-from ssn_feat.detection.results import Detections
 from ssn_feat.proposals import Proposals
-from ssn_feat.report.options import ReportOptions
 from ssn_feat.report.page import report
+from ssn_feat.report.report_options import ReportOptions
+from ssn_feat.results.detections import Detections
 
 HOSTILE = (
     '</script><script>window.hacked = "script"</script>',

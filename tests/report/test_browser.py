@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from report.pages import DURATION, HOSTILE, dataset_of, hostile_page, inputs_in
 
-from ssn_feat.report.options import ReportOptions
 from ssn_feat.report.page import report
+from ssn_feat.report.report_options import ReportOptions
 
 pytest.importorskip("jinja2")
 pytest.importorskip("plotly")

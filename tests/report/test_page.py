@@ -14,12 +14,12 @@ import pytest
 from report.pages import HOSTILE, VIDEO, dataset_of, hostile_page, inputs_in
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
-from ssn_feat.detection.results import Detections
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import video_average_precision
 from ssn_feat.evaluation.matching import Scored, Truths
-from ssn_feat.report.options import ReportOptions
 from ssn_feat.report.page import report
+from ssn_feat.report.report_options import ReportOptions
+from ssn_feat.results.detections import Detections
 
 pytest.importorskip("jinja2")
 pytest.importorskip("plotly")

@@ -13,11 +13,11 @@ from training.synthetic_store import quick, write
 from ssn_feat.annotations import load
 from ssn_feat.errors import UserError
 from ssn_feat.proposals import action_probability
-from ssn_feat.report.inputs import read_log, sort_inputs
-from ssn_feat.report.options import ReportOptions
+from ssn_feat.report.page_inputs import read_log, sort_inputs
+from ssn_feat.report.report_options import ReportOptions
 from ssn_feat.report.videos import actionness_of
+from ssn_feat.runs.checkpoints import CHECKPOINT, FORMAT, FORMAT_VERSION, actionness_scores, load_run
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.checkpoints import CHECKPOINT, FORMAT, FORMAT_VERSION, actionness_scores, load_run
 from ssn_feat.training.fit import fit
 
 

@@ -18,12 +18,12 @@ from attacks import Bomb, armed
 from ssn_feat.annotations import Dataset, Video
 from ssn_feat.backbones import read_checkpoint
 from ssn_feat.cli import load_yaml
-from ssn_feat.detection.results import Detections
 from ssn_feat.detection.scores import ProposalScores, read_original
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ImportOptions, import_main
 from ssn_feat.proposals import Proposals, SlidingOptions
-from ssn_feat.training.checkpoints import load_run
+from ssn_feat.results.detections import Detections
+from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.video.raft import load_raft
 
 

@@ -14,12 +14,12 @@ from attacks import HOSTILE_IDS, store_of, tree
 
 from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
 from ssn_feat.cli import run
-from ssn_feat.detection.detect import summarise
-from ssn_feat.detection.results import Detections
+from ssn_feat.detection.detect_store import summarise
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportOptions, export_main
 from ssn_feat.extraction.maintenance import StatusOptions, VerifyOptions, print_status, verify_store
 from ssn_feat.proposals import Proposals
+from ssn_feat.results.detections import Detections
 from ssn_feat.store import pack
 from ssn_feat.terminal import printable
 from ssn_feat.video.cache import PixelCache
@@ -91,8 +91,8 @@ class Scripts(HTMLParser):
 def test_a_report_shows_text_as_text(tmp_path: Path) -> None:
     pytest.importorskip("jinja2")
     pytest.importorskip("plotly")
-    from ssn_feat.report.options import ReportOptions
     from ssn_feat.report.page import report
+    from ssn_feat.report.report_options import ReportOptions
 
     text = "</script><script>attack()</script><img src=x onerror=attack()>"
     truth = Dataset.of(text, [Video(text, 9.0, "testing", (Instance(text, 1.0, 2.0),))], (text,))

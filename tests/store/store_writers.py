@@ -19,7 +19,7 @@ def started(path: Path, ids: int, claim: bool) -> tuple[ForkServerProcess, Conne
     ``claim``: whether it leaves videos alone that others are at work on.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ssn_feat.store", "ssn_feat.store.local", "zarr"])
+    context.set_forkserver_preload(["ssn_feat.store", "ssn_feat.store.local_store", "zarr"])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_write, args=(path, ids, claim, theirs), daemon=True)
     process.start()

@@ -15,8 +15,8 @@ from store_writers import rows_of, started
 
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore, StoreWriteError, fingerprint
+from ssn_feat.store.backends import group_attributes, group_bytes
 from ssn_feat.store.keys import key_of
-from ssn_feat.store.places import group_attributes, group_bytes
 
 RECIPE: dict[str, Any] = {"stride": 8, "streams": {"rgb": {"backbone": "tiny"}, "flow": {"backbone": "tiny"}}}
 HOSTILE = ["../x", "/etc/x", "a/b", "nul\0byte", "a" * 300, ".", "..", "V_x", "v_x", "con"]
@@ -375,7 +375,7 @@ def test_interrupted_write_leaves_nothing(store: FeatureStore, monkeypatch: pyte
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ssn_feat.store.local.sync_tree", stop)
+    monkeypatch.setattr("ssn_feat.store.local_store.sync_tree", stop)
     with pytest.raises(KeyboardInterrupt):
         store.write("a", *made())
     assert store.ids == ()

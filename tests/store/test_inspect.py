@@ -13,8 +13,8 @@ import pytest
 from store_writers import rows_of, started
 
 from ssn_feat.store import FeatureStore, StoreWriteError, status, verify
+from ssn_feat.store.backends import group_attributes, group_bytes
 from ssn_feat.store.claims import LEASE_SECONDS
-from ssn_feat.store.places import group_attributes, group_bytes
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore, pack, verify
 from ssn_feat.store import packed as module
-from ssn_feat.store.local import LocalPlace
-from ssn_feat.store.places import group_attributes, group_bytes
+from ssn_feat.store.backends import group_attributes, group_bytes
+from ssn_feat.store.local_store import LocalPlace
 from ssn_feat.store.shards import ShardedRows
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore, PackedStore, pack, status, verify
 from ssn_feat.store import packed as module
-from ssn_feat.store.places import group_attributes, group_bytes
+from ssn_feat.store.backends import group_attributes, group_bytes
 
 IDS = ["b", "../x", "C", "a" * 300]
 

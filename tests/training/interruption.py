@@ -9,7 +9,7 @@ import pytest
 
 from ssn_feat.training import steps as loop
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import FitOptions
+from ssn_feat.training.fit_options import FitOptions
 
 
 def interrupt(options: FitOptions, monkeypatch: pytest.MonkeyPatch, at: int) -> int:

@@ -10,9 +10,9 @@ import torch
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.proposals import Proposals
+from ssn_feat.runs.checkpoints import read_checkpoint
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.checkpoints import read_checkpoint
-from ssn_feat.training.options import ActionnessOptions, FitOptions, OptimisationOptions
+from ssn_feat.training.fit_options import ActionnessOptions, FitOptions, OptimisationOptions
 
 LABELS = ("climb", "jump", "run")
 CELL = 0.25

@@ -15,13 +15,13 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.dense import score_dense
 from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
+from ssn_feat.heads.stages import row_ranges, stages
 from ssn_feat.heads.stpp import BlockSums, RowSums
-from ssn_feat.training.checkpoints import load_run
-from ssn_feat.training.data import read_data
+from ssn_feat.runs.checkpoints import load_run
+from ssn_feat.sampling.draws import epoch_candidates, epoch_generator
 from ssn_feat.training.fit import fit
-from ssn_feat.training.sampling import epoch_candidates, epoch_generator
-from ssn_feat.training.stages import row_ranges, stages
-from ssn_feat.training.state import prepare
+from ssn_feat.training.training_data import read_data
+from ssn_feat.training.training_state import prepare
 
 
 @pytest.fixture(scope="module")

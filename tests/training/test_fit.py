@@ -11,21 +11,21 @@ import torch
 from interruption import interrupt
 from synthetic_store import assert_same, quick, weights, write
 
-from ssn_feat.cli import parse, run
+from ssn_feat.cli import parse, run, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.dense import score_dense
 from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
+from ssn_feat.heads.stages import row_ranges, stages
 from ssn_feat.proposals import Proposals
+from ssn_feat.runs.checkpoints import actionness_scores, load_run, read_checkpoint
+from ssn_feat.sampling.pools import Candidates, candidates_of
 from ssn_feat.store import FeatureStore
-from ssn_feat.training.actionness_tasks import rows_inside
-from ssn_feat.training.checkpoints import actionness_scores, load_run, read_checkpoint
+from ssn_feat.training.actionness_task import rows_inside
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import ActionnessOptions, FitOptions
-from ssn_feat.training.pools import Candidates, candidates_of
+from ssn_feat.training.fit_options import ActionnessOptions, FitOptions
 from ssn_feat.training.presets import PRESETS
-from ssn_feat.training.stages import row_ranges, stages
-from ssn_feat.training.state import prepare
+from ssn_feat.training.training_state import prepare
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_standardisation_groups_and_skipped_videos_are_options(data, brief, tmp_
     assert fit(options)["videos"] == 5
     trained = load_run(options.out)
     assert trained.standardisation is None
-    assert trained.config == options
+    assert trained.config == to_dict(options)
     with pytest.raises(UserError, match=r"lacks 6 of 11 training videos"):
         fit(replace(options, missing="refuse", overwrite=True))
 
@@ -255,7 +255,7 @@ def test_the_command_line_trains_with_a_preset(data, tmp_path, monkeypatch, caps
     assert end.value.code == 0
     assert f"{tmp_path / 'run'}: loss 0." in capsys.readouterr().out
     made = load_run(tmp_path / "run").config
-    assert (made.random_windows, made.background_videos) == (PRESETS["small"].random_windows, True)
+    assert (made["random_windows"], made["background_videos"]) == (PRESETS["small"].random_windows, True)
 
 
 def test_the_number_of_threads_is_given_back(brief):

@@ -15,9 +15,9 @@ from ssn_feat.cli import run
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups
 from ssn_feat.proposals import Proposals
+from ssn_feat.sampling.pools import PoolOptions
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import FitOptions
-from ssn_feat.training.pools import PoolOptions
+from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.presets import PRESETS
 
 

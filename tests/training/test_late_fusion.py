@@ -10,11 +10,11 @@ import torch
 from synthetic_store import quick, write
 
 from ssn_feat.cli import load_yaml
-from ssn_feat.detection.detect import DetectOptions, detect
+from ssn_feat.detection.detect_store import DetectOptions, detect
 from ssn_feat.errors import UserError
-from ssn_feat.training.checkpoints import load_run
+from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import FitOptions
+from ssn_feat.training.fit_options import FitOptions
 
 
 @pytest.fixture(scope="module")

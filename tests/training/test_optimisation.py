@@ -10,8 +10,8 @@ from torch import nn
 
 from ssn_feat.errors import UserError
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
+from ssn_feat.training.fit_options import OptimisationOptions
 from ssn_feat.training.optimisation import make_optimiser, parameter_groups, rate, set_rate
-from ssn_feat.training.options import OptimisationOptions
 from ssn_feat.training.presets import PRESETS
 
 # Our groups under the reference's names; its first convolution has the factors of the other weights and biases.

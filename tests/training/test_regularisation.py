@@ -13,14 +13,14 @@ from synthetic_store import quick, write
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
+from ssn_feat.runs.checkpoints import load_run, read_checkpoint
+from ssn_feat.sampling.draws import draw
+from ssn_feat.sampling.pools import Pool
 from ssn_feat.training import steps as loop
-from ssn_feat.training.checkpoints import load_run, read_checkpoint
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import OptimisationOptions
-from ssn_feat.training.pools import Pool
-from ssn_feat.training.sampling import draw
-from ssn_feat.training.state import prepare
-from ssn_feat.training.tasks import class_frequencies
+from ssn_feat.training.fit_options import OptimisationOptions
+from ssn_feat.training.ssn_task import class_frequencies
+from ssn_feat.training.training_state import prepare
 
 
 @pytest.fixture(scope="module")

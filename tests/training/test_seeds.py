@@ -10,13 +10,13 @@ import torch
 from interruption import interrupt
 from synthetic_store import quick, write
 
-from ssn_feat.cli import load_yaml
+from ssn_feat.cli import load_yaml, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
-from ssn_feat.training.checkpoints import load_run, read_checkpoint
+from ssn_feat.runs.checkpoints import load_run, read_checkpoint
 from ssn_feat.training.fit import fit
-from ssn_feat.training.options import FitOptions
+from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.seeds import part_of, stack_parts
 
 
@@ -66,7 +66,8 @@ def test_each_seed_is_a_run_and_the_summary_is_of_all(brief, capsys):
     for seed in (4, 5, 6):
         folder = brief.out / f"seed-{seed}"
         run = load_run(folder)
-        assert (run.finished, run.config) == (True, replace(brief, seed=seed, seeds=1, out=folder, quiet=False))
+        assert run.finished
+        assert run.config == to_dict(replace(brief, seed=seed, seeds=1, out=folder, quiet=False))
         finals.append(json.loads((folder / "summary.json").read_text())["final"]["loss"])
     mean = sum(finals) / 3
     assert summary["mean"]["loss"] == pytest.approx(mean)

@@ -11,12 +11,12 @@ from synthetic_store import quick, write
 
 from ssn_feat.errors import UserError
 from ssn_feat.heads.ssn import SSNOptions
+from ssn_feat.runs.checkpoints import read_checkpoint
 from ssn_feat.training import loop
-from ssn_feat.training.captured import CapturedSteps
-from ssn_feat.training.checkpoints import read_checkpoint
+from ssn_feat.training.cuda_graph import CapturedSteps
 from ssn_feat.training.fit import fit
-from ssn_feat.training.state import prepare
 from ssn_feat.training.steps import Ahead
+from ssn_feat.training.training_state import prepare
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from joblib import parallel_config
 from synthetic_store import quick, write
 
 from ssn_feat.errors import UserError
-from ssn_feat.training.checkpoints import load_run
+from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.training.fit import fit
 from ssn_feat.training.presets import PRESETS
 from ssn_feat.training.sweep import SWEEP_PRESETS, SweepOptions, combinations, sweep
@@ -39,7 +39,7 @@ def test_every_combination_is_a_run(brief, capsys):
     ]  # fmt: skip
     for result in results:
         run = load_run(result["out"])
-        assert run.config.optimisation.lr == result["values"]["lr"]
+        assert run.config["optimisation"]["lr"] == result["values"]["lr"]
         assert run.finished
     assert [result["out"].removeprefix(f"{options.out}/") for result in results] == [
         f"lr={lr},stpp={stpp}" for lr in (0.001, 0.01) for stpp in ("[1,1,1]", "[1,[1,2],1]")

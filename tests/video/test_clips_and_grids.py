@@ -10,7 +10,7 @@ from films import pictures, write, write_at
 
 from ssn_feat.errors import UserError
 from ssn_feat.video import ResampledSource, SnippetOptions, frames, open_source, snippets
-from ssn_feat.video.inputs import gray_images, resize, resize_images
+from ssn_feat.video.network_inputs import gray_images, resize, resize_images
 from ssn_feat.video.window import Window
 
 SMALL = {"short_side": 40, "crop": 32}

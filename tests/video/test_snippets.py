@@ -8,7 +8,7 @@ from films import pictures, write, write_at
 from ssn_feat.errors import UserError
 from ssn_feat.video import SnippetOptions, flow, frames, quantise_flow, snippets, to_gray
 from ssn_feat.video import snippets as produce
-from ssn_feat.video.inputs import crop_boxes, crop_flow, crop_images, jpeg, resize, scaled_size
+from ssn_feat.video.network_inputs import crop_boxes, crop_flow, crop_images, jpeg, resize, scaled_size
 
 SMALL = {"short_side": 40, "crop": 32}
 

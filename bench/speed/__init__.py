@@ -1,0 +1,1 @@
+"""How fast parts of the package are on this machine, beside plain loops that do the same: ``python -m bench.speed``."""

@@ -1,0 +1,20 @@
+"""The device that an option names."""
+
+from __future__ import annotations
+
+import torch
+
+from ssn_feat.errors import UserError
+
+
+def device_of(name: str) -> torch.device:
+    """The device called ``name``; ``auto``: a GPU if there is one. Raises UserError where it is not usable."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.zeros(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"cannot train on device {name!r}: {str(error).splitlines()[0]}") from None
+
+
+__all__ = ["device_of"]

@@ -1,0 +1,1 @@
+"""Tables, timelines, colours and HTML helpers."""

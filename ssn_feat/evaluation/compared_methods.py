@@ -1,0 +1,227 @@
+"""What ``bench/proposals.py`` compares: files of proposals, built-in methods, and functions of the user's own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssn_feat.annotations import Dataset
+from ssn_feat.annotations.records import number
+from ssn_feat.drawing.names import short_names
+from ssn_feat.errors import UserError
+from ssn_feat.proposals import Proposals, VideoData, listed_proposals, load_method, propose_each, read_ssn_list
+from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
+from ssn_feat.proposals.methods import Method, dense, grouped, oracle, ranked, sliding, uniform
+from ssn_feat.store import FeatureStore
+
+if TYPE_CHECKING:
+    from ssn_feat.evaluation.compare_proposals import CompareOptions
+
+BUILT_IN = ("sliding", "sliding-ranked", "anchors", "anchors-ranked", "tag", "random", "oracle")
+_FUSED = "fused"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Proposals with a name; seconds of compute per video where they were made here."""
+
+    name: str
+    proposals: Proposals
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Actionness:
+    """Of one source: logits ``(T, 2)`` or probabilities ``(T,)`` by video, and the spans of their snippets."""
+
+    values: Mapping[str, NDArray[np.float32]]
+    spans: Mapping[str, NDArray[np.float64]]
+
+
+def contenders(dataset: Dataset, options: CompareOptions) -> Iterator[Contender]:
+    """Every file, then every method, in the order of the options.
+
+    Raises UserError on files at fault, methods that are not known, and methods that lack the actionness they need.
+    """
+    titles = {spec: _title(spec, options.methods) for spec in options.methods}
+    names = short_names(options.files, taken=titles.values())
+    loaded = (load_proposals(path, dataset, options.fps) for path in options.files)
+    files = [Contender(name, proposals) for name, proposals in zip(names, loaded, strict=True)]
+    yield from files
+    store = FeatureStore.open(options.store) if options.store else None
+    sources = _sources(files, dataset, store, options.actionness)
+    best = sources.get(_FUSED) or next(iter(sources.values()), None)
+    for name in options.methods:
+        if (name == "tag" or name.endswith("-ranked")) and best is None:
+            raise UserError(
+                f"{name} needs actionness: a file of proposals that holds it (train/propose.py), or --store and "
+                "--actionness"
+            )
+        if name == "tag":
+            for source, actionness in sources.items():
+                title = name if len(sources) == 1 else f"{name} {source}"
+                yield _each(title, partial(grouped, options=options.tag), _score_of_tag(options), dataset, actionness)
+        elif name in BUILT_IN:
+            method, score = _built_in(options)[name]
+            yield _each(name, method, score, dataset, best if score == "contrast" else None)
+        else:
+            yield _own(name, titles[name], dataset, best, store)
+
+
+def _title(spec: str, specs: Sequence[str]) -> str:
+    """Of a method of the user's own the function's name, or all of ``spec`` where another of ``specs`` has it too."""
+    short = spec.rpartition(":")[2]
+    return spec if any(other != spec and other.rpartition(":")[2] == short for other in specs) else short
+
+
+def _score_of_tag(options: CompareOptions) -> str:
+    return "sum" if options.tag.original_grouping else options.tag.tag_score
+
+
+def _built_in(options: CompareOptions) -> dict[str, tuple[Method, str]]:
+    """The methods that need at most one source of actionness, with what they rank by."""
+    windows = partial(sliding, options=options.sliding, seed=options.seed)
+    spread = partial(dense, options=options.anchors, seed=options.seed)
+    return {
+        "sliding": (windows, "random"),
+        "sliding-ranked": (partial(ranked, method=windows), "contrast"),
+        "anchors": (spread, "random"),
+        "anchors-ranked": (partial(ranked, method=spread), "contrast"),
+        "random": (partial(uniform, number=max(options.maximum, 1000), seed=options.seed), "random"),
+        "oracle": (oracle, "order"),
+    }
+
+
+def _each(name: str, method: Method, score: str, dataset: Dataset, actionness: Actionness | None) -> Contender:
+    """Run a method on the videos, or on those of which there is actionness."""
+    videos = [
+        VideoData(video.id, video.duration, values, actionness.spans[video.id] if actionness else None, truth=truth)
+        for video in dataset.videos.values()
+        for values, truth in [(actionness.values.get(video.id) if actionness else None, video.intervals())]
+        if values is not None or actionness is None
+    ]
+    return _made(name, method, videos, score, name)
+
+
+def _own(
+    spec: str, title: str, dataset: Dataset, actionness: Actionness | None, store: FeatureStore | None
+) -> Contender:
+    """Run a function of the user's own on the videos (of the store, if there is one)."""
+    if ":" not in spec:
+        raise UserError(
+            f"there is no method {spec!r}: choose from {', '.join(BUILT_IN)}, or name a function of your own as "
+            "package.module:function"
+        )
+    method = load_method(spec)
+    return _made(title, method, _with_features(dataset, actionness, store), "score", spec)
+
+
+def _made(name: str, method: Method, videos: Iterator[VideoData] | list[VideoData], score: str, spec: str) -> Contender:
+    proposals, seconds = propose_each(method, videos, spec, score=score)
+    if not len(proposals):
+        raise UserError(f"{name} makes no proposal in any of {len(proposals.ids)} videos")
+    return Contender(name, proposals, seconds / len(proposals.ids))
+
+
+def _with_features(dataset: Dataset, actionness: Actionness | None, store: FeatureStore | None) -> Iterator[VideoData]:
+    """All that there is of each video, read when it is needed."""
+    held = None if store is None else set(store.ids)
+    for video in dataset.videos.values():
+        values = actionness.values.get(video.id) if actionness else None
+        spans = actionness.spans[video.id] if actionness and values is not None else None
+        if store is None or held is None:
+            yield VideoData(video.id, video.duration, values, spans)
+        elif video.id in held:
+            stored = store.read(video.id)
+            if values is not None and len(values) != len(stored.spans):
+                raise UserError(
+                    f"video {video.id!r} has {len(values)} snippets of actionness, but {len(stored.spans)} in the store"
+                )
+            yield VideoData(video.id, video.duration, values, stored.spans, stored.features)
+
+
+def _sources(
+    files: list[Contender], dataset: Dataset, store: FeatureStore | None, runs: tuple[Path, ...]
+) -> dict[str, Actionness]:
+    """Actionness by name: of every run, and of all fused; without runs, what the files hold."""
+    if store is None or not runs:
+        held = [(file.name, file.proposals.actionness, file.proposals.spans) for file in files]
+        return {name: Actionness(values, spans) for name, values, spans in held if values is not None and spans}
+    # PyTorch takes seconds to load, and only runs need it.
+    from ssn_feat.proposals.propose import actionness_run, read_videos
+
+    present = set(store.ids)
+    ids = [id for id in dataset.videos if id in present]
+    loaded = {path.name: actionness_run(path, store) for path in runs}
+    chosen = {name: [run] for name, run in loaded.items()} | ({_FUSED: list(loaded.values())} if len(runs) > 1 else {})
+    sources = {}
+    for name, members in chosen.items():
+        videos = list(read_videos(store, ids, members))
+        values = {video.id: video.actionness for video in videos if video.actionness is not None}
+        sources[name] = Actionness(values, {video.id: video.spans for video in videos if video.spans is not None})
+    return sources
+
+
+def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None) -> Proposals:
+    """Proposals of any known format, by the ending of the name; seconds by the durations of ``dataset``, or fps.
+
+    A folder holds a csv file per video, as BSN and BMN write them. Raises UserError where the file is at fault or
+    holds no proposal.
+    """
+    durations = {video.id: video.duration for video in dataset.videos.values()}
+    if path.is_dir():
+        proposals = read_csv_folder(path, durations)
+    elif path.suffix == ".npz":
+        proposals = Proposals.load(path)
+    elif path.suffix == ".json":
+        proposals = read_proposal_json(path)
+    elif path.suffix == ".txt":
+        proposals = _read_list(path, durations, fps)
+    else:
+        raise UserError(
+            f"cannot tell the format of {path}: known are .npz, .json, .txt (an SSN list) and folders of .csv"
+        )
+    if not len(proposals):
+        raise UserError(f"{path} holds no proposal")
+    return proposals
+
+
+def _read_list(path: Path, durations: Mapping[str, float], fps: Path | None) -> Proposals:
+    """An SSN list, which starts with '#', or a list of frames."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            first = next((line for line in file if line.strip()), "#")
+    except OSError as error:
+        raise UserError(f"cannot read proposals from {path}: {error.strerror}") from None
+    if first.startswith("#"):
+        return listed_proposals(read_ssn_list(path), durations=durations)
+    if fps is None:
+        raise UserError(
+            f"{path} is no SSN list, which starts with '# 0': for lines of 'video start_frame end_frame' add --fps, "
+            "frames per second by video"
+        )
+    return read_frame_list(path, _read_fps(fps))
+
+
+def _read_fps(path: Path) -> Mapping[str, float]:
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"cannot read frames per second from {path}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        content = None
+    found = {id: number(rate) for id, rate in content.items()} if isinstance(content, dict) else {}
+    rates = {id: rate for id, rate in found.items() if rate is not None}
+    if not rates or len(rates) < len(found):
+        raise UserError(f"{path} must be a JSON object of frames per second by video id")
+    return rates
+
+
+__all__ = ["BUILT_IN", "Actionness", "Contender", "contenders", "load_proposals"]

@@ -1,0 +1,164 @@
+"""One video through the networks: decoding and flow in a thread, the backbones beside it, features in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssn_feat.backbones import Backbone
+from ssn_feat.backbones.weights import file_sha256
+from ssn_feat.errors import UserError
+from ssn_feat.extraction.prefetch import ahead
+from ssn_feat.video import SnippetOptions, Snippets, snippets
+
+
+@dataclass(frozen=True)
+class ExtractedVideo:
+    """Features of one video, in memory."""
+
+    features: dict[str, NDArray[np.float32]]
+    """Per stream float32 (T, D), or (T, 10, D) where crops were kept."""
+    spans: NDArray[np.float64]
+    """Start and end of each snippet, (T, 2), seconds."""
+    info: dict[str, Any]
+    """duration (seconds), fps, frames (decoded, declared), size, source (name, bytes, sha256), damage (empty for a
+    whole video), warnings."""
+
+
+def extract_video(
+    path: Path | str,
+    backbones: Mapping[str, Backbone],
+    options: SnippetOptions,
+    *,
+    batch: int = 16,
+    keep_crops: bool = False,
+    fps: float | None = None,
+    on_rows: Callable[[int], None] | None = None,
+) -> ExtractedVideo:
+    """Decode a video once and turn its snippets into features of every stream of ``options``.
+
+    ``path``: a video file, or a folder of images whose frame rate is ``fps``. ``backbones``: one per stream; the first
+    one's device also computes flow. ``batch``: snippets at once; it changes speed and memory, not features. Of several
+    crops the float32 mean is taken unless ``keep_crops``. ``on_rows`` is called with the number of rows after each
+    batch.
+
+    A video that is cut short or damaged gives the features of what could be decoded and says so in ``info["damage"]``.
+    Raises UserError where the video cannot be read or a backbone does not fit the options.
+    """
+    path = Path(path)
+    device = next(iter(backbones.values())).device
+    options = options.resolved(device=device.type)
+    check_backbones(backbones, options)
+    source = snippets(path, options, batch, device, fps)
+    feeders = {str(stream): Feeder(backbones[stream], keep_crops) for stream in options.streams}
+    parts: dict[str, list[torch.Tensor]] = {stream: [] for stream in options.streams}
+    with closing(source), closing(ahead(source)) as batches:
+        for inputs in batches:
+            for stream, pixels in inputs.streams.items():
+                parts[stream].append(feeders[stream](pixels))
+            if on_rows is not None:
+                on_rows(len(inputs))
+    features = {stream: torch.cat(rows).numpy() for stream, rows in parts.items()}
+    spans = source.grid.spans
+    for stream, rows in features.items():
+        if len(rows) != len(spans):
+            raise UserError(f"{path}: stream {stream} has {len(rows)} rows where the snippet grid has {len(spans)}")
+    return ExtractedVideo(features, spans, _info(path, source))
+
+
+def check_backbones(backbones: Mapping[str, Backbone], options: SnippetOptions) -> None:
+    """Raises UserError unless there is a backbone for each stream that takes the inputs that ``options`` make."""
+    for stream in options.streams:
+        if stream not in backbones:
+            raise UserError(f"no backbone for the stream {stream}")
+        backbone, crop = backbones[stream], options.crop_of(stream)
+        if backbone.clip_length is not None and stream != "clip":
+            raise UserError(f"{backbone.name} takes clips of {backbone.clip_length} frames: use the stream clip")
+        channels = backbone.pixel_shape[0] * (backbone.clip_length or 1)
+        if (backbone.input_size, channels) != (crop, options.channels(stream)):
+            raise UserError(
+                f"the {stream} backbone {backbone.name} takes {channels} channels of "
+                f"{backbone.input_size} pixels a side, but snippets have {options.channels(stream)} of {crop}"
+            )
+
+
+class Feeder:
+    """A backbone that is given no more inputs at once than fit into memory."""
+
+    def __init__(self, backbone: Backbone, keep_crops: bool) -> None:
+        self._backbone, self._keep_crops = backbone, keep_crops
+        self._limit: int | None = None
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Features float32 (B, D) or (B, crops, D), on the CPU, of pixels (B, C, H, W) or (B, crops, C, H, W)."""
+        if self._backbone.clip_length is not None:  # B G R of frame after frame to (B, ..., 3, T, H, W)
+            pixels = pixels.unflatten(-3, (self._backbone.clip_length, 3)).transpose(-4, -3)
+        if pixels.ndim == 1 + len(self._backbone.pixel_shape):
+            return self._apply(pixels)
+        features = self._apply(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+        return features if self._keep_crops else features.mean(dim=1)
+
+    def _apply(self, pixels: torch.Tensor) -> torch.Tensor:
+        while True:
+            try:
+                parts = pixels.split(self._limit or len(pixels))
+                return self._checked(
+                    torch.cat([self._backbone(self._padded(part))[: len(part)].cpu() for part in parts])
+                )
+            except torch.OutOfMemoryError:
+                inputs = min(self._limit or len(pixels), len(pixels))
+                if inputs == 1:
+                    raise
+                self._limit = 1 << (inputs - 1).bit_length() - 1  # half of what _padded makes of them
+                torch.cuda.empty_cache()
+                print(
+                    f"note: {inputs} inputs at once do not fit into memory: {self._limit} from now on", file=sys.stderr
+                )
+
+    def _checked(self, features: torch.Tensor) -> torch.Tensor:
+        if self._backbone.precision == "float16" and not bool(torch.isfinite(features).all()):
+            raise UserError(
+                f"{self._backbone.name} leaves the range of float16: choose the precision bfloat16 or float32"
+            )
+        return features
+
+    def _padded(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Inputs repeated up to a power of two on a GPU, which takes a second to get ready for a number not yet seen.
+
+        The last batch of nearly every video has a number of its own.
+        """
+        if self._backbone.device.type != "cuda":
+            return pixels
+        missing = (1 << (len(pixels) - 1).bit_length()) - len(pixels)
+        return torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])]) if missing else pixels
+
+
+def _info(path: Path, source: Snippets) -> dict[str, Any]:
+    decoded = source.decoded
+    return {
+        "duration": decoded.duration,
+        "fps": decoded.fps,
+        "frames": {"decoded": decoded.frames, "declared": decoded.declared_frames},
+        "size": {"width": decoded.width, "height": decoded.height},
+        "source": _source(path),
+        "damage": decoded.damage,
+        "warnings": list(decoded.warnings),
+    }
+
+
+def _source(path: Path) -> dict[str, Any]:
+    """Name, bytes and sha256 of a file; of a folder, of all the files in it in the order of their names."""
+    if path.is_file():
+        return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    digest = hashlib.sha256("".join(f"{file_sha256(file)}  {file.name}\n" for file in files).encode())
+    return {"name": path.name, "bytes": sum(file.stat().st_size for file in files), "sha256": digest.hexdigest()}

@@ -1,0 +1,1 @@
+"""Training through the backbone: clips, end-to-end, distributed."""

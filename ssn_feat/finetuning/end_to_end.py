@@ -1,0 +1,321 @@
+"""SSN from pixels: the head and the backbone learn together, from the same proposals, segments and losses as the head
+alone learns from features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from ssn_feat.backbones import Backbone, load_backbone, require_trusted
+from ssn_feat.backbones.weights import file_sha256, save_state
+from ssn_feat.cli import to_dict
+from ssn_feat.errors import UserError
+from ssn_feat.extraction.recipes import recipe_of, snippet_options_of
+from ssn_feat.extraction.video_files import find_videos
+from ssn_feat.finetuning.distributed import Processes, processes
+from ssn_feat.finetuning.feature_network import TuningOptions
+from ssn_feat.finetuning.pixel_runs import BACKBONE, PixelFolder, train
+from ssn_feat.finetuning.pixel_training import PixelSteps, PixelTraining, begin_training
+from ssn_feat.finetuning.pixels import PixelOptions, PixelSource, Request, index_videos, reader_of
+from ssn_feat.heads.features import Standardisation, stream_dims
+from ssn_feat.heads.ssn import SSNHead, group_features
+from ssn_feat.runs.checkpoints import Run, describe_head, load_run
+from ssn_feat.sampling.pools import make_pools
+from ssn_feat.store import FeatureStore
+from ssn_feat.store.recipe import differences, fingerprint, plain_recipe
+from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.presets import PRESETS as FIT_PRESETS
+from ssn_feat.training.ssn_task import Plan, SSNTask
+from ssn_feat.training.training_data import TrainingData, read_data
+from ssn_feat.training.training_state import digest
+from ssn_feat.video.random_access import IndexedVideo
+from ssn_feat.video.snippet_options import SnippetOptions
+
+
+@dataclass(frozen=True)
+class EndToEndOptions:
+    """Learn an SSN head and the backbone of one stream together, from videos."""
+
+    videos: Path
+    """Folder of the videos, as for extract/run.py."""
+    fit: FitOptions
+    """As for a head alone. The store says how snippets were cut out, and which rows its proposals have."""
+    end_to_end: bool = True
+    """This command."""
+    init_head: Path | None = None
+    """Run of an SSN head on the same store, to start from with its regression statistics; none: a new head."""
+    weights: str | None = None
+    """Weights of the backbone that the store was made with, as given to extract/run.py; default: the network's own."""
+    trust_modules: tuple[str, ...] = ()
+    """Backbones package.module:callable to import although the store alone names them: their code is run."""
+    flow_weights: str = ""
+    """File of the weights of raft flow, if the store was made with it."""
+    prefix: str = ""
+    """What file names have before the video's id."""
+    save_every: float = 300.0
+    """Seconds between two checkpoints of the running training."""
+    pixels: PixelOptions = field(default_factory=PixelOptions)
+    """Where pixels come from."""
+    tuning: TuningOptions = field(default_factory=TuningOptions)
+    """How the backbone learns."""
+
+    def __post_init__(self) -> None:
+        fit = self.fit
+        if not self.end_to_end:
+            raise UserError("this configuration is of --end-to-end: it cannot be switched off")
+        if fit.head != "ssn" or len(fit.streams) != 1 or fit.streams[0] not in ("rgb", "flow"):
+            raise UserError(
+                f"--end-to-end trains the ssn head and the backbone of one stream, rgb or flow, not --head {fit.head} "
+                f"and --streams {' '.join(fit.streams)}"
+            )
+        if fit.sampling != "segments":
+            raise UserError(f"--end-to-end reads sampled segments: --sampling {fit.sampling} is for features")
+        if fit.seeds != 1:
+            raise UserError("--end-to-end trains one seed at a time: leave --seeds out")
+        if fit.eval is not None:
+            raise UserError("--eval needs features, which change while the backbone learns: measure after extracting")
+        if fit.standardise:
+            raise UserError("--standardise needs features that do not change: give --init-head a run that did so")
+        if fit.tensorboard:
+            raise UserError("--tensorboard is for training from features: see log.jsonl of the run")
+
+    @property
+    def stream(self) -> Literal["rgb", "flow"]:
+        """The stream whose backbone learns."""
+        return "rgb" if self.fit.streams[0] == "rgb" else "flow"
+
+    @property
+    def resume(self) -> bool:
+        """As of ``fit``."""
+        return self.fit.resume
+
+    @property
+    def overwrite(self) -> bool:
+        """As of ``fit``."""
+        return self.fit.overwrite
+
+
+PRESETS: dict[str, EndToEndOptions] = {
+    name: EndToEndOptions(videos=tyro.MISSING, fit=preset) for name, preset in FIT_PRESETS.items()
+}
+"""Options of known data sets, by name."""
+
+
+class EndToEndTask:
+    """Training of the SSN head and what is before it: proposals of three kinds from each video, segments of each."""
+
+    terms = SSNTask.terms
+
+    def __init__(self, task: SSNTask, standardisation: Standardisation | None, seed: int) -> None:
+        """``task``: of the head alone; the features of its table are not looked at."""
+        self.head, self.steps = task.head, task.steps
+        self._task, self._seed, self._standardisation = task, seed, standardisation
+        self._plan = Plan(torch.zeros(0), ())
+        size, segments = task.groups.size, sum(task.head.options.segments)
+        # A batch in the order of its videos, so that it can be divided by them; the task has background at its end.
+        self._order = np.argsort(task.needed // (size * segments), kind="stable")
+        self._places = torch.from_numpy(task.needed[self._order]).to(task.device)
+        self._group = task.needed[self._order] // segments % size
+
+    def requests(self, epoch: int) -> Sequence[Sequence[Request]]:
+        self._plan = self._task.plan(epoch)
+        rows = self._plan.rows.cpu().numpy()[:, self._order]
+        offsets = self._task.table.offsets
+        video = np.searchsorted(offsets, rows, side="right") - 1
+        own = rows - offsets[video]
+        count, each = self._task.batch_videos, rows.shape[1] // self._task.batch_videos
+        parts = [slice(at * each, (at + 1) * each) for at in range(count)]
+        return [
+            [
+                Request(video[step, part], own[step, part], self._group[part], (self._seed, epoch, step, at))
+                for at, part in enumerate(parts)
+            ]
+            for step in range(len(rows))
+        ]
+
+    def losses(self, features: Tensor, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        task, head = self._task, self.head
+        rows = features.flatten(0, 1)
+        if self._standardisation is not None:
+            rows = (rows - self._standardisation.mean) * self._standardisation.scale
+        scaling, labels, targets = (tensor[step] for tensor in self._plan.others)
+        segments = sum(head.options.segments)
+        every = rows.new_zeros(labels.numel() * segments, rows.shape[1]).index_copy(0, self._places, rows)
+        # The parts of background proposals are in no loss: any scaling will do.
+        whole = scaling.new_ones(*labels.shape, 2)
+        whole[:, : task.groups.foreground + task.groups.incomplete] = scaling.view(len(labels), -1, 2)
+        pooled = head.pool(every.view(-1, segments, rows.shape[1]), whole.flatten(0, 1), generator)
+        return task.losses(head, *group_features(pooled, task.groups), labels, targets, *task.class_weights)
+
+
+def fit_end_to_end(options: EndToEndOptions) -> dict[str, Any]:
+    """Learn an SSN head and the backbone of one stream together, from videos; start it with torchrun for several GPUs.
+
+    The run folder OUT then holds what it does after training from features, and backbone.pt, which extract/run.py
+    takes as --weights. The head in it fits features that are extracted with that backbone.
+    """
+    with processes(options.fit.device) as group:
+        folder = PixelFolder(options.fit.out, group.first)
+        saved = folder.held(options)
+        if saved is not None and saved["finished"]:
+            return folder.finished(options.fit.quiet or not group.first)
+        training, backbone, source, task = prepare_end_to_end(options, group)
+        if saved is not None:
+            training.restore([saved])
+        else:
+            folder.begin(replace(options, fit=replace(options.fit, resume=False, overwrite=False)))
+        steps = partial(PixelSteps, training, task, source, options.pixels.workers, options.tuning, group)
+        summary = train(training, folder, group, steps, options.save_every)
+        if group.first:
+            _finish(training, folder, backbone, source.reader.options)
+            folder.summarise(summary)
+            return folder.finished(options.fit.quiet)
+        return summary
+
+
+def prepare_end_to_end(
+    options: EndToEndOptions, group: Processes
+) -> tuple[PixelTraining, Backbone, PixelSource, EndToEndTask]:
+    """Read and check everything. Raises UserError for whatever does not fit together, or to the store's recipe."""
+    fit = replace(options.fit, quiet=options.fit.quiet or not group.first, device="cpu")
+    group.require_shares(fit.optimisation.batch_videos, "--batch-videos")
+    start = None if options.init_head is None else load_run(options.init_head)
+    data = read_data(fit, values=False)
+    snippets, backbone = _as_extracted(options, data.store, group.device)
+    videos = _videos(options, data, snippets, group)
+    task, stats, used = _task(fit, data, start, group.device)
+    standardisation = None if start is None or start.standardisation is None else _on(start.standardisation, group)
+    pixels = options.pixels
+    source = PixelSource(
+        videos, reader_of(pixels, snippets, options.stream, group), backbone.input_size, pixels.variation
+    )
+    facts = {
+        "head": describe_head(task.head),
+        "labels": list(data.labels),
+        "streams": list(fit.streams),
+        "reg_stats": stats,
+        "standardisation": None if start is None or start.standardisation is None else vars(start.standardisation),
+        "store": {"name": data.store.name, "recipe": data.store.recipe, "fingerprint": data.store.fingerprint},
+        "augmentation": list(options.fit.augmentation),
+        "config": to_dict(options.fit),
+        "options": to_dict(options),
+        "videos": len(data.table.ids),
+        "data": used,
+    }
+    own = EndToEndTask(task, standardisation, fit.seed)
+    return begin_training(own, backbone, fit, options.tuning, facts, group), backbone, source, own
+
+
+def _on(standardisation: Standardisation, group: Processes) -> Standardisation:
+    return Standardisation(standardisation.mean.to(group.device), standardisation.scale.to(group.device))
+
+
+def _as_extracted(
+    options: EndToEndOptions, store: FeatureStore, device: torch.device
+) -> tuple[SnippetOptions, Backbone]:
+    """How snippets were cut out for the store, and the backbone that made its features.
+
+    Raises UserError where the features were not extracted by this program, or with another backbone or other weights.
+    """
+    stream, recipe = options.stream, store.recipe
+    snippets = snippet_options_of(recipe, options.flow_weights)
+    held = recipe["streams"][stream]["backbone"]
+    require_trusted(held["name"], options.trust_modules, f"the store {store.path}")
+    size = next(part.crop for part in snippets.by_crop() if stream in part.streams)
+    backbone = load_backbone(held["name"], stream, options.weights, str(device), trainable=True, input_size=size)
+    # What the features were computed in is no property of the backbone: training chooses its own precision.
+    made = {name: value for name, value in held.items() if name != "precision"}
+    found = differences({"backbone": made}, {"backbone": plain_recipe(backbone.recipe())})
+    if found:
+        changed = "; ".join(f"{name} was {was} and is {now}" for name, was, now in found)
+        raise UserError(
+            f"the backbone is not the one that made the features of {store.path}: {changed}; give --weights as to "
+            "extract/run.py"
+        )
+    return snippets, backbone
+
+
+def _videos(
+    options: EndToEndOptions, data: TrainingData, snippets: SnippetOptions, group: Processes
+) -> list[IndexedVideo]:
+    """The training videos, each the one that the store's features were made from.
+
+    Raises UserError where a file is another one, or gives other snippets.
+    """
+    table, store, quiet = data.table, data.store, options.fit.quiet or not group.first
+    bytes_of = {name: store.read(name, ()).info.get("source", {}).get("bytes") for name in table.ids}
+    found = find_videos(options.videos, options.prefix)
+    videos = index_videos(found, table.ids, options.pixels, group, quiet, partial(_same_file, bytes_of))
+    for at, video in enumerate(videos):
+        spans, held = video.grid(snippets).spans, table.spans[table.rows_of(at)]
+        if spans.shape != held.shape or not np.allclose(spans, held, atol=1e-3):
+            raise UserError(
+                f"video {video.id!r} gives {len(spans)} snippets to {spans[-1, 1]:.3f} s, the store has {len(held)} to "
+                f"{held[-1, 1]:.3f} s: {video.path} is not the video that was extracted, or OpenCV changed"
+            )
+    return videos
+
+
+def _same_file(bytes_of: Mapping[str, int | None], name: str, path: Path) -> str:
+    wanted = bytes_of[name]
+    if wanted is None or path.is_dir() or path.stat().st_size == wanted:
+        return ""
+    return f"{path} has {path.stat().st_size} bytes, the file that its features were made from had {wanted}"
+
+
+def _task(
+    options: FitOptions, data: TrainingData, start: Run | None, device: torch.device
+) -> tuple[SSNTask, Tensor, str]:
+    """The training of the head alone, its regression statistics, and what tells the data from others."""
+    candidates = data.candidates(options.random_windows, options.seed)
+    pools = make_pools(candidates, options.pools, options.groups)
+    width = sum(stream_dims(data.store, options.streams))
+    head = SSNHead(width, len(data.labels), options.ssn, torch.Generator().manual_seed(options.seed))
+    if start is not None:
+        head = _started(start, head, data)
+        assert start.reg_stats is not None
+        pools = replace(pools, target_stats=start.reg_stats)
+    task = SSNTask(head.to(device), data.table.to(device), candidates, pools, options)
+    return task, torch.from_numpy(np.array(pools.target_stats)), digest(candidates.intervals, candidates.labels)
+
+
+def _started(start: Run, head: SSNHead, data: TrainingData) -> SSNHead:
+    """The head of a run. Raises UserError where it is not one of the same features, classes and shape."""
+    if not isinstance(start.head, SSNHead) or start.reg_stats is None:
+        raise UserError("--init-head must be the run of an ssn head")
+    start.require_store(data.store.fingerprint, str(data.store.path))
+    for name, own, wanted in (
+        ("classes", start.labels, data.labels),
+        ("streams", start.streams, data.table.streams),
+        ("shape", start.head.options.stpp, head.options.stpp),
+        ("regression", start.head.options.class_agnostic, head.options.class_agnostic),
+    ):
+        if own != wanted:
+            raise UserError(f"--init-head has other {name} than this training: {own}, not {wanted}")
+    head.load_state_dict(start.head.state_dict())
+    return head
+
+
+def _finish(training: PixelTraining, folder: PixelFolder, backbone: Backbone, snippets: SnippetOptions) -> None:
+    """Write the backbone; from now on the run's head is one of features that it makes."""
+    save_state(folder.path / BACKBONE, training.weights(), {"backbone": backbone.name, "stream": backbone.stream})
+    backbone.weights_sha256 = file_sha256(folder.path / BACKBONE)
+    (facts,) = training.facts
+    held = facts["store"]["recipe"]
+    # The features that follow are foreseen to be computed as those before.
+    backbone.precision = held["streams"][backbone.stream]["backbone"].get("precision", "float32")
+    made = plain_recipe(recipe_of({backbone.stream: backbone}, snippets, fps=held.get("fps_of_images")))
+    store = {"name": facts["store"]["name"], "recipe": made, "fingerprint": fingerprint(made)}
+    training.facts = ({**facts, "store": store},)
+    folder.save(training.states()[0])
+
+
+__all__ = ["PRESETS", "EndToEndOptions", "EndToEndTask", "fit_end_to_end", "prepare_end_to_end"]

@@ -1,0 +1,112 @@
+"""What a page is made of: files and folders told apart, logs of training read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ssn_feat.drawing.names import short_names
+from ssn_feat.errors import UserError
+from ssn_feat.runs.folders import is_run, run_folders
+
+_PROPOSALS = (".npz", ".txt")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files and folders by what they hold, each in the order in which they were named."""
+
+    detections: tuple[Path, ...]
+    """ActivityNet result files."""
+    proposals: tuple[Path, ...]
+    """Files of proposals."""
+    runs: tuple[Path, ...]
+    """Run folders."""
+
+
+def sort_inputs(paths: Iterable[Path]) -> Inputs:
+    """Tell files and folders apart: ``.json`` holds detections; ``.npz``, ``.txt`` and folders of csv files hold
+    proposals; any other folder is a run or holds runs (a sweep, a late fusion).
+
+    Raises UserError for what is missing or none of these.
+    """
+    detections, proposals, runs = [], [], []
+    for path in paths:
+        if path.is_dir() and any(path.glob("*.csv")) and not is_run(path):
+            proposals.append(path)
+        elif path.is_dir():
+            runs.extend(_runs_in(path))
+        elif not path.exists():
+            raise UserError(f"there is no file or folder {path}")
+        elif path.suffix == ".json":
+            detections.append(path)
+        elif path.suffix in _PROPOSALS:
+            proposals.append(path)
+        else:
+            raise UserError(
+                f"{path} is neither detections (.json), nor proposals ({', '.join(_PROPOSALS)}), nor a run folder"
+            )
+    return Inputs(tuple(detections), tuple(proposals), tuple(runs))
+
+
+def _runs_in(folder: Path) -> list[Path]:
+    found = run_folders(folder)
+    if not is_run(found[0]):
+        raise UserError(f"{folder} is no run folder and holds none (train/fit.py makes them)")
+    return found
+
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """What a training run wrote about itself."""
+
+    name: str
+    """Of the run."""
+    records: tuple[dict[str, Any], ...]
+    """One for each epoch, as it was logged."""
+    summary: dict[str, Any]
+    """What came out; empty for a run that is not finished."""
+
+    def series(self, key: str) -> tuple[list[float], list[float]]:
+        """Epochs (counted from 1) and values of one quantity, where it was logged."""
+        found = [(number, r[key]) for number, r in enumerate(self.records, start=1) if _is_number(r.get(key))]
+        return [float(at) for at, _ in found], [float(value) for _, value in found]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Quantities that were logged, in order of appearance."""
+        names = dict.fromkeys(key for record in self.records for key in record if _is_number(record[key]))
+        return tuple(name for name in names if name != "epoch")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def read_logs(folders: Sequence[Path]) -> list[TrainingLog]:
+    """The logs of run folders, with names that tell them apart. Raises UserError as :func:`read_log`."""
+    return [read_log(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
+
+
+def read_log(folder: Path, name: str) -> TrainingLog:
+    """The log and the summary of a run folder; a last line that is still being written is left out.
+
+    Raises UserError where they cannot be read or hold something else.
+    """
+    try:
+        path = folder / "log.jsonl"
+        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+        records = [json.loads(line) for line in lines]
+        path = folder / "summary.json"
+        summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    if not all(isinstance(part, dict) for part in (*records, summary)):
+        raise UserError(f"{path} holds something else than what training writes")
+    return TrainingLog(name, tuple(records), summary)
+
+
+__all__ = ["Inputs", "TrainingLog", "read_log", "read_logs", "sort_inputs"]

@@ -1,0 +1,1 @@
+"""Detections as data: ragged arrays and result files."""

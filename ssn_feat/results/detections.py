@@ -1,0 +1,243 @@
+"""Detections of many videos, and the ActivityNet result JSON that every tool of the field reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ssn_feat.annotations.dataset import Dataset
+from ssn_feat.errors import UserError
+from ssn_feat.files import replacing
+from ssn_feat.results.ragged import Float, Int, Ragged, offsets_of, take_videos
+
+VERSION = "ssn_feat detections 1"
+
+
+@dataclass(frozen=True)
+class VideoDetections:
+    """What was detected in one video."""
+
+    intervals: Float
+    """Start and end of each detection, float64 ``(N, 2)``, seconds."""
+    classes: Int
+    """Class index of each detection, int64 ``(N,)``."""
+    scores: Float
+    """Score of each detection, float64 ``(N,)``; higher is surer, of no fixed scale."""
+
+
+@dataclass(frozen=True, eq=False)
+class Detections(Ragged):
+    """Scored, labelled intervals of many videos; rows of a video lie together, best score first where we made them.
+
+    Raises UserError when made with a score that is not finite, a segment that ends before it starts or a class index
+    beyond ``labels``, naming the video and the row.
+    """
+
+    labels: tuple[str, ...]
+    """Class names; ``classes`` are positions here."""
+    intervals: Float
+    """Start and end, float64 ``(N, 2)``, seconds."""
+    classes: Int
+    """Class index, int64 ``(N,)``."""
+    scores: Float
+    """Score, float64 ``(N,)``."""
+
+    def __post_init__(self) -> None:
+        self._check_offsets(len(self.scores))
+        if self.intervals.shape != (len(self.scores), 2) or self.classes.shape != self.scores.shape:
+            raise ValueError(f"arrays disagree: {self.intervals.shape}, {self.classes.shape}, {self.scores.shape}")
+        starts, ends = self.intervals[:, 0], self.intervals[:, 1]
+        infinite = ~np.isfinite(np.column_stack([self.scores, self.intervals]))
+        self._refuse(infinite[:, 0], lambda row: f"has the score {self.scores[row]}; scores must be finite")
+        self._refuse(infinite[:, 1] | infinite[:, 2], lambda row: f"has the segment {self._segment(row)}")
+        self._refuse(np.less(ends, starts), lambda row: f"ends before it starts: segment {self._segment(row)}")
+        wrong = (self.classes < 0) | (self.classes >= len(self.labels))
+        self._refuse(wrong, lambda row: f"has class {self.classes[row]}, but there are {len(self.labels)} labels")
+
+    def _segment(self, row: int) -> list[float]:
+        return [float(value) for value in self.intervals[row]]
+
+    def _refuse(self, bad: NDArray[np.bool_], fault: Callable[[int], str]) -> None:
+        if bad.any():
+            row = int(np.argmax(bad))
+            position = int(np.searchsorted(self.offsets, row, side="right")) - 1
+            number = row - int(self.offsets[position])
+            more = f" (and {int(bad.sum()) - 1} more like it)" if bad.sum() > 1 else ""
+            raise UserError(f"video {self.ids[position]!r}, detection {number} {fault(row)}{more}")
+
+    @classmethod
+    def of(
+        cls, labels: Sequence[str], videos: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike] | VideoDetections]
+    ) -> Detections:
+        """From ``{id: (intervals (N, 2) seconds, classes (N,), scores (N,))}``."""
+        parts = [(v.intervals, v.classes, v.scores) if isinstance(v, VideoDetections) else v for v in videos.values()]
+        intervals = [np.asarray(p[0], np.float64).reshape(-1, 2) for p in parts]
+        return cls(
+            tuple(videos),
+            offsets_of([len(i) for i in intervals]),
+            tuple(labels),
+            np.concatenate([np.zeros((0, 2)), *intervals]),
+            np.concatenate([np.zeros(0, np.int64), *(np.asarray(p[1], np.int64).ravel() for p in parts)]),
+            np.concatenate([np.zeros(0), *(np.asarray(p[2], np.float64).ravel() for p in parts)]),
+        )
+
+    def __getitem__(self, video: str) -> VideoDetections:
+        rows = self.rows(video)
+        return VideoDetections(self.intervals[rows], self.classes[rows], self.scores[rows])
+
+    def _take(self, rows: Int | NDArray[np.bool_], ids: tuple[str, ...], offsets: Int) -> Detections:
+        return Detections(ids, offsets, self.labels, self.intervals[rows], self.classes[rows], self.scores[rows])
+
+    def only(self, ids: Iterable[str]) -> Detections:
+        """The detections of the given videos, in their order; ids that are not here are ignored."""
+        positions = np.array([self.index[i] for i in ids if i in self.index], dtype=np.int64)
+        rows, offsets = take_videos(self, positions)
+        return self._take(rows, tuple(self.ids[p] for p in positions), offsets)
+
+    def top(self, count: int) -> Detections:
+        """At most ``count`` detections a video: those of highest score (ties: the earlier row), best first."""
+        order = np.lexsort((-self.scores, self.videos))
+        rank = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.counts)
+        return self._take(order[rank < count], self.ids, offsets_of(np.minimum(self.counts, count)))
+
+    def relabelled(self, labels: Sequence[str]) -> Detections:
+        """The same detections with class indices into ``labels``.
+
+        Raises UserError where a class that was detected is not among them.
+        """
+        wrong = sorted({self.labels[c] for c in np.unique(self.classes)} - set(labels))
+        if wrong:
+            raise UserError(f"unknown class {_some(wrong)}; known are {_some(labels, 8)}")
+        index = {label: position for position, label in enumerate(labels)}
+        mapping = np.array([index.get(label, -1) for label in self.labels], dtype=np.int64)
+        return replace(self, labels=tuple(labels), classes=mapping[self.classes])
+
+    def matched(self, dataset: Dataset, unknown: Literal["error", "drop"] = "error") -> Detections:
+        """These detections with the class indices of ``dataset`` and of its videos only.
+
+        Every video of the data set is there, without rows where nothing was detected. Raises UserError on a label
+        that the data set does not have, and on videos that it does not have unless ``unknown`` is ``drop``.
+        """
+        same = self.relabelled(dataset.labels)
+        strangers = [i for i in self.ids if i not in dataset.videos]
+        if strangers and unknown == "error":
+            raise UserError(
+                f"{len(strangers)} of {len(self.ids)} videos are not in data set {dataset.name!r}: {_some(strangers)}"
+            )
+        positions = np.array([self.index.get(i, -1) for i in dataset.videos], dtype=np.int64)
+        found = positions >= 0
+        rows, _ = take_videos(self, positions[found])
+        counts = np.zeros(len(positions), dtype=np.int64)
+        counts[found] = self.counts[positions[found]]
+        return same._take(rows, tuple(dataset.videos), offsets_of(counts))
+
+    def write(self, path: Path, external: str = "") -> None:
+        """Write ActivityNet result JSON: ``version``, ``results`` (label names, seconds) and ``external_data``.
+
+        ``external`` says which outside data the detections rest on (a video-level classifier, say); "" for none.
+        Scores and times are written so that :meth:`read` gives the same float64 values back.
+        """
+        names = [self.labels[c] for c in self.classes.tolist()]
+        rows = [
+            {"label": label, "score": score, "segment": segment}
+            for label, score, segment in zip(names, self.scores.tolist(), self.intervals.tolist(), strict=True)
+        ]
+        results = {i: rows[a:b] for i, a, b in zip(self.ids, self.offsets[:-1], self.offsets[1:], strict=True)}
+        content = {
+            "version": VERSION,
+            "results": results,
+            "external_data": {"used": bool(external), "details": external},
+        }
+        with replacing(path) as part:
+            part.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+
+    @classmethod
+    def read(cls, path: Path, labels: Sequence[str] | None = None) -> Detections:
+        """Read ActivityNet result JSON; ``version`` and ``external_data`` may be missing (several tools omit them).
+
+        ``labels`` fixes the class indices; without it they are those of the names in the file, sorted.
+        Raises UserError, naming file, video and row, where the file is not of this form, a score is not finite, a
+        segment is reversed or a label is unknown.
+        """
+        results = _results_of(path)
+        flat = [row for rows in results.values() for row in rows]
+        try:
+            names = [row["label"] for row in flat]
+            scores = np.array([row["score"] for row in flat], dtype=np.float64)
+            intervals = np.array([row["segment"] for row in flat], dtype=np.float64).reshape(-1, 2)
+            known = tuple(labels) if labels is not None else tuple(sorted(set(names)))
+            index = {name: position for position, name in enumerate(known)}
+            classes = np.array([index[name] for name in names], dtype=np.int64)
+            if len(intervals) != len(flat) or scores.ndim != 1 or not set(map(type, names)) <= {str}:
+                raise ValueError
+        except (KeyError, TypeError, ValueError):
+            _explain(path, results, labels)
+        try:
+            return cls(
+                tuple(results), offsets_of([len(r) for r in results.values()]), known, intervals, classes, scores
+            )
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+
+
+def _results_of(path: Path) -> dict[str, list[Any]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the detections {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers of thousands of digits, endless nesting
+        raise UserError(f"{path} is not JSON: {error}") from None
+    results = content.get("results") if isinstance(content, dict) else None
+    if not isinstance(results, dict) or not all(isinstance(rows, list) for rows in results.values()):
+        raise UserError(
+            f'{path} is no detection result: expected {{"results": {{video id: [{{"label", "score", "segment"}}]}}}}'
+        )
+    return results
+
+
+def _explain(path: Path, results: dict[str, list[Any]], labels: Sequence[str] | None) -> NoReturn:
+    """Find the first row that made reading fail, and say what is wrong with it."""
+    for video, rows in results.items():
+        for number, row in enumerate(rows):
+            fault = _fault(row, labels)
+            if fault:
+                raise UserError(f"{path}: video {video!r}, detection {number} {fault}")
+    raise UserError(f"{path} is no detection result")
+
+
+def _fault(row: Any, labels: Sequence[str] | None) -> str:
+    if not isinstance(row, dict):
+        return f"is {row!r}; expected label, score and segment"
+    missing = [key for key in ("label", "score", "segment") if key not in row]
+    if missing:
+        return f"has no {' and no '.join(missing)}"
+    if not isinstance(row["label"], str):
+        return f"has the label {row['label']!r}; expected a class name"
+    if not _is_number(row["score"]):
+        return f"has the score {row['score']!r}; expected a number"
+    segment = row["segment"]
+    if not isinstance(segment, list) or len(segment) != 2 or not all(_is_number(value) for value in segment):
+        return f"has the segment {segment!r}; expected [start, end] in seconds"
+    if labels is not None and row["label"] not in labels:
+        return f"has the unknown class {row['label']!r}; known are {_some(labels, 8)}"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _some(names: Iterable[str], count: int = 3) -> str:
+    """The first few of ``names``, quoted."""
+    names = list(names)
+    return ", ".join(repr(n) for n in names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")

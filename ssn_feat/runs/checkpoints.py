@@ -1,0 +1,330 @@
+"""Run folders: what a training run leaves behind, and how it is read again.
+
+::
+
+    RUN/config.yaml        the options; python train/fit.py RUN/config.yaml --out NEW makes the run again
+    RUN/environment.json   versions and machine
+    RUN/log.jsonl          one line per epoch: mean losses, accuracy, learning rate, metrics of --eval
+    RUN/checkpoint.pt      weights and everything needed to go on or to score; holds tensors and plain values only
+    RUN/best.pt            with --eval: the checkpoint of the best measured epoch, for detect.py --checkpoint
+    RUN/tensorboard/       with --tensorboard: the log as events
+    RUN/summary.json       what came out, written when the run is finished
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+import ssn_feat
+from ssn_feat.cli import from_dict, from_record, save_yaml, to_dict
+from ssn_feat.errors import UserError
+from ssn_feat.files import replacing
+from ssn_feat.heads.actionness import ActionnessHead
+from ssn_feat.heads.features import Standardisation, join_streams
+from ssn_feat.heads.ssn import SSNHead, SSNOptions
+
+FORMAT = "ssn_feat run"
+FORMAT_VERSION = 1
+CHECKPOINT = "checkpoint.pt"
+BEST = "best.pt"
+EVENTS = "tensorboard"
+# Options that say how a command runs, not what it learns: a resumed run may differ in them.
+OF_THE_COMMAND = ("out", "resume", "overwrite", "quiet", "threads", "features")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained head with what is needed to use it.
+
+    ``head``: in evaluation mode, on the CPU; ``labels``: class names, class index is the position; ``streams``: in the
+    order of the columns of its features; ``reg_stats``: float64 ``(2, 2)``, mean and deviation of (shift, log ratio)
+    with which regression is normalised, None for actionness; ``standardisation``: None where features are used as they
+    are; ``augmentation``: lengths of the starting and the ending stage as parts of a proposal's length; ``config``: the
+    options of the training as they were recorded, which scoring does not need; ``recipe``, ``fingerprint``: of the
+    store that it was trained on; ``finished``: False for an interrupted run.
+    """
+
+    head: SSNHead | ActionnessHead
+    labels: tuple[str, ...]
+    streams: tuple[str, ...]
+    reg_stats: NDArray[np.float64] | None
+    standardisation: Standardisation | None
+    augmentation: tuple[float, float]
+    config: dict[str, Any]
+    recipe: dict[str, Any]
+    fingerprint: str
+    epoch: int
+    finished: bool
+
+    @property
+    def kind(self) -> str:
+        """``ssn`` or ``actionness``."""
+        return "actionness" if isinstance(self.head, ActionnessHead) else "ssn"
+
+    def prepare(self, features: ArrayLike | Tensor | Mapping[str, NDArray[Any]]) -> Tensor:
+        """Features as the head takes them: float32 ``(T, D)``, streams joined, standardised where the run did so.
+
+        ``features``: the streams of a stored video by name, or rows ``(T, D)`` with the run's streams side by side.
+        Raises UserError where a stream is missing or the width is another than the head's.
+        """
+        if isinstance(features, Mapping):
+            rows = join_streams(features, self.streams)
+        else:
+            rows = features if isinstance(features, Tensor) else torch.from_numpy(np.asarray(features))
+        if rows.ndim != 2 or rows.shape[1] != self.head.feature_dim:
+            raise UserError(
+                f"the head was trained on features (T, {self.head.feature_dim}) of {' + '.join(self.streams)}, "
+                f"these are {tuple(rows.shape)}"
+            )
+        return self.standardisation(rows) if self.standardisation else rows.float()
+
+    def require_store(self, recipe_fingerprint: str, where: str) -> None:
+        """Raises UserError unless features with ``recipe_fingerprint`` are those that the run was trained on."""
+        if recipe_fingerprint != self.fingerprint:
+            raise UserError(
+                f"the run was trained on features of recipe {self.fingerprint[:12]}, {where} has features of recipe "
+                f"{recipe_fingerprint[:12]}: extract with the same options, or train again"
+            )
+
+
+def load_run(folder: Path | str) -> Run:
+    """Read a run folder (or its checkpoint file). Raises UserError where there is none or it is damaged."""
+    path = Path(folder)
+    return run_of(read_checkpoint(path / CHECKPOINT if path.is_dir() or not path.suffix else path), str(path))
+
+
+def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
+    """The run that a checkpoint holds, found at ``where``. Raises UserError where it is damaged or has no head."""
+    try:
+        if saved["head"]["kind"] == "clips":
+            raise UserError(f"{where} is a run of --head clips: it holds a backbone, but no head for detections")
+        head = _build(saved["head"], where)
+        head.load_state_dict(saved["model"])
+        stats, standard = saved["reg_stats"], saved["standardisation"]
+        return Run(
+            head=head.eval(),
+            labels=tuple(saved["labels"]),
+            streams=tuple(saved["streams"]),
+            reg_stats=None if stats is None else stats.numpy(),
+            standardisation=None if standard is None else Standardisation(standard["mean"], standard["scale"]),
+            augmentation=_augmentation(saved),
+            config=dict(saved["config"]),
+            recipe=saved["store"]["recipe"],
+            fingerprint=saved["store"]["fingerprint"],
+            epoch=saved["epoch"],
+            finished=saved["finished"],
+        )
+    except (LookupError, RuntimeError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"the checkpoint in {where} is damaged: {' '.join(str(error).split())}") from None
+
+
+def _augmentation(saved: Mapping[str, Any]) -> tuple[float, float]:
+    """Version 0.1 kept it among the options of the training only."""
+    start, end = saved["augmentation"] if "augmentation" in saved else saved["config"]["augmentation"]
+    return float(start), float(end)
+
+
+def actionness_scores(run: Run, features: ArrayLike | Tensor | Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    """Logits [background, action] of each row, float32 ``(T, 2)``; ``features`` as :meth:`Run.prepare` takes them.
+
+    Raises UserError where ``run`` is not one of an actionness head.
+    """
+    if not isinstance(run.head, ActionnessHead):
+        raise UserError("the run is one of the ssn head; actionness comes from a run with --head actionness")
+    with torch.inference_mode():
+        logits: NDArray[np.float32] = run.head(run.prepare(features)).numpy()
+    return logits
+
+
+def describe_head(head: SSNHead | ActionnessHead) -> dict[str, Any]:
+    """What :func:`load_run` builds the head from again."""
+    if isinstance(head, ActionnessHead):
+        return {"kind": "actionness", "feature_dim": head.feature_dim, "dropout": head.dropout}
+    return {
+        "kind": "ssn",
+        "feature_dim": head.feature_dim,
+        "classes": head.classes,
+        "options": to_dict(head.options),
+    }
+
+
+def _build(description: Mapping[str, Any], where: str) -> SSNHead | ActionnessHead:
+    if description["kind"] == "actionness":
+        return ActionnessHead(description["feature_dim"], description["dropout"])
+    options = from_dict(SSNOptions, description["options"], f"{where}: options of the head")
+    return SSNHead(description["feature_dim"], description["classes"], options)
+
+
+class RunFolder:
+    """The folder of a run that is being made."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def held(self, options: Any) -> dict[str, Any] | None:
+        """The checkpoint to go on from, None for a new run; ``options`` have ``resume`` and ``overwrite``.
+
+        Writes nothing.
+
+        Raises UserError where the folder holds a run and options say neither resume nor overwrite, or where they differ
+        from those of the run to resume.
+        """
+        if options.overwrite or not (self.path / CHECKPOINT).exists():
+            return None
+        if not options.resume:
+            raise UserError(f"{self.path} holds a run already: add --resume or --overwrite, or another --out")
+        saved = read_checkpoint(self.path / CHECKPOINT)
+        self._require_same(options, saved)
+        return saved
+
+    def begin(self, options: Any) -> None:
+        """Make the folder of a new run, with its configuration, a dataclass with a field ``overwrite``.
+
+        Raises UserError where it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in (CHECKPOINT, BEST, "log.jsonl", "summary.json"):
+                (self.path / name).unlink(missing_ok=True)
+            for events in (self.path / EVENTS).glob("events.out.tfevents.*"):
+                events.unlink()
+            once = {"resume", "overwrite"} & {field.name for field in fields(options)}
+            save_yaml(replace(options, **dict.fromkeys(once, False)), self.path / "config.yaml")
+        except OSError as error:
+            raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from None
+        self._write_json("environment.json", environment())
+
+    def _require_same(self, options: Any, saved: Mapping[str, Any]) -> None:
+        # Through the options of today: a run that was begun before an option existed has its default.
+        began = from_record(type(options), saved["config"], f"{self.path}: configuration")
+        require_same(self.path, began, options, OF_THE_COMMAND)
+
+    def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
+        """Write a checkpoint, complete or not at all. Raises UserError where it cannot be written."""
+        whole = {"format": FORMAT, "version": FORMAT_VERSION, **state}
+        write_atomically(self.path / name, lambda file: torch.save(whole, file))
+
+    def log(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Write the whole log, one JSON object a line."""
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        write_atomically(self.path / "log.jsonl", lambda file: file.write(text.encode()))
+
+    def summarise(self, summary: Mapping[str, Any]) -> None:
+        """Write what came out."""
+        self._write_json("summary.json", summary)
+
+    def finished(self, quiet: bool) -> dict[str, Any]:
+        """The summary of the finished run, said in a line unless ``quiet``."""
+        try:
+            summary: dict[str, Any] = json.loads((self.path / "summary.json").read_text())
+        except (OSError, ValueError) as error:
+            raise UserError(f"the run {self.path} is finished but its summary.json cannot be read: {error}") from None
+        if not quiet:
+            print(
+                f"{self.path}: {describe(summary['final'])} after {summary['steps']} steps "
+                f"on {summary['videos']} videos, {summary['seconds']:.1f} s"
+            )
+        return summary
+
+    def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
+        text = json.dumps(values, indent=2) + "\n"
+        write_atomically(self.path / name, lambda file: file.write(text.encode()))
+
+
+def require_same(path: Path, began: Any, options: Any, may_differ: Collection[str]) -> None:
+    """Raises UserError where ``options`` are not those that the run in ``path`` was ``began`` with; those called one
+    of ``may_differ`` may be others."""
+
+    def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in values.items():
+            found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        return found
+
+    before, now = flat(to_dict(began)), flat(to_dict(options))
+    odd = [n for n in now if n.rpartition(".")[2] not in may_differ and before.get(n) != now[n]]
+    if odd:
+        each = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in odd)
+        raise UserError(f"cannot resume {path} with other options: {each}")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What :meth:`RunFolder.save` wrote, tensors on the CPU. Never runs code of the file.
+
+    Raises UserError where there is none, it cannot be read, or it is of another format.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"no run at {path.parent}: there is no {path.name}; python train/fit.py makes one") from None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    try:
+        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # what is no pickle, or a broken one, raises nearly anything
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise UserError(f"{path} is not a checkpoint or is damaged: {reason}") from None
+    if not isinstance(saved, dict) or saved.get("format") != FORMAT:
+        raise UserError(f"{path} is not a checkpoint of this program")
+    version = saved.get("version")
+    if not isinstance(version, int) or version != FORMAT_VERSION:
+        raise UserError(
+            f"{path} has checkpoint version {' '.join(repr(version).split()):.20}, this program reads {FORMAT_VERSION}"
+        )
+    return saved
+
+
+def describe(terms: Mapping[str, Any]) -> str:
+    """Losses and accuracies of a line of the log, for people."""
+    return ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name not in ("epoch", "lr"))
+
+
+def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Write a file beside ``path`` and move it there once it is complete and on disk."""
+    with replacing(path) as part, part.open("wb") as file:
+        write(file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def environment() -> dict[str, Any]:
+    """Versions and machine, as plain values."""
+    return {
+        "ssn_feat": ssn_feat.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "processors": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "command": sys.argv,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+    }
+
+
+__all__ = [
+    "Run",
+    "RunFolder",
+    "actionness_scores",
+    "describe",
+    "describe_head",
+    "environment",
+    "load_run",
+    "read_checkpoint",
+    "require_same",
+]

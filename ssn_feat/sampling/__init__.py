@@ -1,0 +1,1 @@
+"""Which rows of which proposals a training step reads."""

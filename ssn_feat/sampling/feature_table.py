@@ -1,0 +1,122 @@
+"""All rows of a store in one tensor: what a training step gathers from.
+
+Reading rows out of an array on disk costs more than the whole training step, so the features of all training videos are
+read once, video by video, into one contiguous tensor; a batch is then a single ``index_select``.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssn_feat.errors import UserError
+from ssn_feat.heads.features import Standardisation, join_streams, stream_dims
+from ssn_feat.sampling.feature_memory import room
+from ssn_feat.store import FeatureStore
+from ssn_feat.terminal import printable_lines
+
+# Missing videos that a message names.
+_NAMED = 20
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Features of V videos in one tensor.
+
+    ``rows``: ``(R, D)`` of the store's dtype (float16 as a rule), video after video, the columns of several streams
+    side by side (early fusion) in the order of ``streams``; ``offsets``: int64 ``(V + 1,)``, video v owns
+    ``rows[offsets[v]:offsets[v + 1]]``; ``spans``: float64 ``(R, 2)``, seconds that each row stands for;
+    ``durations``: float64 ``(V,)``, seconds.
+    """
+
+    ids: tuple[str, ...]
+    streams: tuple[str, ...]
+    rows: Tensor
+    offsets: NDArray[np.int64]
+    spans: NDArray[np.float64]
+    durations: NDArray[np.float64]
+
+    @classmethod
+    def load(
+        cls,
+        store: FeatureStore,
+        ids: Sequence[str],
+        streams: Sequence[str],
+        advance: Callable[[], None] = lambda: None,
+        folder: Path | None = None,
+        values: bool = True,
+    ) -> FeatureTable:
+        """Read videos from a store; ``advance`` is called after each.
+
+        ``folder``: where rows are kept in a mapped file, None for memory; both hold the same. Without ``values`` rows
+        have no columns: what the store says of them is read, not what is in them.
+        Raises UserError for an unknown stream, and where no video is asked for or one is missing in the store.
+        """
+        if not ids:
+            raise UserError(f"no video to read from the store {store.path}")
+        width = sum(stream_dims(store, streams)) if values else 0
+        counts = list(store.map(store.rows, ids))
+        offsets = np.cumsum([0, *counts], dtype=np.int64)
+        rows = room((int(offsets[-1]), width), getattr(torch, store.dtype), folder)
+        spans, durations = np.empty((len(rows), 2)), np.empty(len(ids))
+        for at, stored in enumerate(store.read_all(ids, streams if values else ())):
+            place = slice(offsets[at], offsets[at + 1])
+            spans[place], durations[at] = stored.spans, stored.duration
+            if values:
+                rows[place] = join_streams(stored.features, streams)
+            advance()
+        return cls(tuple(ids), tuple(streams), rows, offsets, spans, durations)
+
+    def rows_of(self, video: int) -> slice:
+        """The rows of one video, by its index in ``ids``."""
+        return slice(int(self.offsets[video]), int(self.offsets[video + 1]))
+
+    @property
+    def feature_dim(self) -> int:
+        """Number of columns D."""
+        return self.rows.shape[1]
+
+    def standardised(self, standardisation: Standardisation) -> FeatureTable:
+        """The same videos with standardised rows; the rows of this table are overwritten to save memory."""
+        standardisation.overwrite(self.rows)
+        return self
+
+    def to(self, device: torch.device | str) -> FeatureTable:
+        """The table with its rows on ``device``."""
+        return replace(self, rows=self.rows.to(device))
+
+
+def intersect_ids(
+    wanted: Sequence[str],
+    there: Iterable[str],
+    missing: Literal["refuse", "skip"],
+    what: str,
+    subset: str | None = "training",
+    quiet: bool = False,
+) -> tuple[str, ...]:
+    """Those of the ``wanted`` video ids that are ``there``; ``what`` and ``subset`` name place and videos in messages.
+
+    What is skipped is said, unless ``quiet``. Raises UserError naming the missing ones, unless they may be skipped;
+    always if none is left.
+    """
+    held = set(there)
+    lost = [video for video in wanted if video not in held]
+    some = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
+    said = f"{what} lacks {len(lost)} of {len(wanted)} {subset} videos"
+    if lost and (missing == "refuse" or len(lost) == len(wanted)):
+        hint = "" if len(lost) == len(wanted) else "; --missing skip goes on without them"
+        raise UserError(f"{said}: {some}{hint}")
+    if lost and not quiet:
+        print(printable_lines(f"note: {said}, which are skipped: {some}"), file=sys.stderr)
+    return tuple(video for video in wanted if video in held)
+
+
+__all__ = ["FeatureTable", "intersect_ids"]

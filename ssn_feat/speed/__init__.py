@@ -1,1 +1,0 @@
-"""How fast parts of the package are on this machine, beside plain loops that do the same: ``bench/speed.py``."""

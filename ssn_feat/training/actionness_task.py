@@ -1,0 +1,123 @@
+"""Training of the actionness head: from rows, or from proposals as in the original."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ssn_feat.annotations.dataset import Dataset
+from ssn_feat.errors import UserError
+from ssn_feat.heads.actionness import ActionnessHead
+from ssn_feat.heads.dropout import thin_
+from ssn_feat.heads.ssn import linear
+from ssn_feat.sampling.draws import draw, epoch_generator, epoch_videos, steps_per_epoch
+from ssn_feat.sampling.feature_table import FeatureTable
+from ssn_feat.sampling.pools import Candidates, Pool, Pools
+from ssn_feat.sampling.segments import choose_rows
+from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.ssn_task import Plan, StageRows
+
+
+class ActionnessTask:
+    """Training of the actionness head: rows inside and outside actions from each video.
+
+    ``pools``: of rows (of proposals in :class:`ActionnessProposalsTask`): action, then background.
+    """
+
+    terms = ("loss", "accuracy", "recall")
+
+    def __init__(
+        self,
+        head: ActionnessHead,
+        table: FeatureTable,
+        pools: tuple[Pool, Pool],
+        options: FitOptions,
+    ) -> None:
+        self.head, self.table, self.device, self.seed = head, table, table.rows.device, options.seed
+        self.batch_videos, self.multiplier = options.optimisation.batch_videos, options.optimisation.epoch_multiplier
+        self.steps = steps_per_epoch(len(table.ids), self.multiplier, self.batch_videos)
+        counts = options.actionness.action_rows, options.actionness.background_rows
+        self.pools = tuple(zip(pools, counts, strict=True))
+        classes = torch.tensor([1, 0]).repeat_interleave(torch.tensor(counts))
+        self.labels = classes.repeat(self.batch_videos).to(self.device)
+        self.actions = self.labels.nonzero().squeeze(1)
+
+    def plan(self, epoch: int) -> Plan:
+        generator = epoch_generator(self.seed, epoch)
+        videos = epoch_videos(len(self.table.ids), self.multiplier, self.batch_videos, generator)
+        drawn = [draw(pool, videos.reshape(-1), count, generator) for pool, count in self.pools]
+        rows = self._rows(np.concatenate(drawn, axis=1), generator)
+        return Plan(torch.from_numpy(rows.reshape(len(videos), -1)).to(self.device), ())
+
+    def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        """Rows that are gathered for the members ``drawn`` of the pools."""
+        return drawn
+
+    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+        features, scale = thin_(self.table.rows.index_select(0, plan.rows[step]), self.head.dropout, generators[0])
+        return (features.view(len(self.labels), -1, features.shape[1]).float().mean(dim=1) * scale,)
+
+    def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        assert isinstance(head, ActionnessHead)
+        logits = linear(head.classifier_fc, *inputs)
+        labels = self.labels.expand(logits.shape[:-1])
+        loss = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
+        found = logits.detach().argmax(dim=-1)
+        right, recalled = (found == labels).float(), found[..., self.actions].float()
+        return loss.mean(dim=-1), right.mean(dim=-1), recalled.mean(dim=-1)
+
+
+class ActionnessProposalsTask(ActionnessTask):
+    """Training of the actionness head as in the original: foreground against background proposals.
+
+    Each proposal is the mean of some rows of its course, one drawn from each of as many equal parts.
+    """
+
+    def __init__(
+        self,
+        head: ActionnessHead,
+        table: FeatureTable,
+        candidates: Candidates,
+        pools: Pools,
+        options: FitOptions,
+    ) -> None:
+        super().__init__(head, table, (pools.foreground, pools.background), options)
+        self._segments = (options.actionness.actionness_segments,)
+        self._stages = StageRows.of(candidates, table, (0.0, 0.0))
+
+    def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        own = self._stages
+        return choose_rows(own.first[drawn, 1:2], own.count[drawn, 1:2], self._segments, generator)
+
+
+def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> Pool:
+    """The rows (of a table with ``offsets``) for which ``mask`` ``(R,)`` holds, as a pool.
+
+    Raises UserError where there is none.
+    """
+    if not mask.any():
+        raise UserError(
+            f"no {name} row: of {len(mask)} rows of {len(offsets) - 1} videos the centres of "
+            f"{'none' if name == 'action' else 'all'} lie inside an annotated instance"
+        )
+    members = np.flatnonzero(mask)
+    return Pool(name, members, np.searchsorted(members, offsets))
+
+
+def rows_inside(dataset: Dataset, table: FeatureTable) -> NDArray[np.bool_]:
+    """Which rows have their centre inside an annotated instance of their video: bool ``(R,)``."""
+    inside = np.zeros(len(table.rows), dtype=bool)
+    for video, name in enumerate(table.ids):
+        rows = table.rows_of(video)
+        centres = table.spans[rows].mean(axis=1)[:, None]
+        intervals = dataset.videos[name].intervals()
+        inside[rows] = ((centres >= intervals[:, 0]) & (centres < intervals[:, 1])).any(axis=1)
+    return inside
+
+
+__all__ = ["ActionnessProposalsTask", "ActionnessTask", "row_pool", "rows_inside"]

@@ -1,0 +1,186 @@
+"""Single snippets of a video, whole pictures before they are cropped: what training from pixels reads.
+
+:func:`ssn_feat.video.snippets` makes all snippets of a video in one pass; here any of them is made for itself, from
+the same frames, resized, and with flow computed, quantised and passed through JPEG in the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ssn_feat.errors import UserError
+from ssn_feat.video.cache import PixelCache
+from ssn_feat.video.flow import FlowFunction, flow_function, quantise_flow, to_gray
+from ssn_feat.video.frame_index import FrameAccess, FrameIndex
+from ssn_feat.video.grid import SnippetGrid, snippet_grid
+from ssn_feat.video.network_inputs import jpeg, resize, scaled_size
+from ssn_feat.video.opencv import import_cv2
+from ssn_feat.video.resampled import _LATE
+from ssn_feat.video.snippet_options import SnippetOptions
+
+# Frame pairs whose flow is computed at once.
+_PAIRS = 20
+_NO_MOTION = 128
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class IndexedVideo:
+    """A video of which every frame is known."""
+
+    id: str
+    path: Path
+    index: FrameIndex
+    fps: float | None = None
+    """Frame rate of a folder of images."""
+
+    def shown(self, options: SnippetOptions) -> NDArray[np.int64]:
+        """Number of the video's frame that each frame of its grid is: all in order, or those of a nominal rate."""
+        count, fps = len(self.index), options.nominal_fps
+        if not fps:
+            return np.arange(count)
+        ticks = np.arange(max(int(np.ceil(self.index.duration * fps)), 1) + 1) / fps
+        ticks = ticks[(ticks < self.index.duration - _LATE / fps) | (ticks == 0)]
+        return np.maximum(np.searchsorted(self.index.times, ticks + _LATE / fps, side="right") - 1, 0)
+
+    def grid(self, options: SnippetOptions) -> SnippetGrid:
+        """Its snippets."""
+        fps, times = options.nominal_fps, self.index.times
+        if fps:
+            times = np.arange(len(self.shown(options))) / fps
+        return snippet_grid(times, self.index.duration, options.stride, options.flow_length)
+
+    @cached_property
+    def key(self) -> str:
+        """Tells it from all other videos, wherever it lies: by its id, and times and checksums of its frames."""
+        digest = hashlib.sha256(self.id.encode())
+        digest.update(self.index.times.tobytes() + self.index.checksums.tobytes())
+        if not len(self.index.checksums):  # a folder of images: by their names, sizes and dates
+            files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self.path.iterdir())
+            digest.update(json.dumps(files).encode())
+        return digest.hexdigest()
+
+
+class SnippetRows:
+    """Snippets of one stream by their row in the grid. ``cache`` keeps them; ``device`` computes flow."""
+
+    def __init__(
+        self,
+        options: SnippetOptions,
+        stream: Literal["rgb", "flow"],
+        cache: PixelCache | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if stream not in ("rgb", "flow"):
+            raise UserError(f"pixels of the stream {stream!r} cannot be read row by row: rgb or flow")
+        if options.decoder != "opencv":
+            raise UserError(f"frames are read one by one with OpenCV, not with {options.decoder}")
+        if stream == "flow" and not options.flow_quantised:
+            raise UserError("networks are trained on flow in 8 bits: leave flow_quantised on, here and in their store")
+        own = next(part for part in options.by_crop() if stream in part.streams)
+        self.options, self.stream, self.cache = replace(own, streams=(stream,)), stream, cache
+        self._device = str(device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For a process of its own: what computes flow is made there."""
+        return {name: value for name, value in vars(self).items() if name != "_flow"}
+
+    @cached_property
+    def _flow(self) -> FlowFunction:
+        assert self.options.flow_method != "stored"
+        return flow_function(self.options.flow_method, self._device, self.options.flow_weights or None)
+
+    @cached_property
+    def _recipe(self) -> str:
+        """What decides the pixels of given frames."""
+        deciding = ["short_side", "stretch", "resize", "jpeg_quality"]
+        if self.stream == "flow":
+            deciding += ["flow_method", "flow_weights", "flow_bound"]
+        return json.dumps([self.stream, *(getattr(self.options, name) for name in deciding)])
+
+    def read(self, video: IndexedVideo, rows: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+        """Pictures of the snippets: uint8 (H, W, C) by row; C = 3 (B G R), or 2 * flow_length (x0 y0 x1 y1 ...).
+
+        H and W are those of the resized video. Frames beyond the end repeat the last frame, or its last flow.
+        Raises UserError naming the video and the time where a picture cannot be made.
+        """
+        shown, wanted = video.shown(self.options), sorted({int(row) for row in rows})
+        parts = {row: self._parts(shown, row) for row in wanted}
+        found: dict[int, NDArray[np.uint8]] = {}
+        names = {row: f"{video.key} {part} {self._recipe}" for row, part in parts.items()}
+        if self.cache is not None:
+            found = {row: image for row in wanted if (image := self.cache.get(names[row])) is not None}
+        missing = {row: part for row, part in parts.items() if row not in found}
+        if missing:
+            for row, image in self._make(video, missing).items():
+                if self.cache is not None:
+                    self.cache.put(names[row], image)
+                found[row] = image
+        return found
+
+    def _parts(self, shown: NDArray[np.int64], row: int) -> list[Pair]:
+        """The frames or pairs of frames of a snippet, by the video's numbers; a frame is a pair with itself."""
+        last, start = len(shown) - 1, row * self.options.stride
+        if self.stream == "rgb":
+            number = int(shown[min(start + self.options.frame_offsets("rgb")[0], last)])
+            return [(number, number)]
+        first = [min(start + k, max(last - 1, 0)) for k in range(self.options.flow_length)]
+        return [(int(shown[k]), int(shown[min(k + 1, last)])) for k in first]
+
+    def _make(self, video: IndexedVideo, parts: dict[int, list[Pair]]) -> dict[int, NDArray[np.uint8]]:
+        needed = sorted({part for each in parts.values() for part in each})
+        stored = self.options.flow_method == "stored"
+        make = self._frames if self.stream == "rgb" else self._stored if stored else self._computed
+        try:
+            with FrameAccess(video.path, video.index, video.fps) as access:
+                made = make(access, needed)
+        except (UserError, RuntimeError, OSError, ValueError, import_cv2().error) as error:
+            first, last = (video.index.times[part[0]] for part in (needed[0], needed[-1]))
+            raise UserError(f"video {video.id!r}, snippets between {first:.3f} s and {last:.3f} s: {error}") from error
+        return {row: np.concatenate([made[part] for part in each], axis=2) for row, each in parts.items()}
+
+    def _frames(self, access: FrameAccess, parts: list[Pair]) -> dict[Pair, NDArray[np.uint8]]:
+        return {(n, n): self._sized(image) for n, image in access.read(first for first, _ in parts)}
+
+    def _computed(self, access: FrameAccess, parts: list[Pair]) -> dict[Pair, NDArray[np.uint8]]:
+        """8-bit flow (H, W, 2) of each pair of frames."""
+        fields = {}
+        for begin in range(0, len(parts), _PAIRS):
+            some = parts[begin : begin + _PAIRS]
+            gray = {n: to_gray(self._sized(image)) for n, image in access.read(n for part in some for n in part)}
+            first, second = (torch.from_numpy(np.stack([gray[part[k]] for part in some])) for k in (0, 1))
+            quantised = quantise_flow(self._flow(first, second), self.options.flow_bound).cpu().numpy()
+            for part, field in zip(some, quantised, strict=True):
+                fields[part] = np.stack([jpeg(plane, self.options.jpeg_quality) for plane in field], axis=2)
+        return fields
+
+    def _stored(self, access: FrameAccess, parts: list[Pair]) -> dict[Pair, NDArray[np.uint8]]:
+        fields = {}
+        for part in parts:
+            field = access.stored_flow(part[0])
+            if field is None:
+                field = np.full((2, *access.frame(0).shape[:2]), _NO_MOTION, dtype=np.uint8)
+            fields[part] = np.stack([self._resized(plane) for plane in field], axis=2)
+        return fields
+
+    def _sized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return jpeg(self._resized(image), self.options.jpeg_quality)
+
+    def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        height, width = image.shape[:2]
+        stretched = (self.options.stretch, self.options.short_side) if self.options.stretch else None
+        return resize(image, stretched or scaled_size(width, height, self.options.short_side), self.options.resize)
+
+
+__all__ = ["IndexedVideo", "SnippetRows"]

@@ -1,0 +1,411 @@
+"""A store in an object store holds the same bytes as one in a folder, and is there only where it was committed."""
+
+import json
+import pickle
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+import zarr
+
+from ssn_feat.errors import UserError
+from ssn_feat.store import FeatureStore, StoreReadError, StoreWriteError, location, pack, status, verify
+from ssn_feat.store.backends import place_of
+from ssn_feat.store.claims import LEASE_SECONDS
+from ssn_feat.store.object_store import ObjectBoard, ObjectPlace
+
+RECIPE = {"stride": 8, "streams": {"rgb": {}}}
+SECRET = "not-to-be-seen-anywhere"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """A real S3 server on this machine; the URL of a bucket. The environment says where it is, and who we are."""
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    running = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    running.start()
+    host, port = running.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "someone")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3").mkdir("bucket")
+        yield "s3://bucket"
+        # Connections that were opened to this server must not serve another.
+        fsspec.filesystem("s3").clear_instance_cache()
+    running.stop()
+
+
+@pytest.fixture(params=["s3", "memory"])
+def root(request: pytest.FixtureRequest) -> str:
+    """A new prefix of an object store."""
+    head = request.getfixturevalue("server") if request.param == "s3" else "memory://bucket"
+    return f"{head}/{abs(hash(request.node.name))}"
+
+
+def fill(store: FeatureStore) -> FeatureStore:
+    rng = np.random.default_rng(0)
+    for i, video_id in enumerate(["a", "../b", "C" * 200]):
+        spans = np.arange(3 + i)[:, None] + np.array([[0.0, 1.0]])
+        streams = {"rgb": rng.standard_normal((3 + i, 4)), "flow": rng.standard_normal((3 + i, 2))}
+        store.write(video_id, streams, spans, {"fps": 25.0})
+    return store
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def objects_of(url: str) -> dict[str, bytes]:
+    place = place_of(url)
+    assert isinstance(place, ObjectPlace)
+    place.files.invalidate_cache()
+    head = place.full("") + "/"
+    return {name.removeprefix(head): place.files.cat_file(name) for name in place.files.find(place.full(""))}
+
+
+def test_writer_that_was_told_what_rows_look_like_lists_nothing(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE, "toy")).path
+    store = FeatureStore.open(url)
+    store.learn_layout("a")
+    store = pickle.loads(pickle.dumps(store))  # noqa: S301
+
+    def refuse(place: ObjectPlace, group: str) -> list[str]:
+        raise AssertionError(f"{group} was listed")
+
+    monkeypatch.setattr(ObjectPlace, "groups", refuse)
+    spans = np.array([[0.0, 1.0]])
+    assert store.write("new", {"rgb": np.ones((1, 4)), "flow": np.ones((1, 2))}, spans)
+    with pytest.raises(UserError, match="those of 'a' in the store"):
+        store.write("wrong", {"rgb": np.ones((1, 5)), "flow": np.ones((1, 2))}, spans)
+
+
+@pytest.mark.parametrize("compress", ["none", "zstd"])
+def test_same_bytes_as_in_a_folder(root: str, tmp_path: Path, compress: Any) -> None:
+    local = fill(FeatureStore.create(tmp_path / "s.zarr", RECIPE, "toy", compress))
+    remote = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE, "toy", compress))
+    assert objects_of(f"{root}/s.zarr") == files_of(tmp_path / "s.zarr")
+    packed = pack(remote, f"{root}/p.zarr")
+    assert objects_of(f"{root}/p.zarr") == files_of(Path(pack(local, tmp_path / "p.zarr").path))
+    for store in (FeatureStore.open(remote.path), packed):
+        assert verify(store).damage == {}
+        assert store.ids == local.ids
+        for x, y in zip(store, local, strict=True):
+            np.testing.assert_array_equal(x.spans, y.spans)
+            for stream, rows in y.features.items():
+                np.testing.assert_array_equal(x.features[stream], rows)
+    assert objects_of(f"{root}/s.zarr.staging") == {}
+    found = zarr.open_group(packed.path, mode="r")
+    assert found["rgb"].shape == (12, 4)
+
+
+def test_what_is_there_is_what_was_committed(root: str) -> None:
+    store = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE))
+    place = store.place
+    assert isinstance(place, ObjectPlace)
+    # What a writer leaves that was killed before its commit.
+    place.files.rm_file(place.full("videos/a/zarr.json"))
+    assert "a" not in store
+    assert len(store) == 2
+    with pytest.raises(UserError, match="no video 'a'"):
+        store.read("a")
+    assert not store.write("../b", {"rgb": np.ones((2, 4)), "flow": np.ones((2, 2))}, [[0, 1], [1, 2]])
+    assert store.write("a", {"rgb": np.ones((2, 4)), "flow": np.ones((2, 2))}, [[0, 1], [1, 2]])
+    np.testing.assert_array_equal(store.read("a").features["rgb"], 1)
+    assert verify(store).damage == {}
+    store.discard("a")
+    store.discard("a")
+    assert len(store) == 2
+    assert not [name for name in objects_of(str(store.path)) if name.startswith("videos/a/")]
+
+
+def test_the_second_to_commit_is_told(root: str) -> None:
+    FeatureStore.create(f"{root}/s.zarr", RECIPE)
+    first, second = FeatureStore.open(f"{root}/s.zarr"), FeatureStore.open(f"{root}/s.zarr")
+    arguments: Any = ("v", {"rgb": np.ones((2, 4))}, [[0, 1], [1, 2]])
+    with first.place.building("videos/v") as build:
+        assert second.write(*arguments)
+        build.group("", {"id": "v"})
+        assert not build.commit()
+    assert not first.write(*arguments)
+    assert first.read("v").info["id"] == "v"
+    with pytest.raises(UserError, match="exists already"):
+        FeatureStore.create(f"{root}/s.zarr", RECIPE)
+    with pytest.raises(UserError, match="exists already"):
+        pack(first, f"{root}/s.zarr")
+
+
+def test_making_a_store_that_was_killed(root: str) -> None:
+    place = place_of(f"{root}/s.zarr")
+    with place.building("") as build:
+        build.group("videos", {})
+    assert not FeatureStore.exists(f"{root}/s.zarr")
+    assert fill(FeatureStore.open_or_create(f"{root}/s.zarr", RECIPE)).ids
+    other = place_of(f"{root}/other")
+    assert isinstance(other, ObjectPlace)
+    other.put("notes.txt", b"not ours")
+    with pytest.raises(UserError, match="exists but is not a feature store"):
+        FeatureStore.open_or_create(other.path, RECIPE)
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_who_loses_the_race_to_make_a_store_opens_it(root: str, monkeypatch: pytest.MonkeyPatch, make: bool) -> None:
+    """Another process commits the store just after this one found no record of it."""
+    url = f"{root}/s.zarr"
+    read, taken, looked = ObjectPlace.read, ObjectPlace.is_taken, []
+
+    def early(place: ObjectPlace, name: str) -> bytes:
+        looked.append(name)
+        if looked.count(name) == 1:
+            if not make:
+                FeatureStore.create(url, RECIPE)
+            raise FileNotFoundError(name)
+        return read(place, name)
+
+    def before(place: ObjectPlace) -> bool:
+        if not make or taken(place) or looked:
+            return taken(place)
+        looked.append("is_taken")
+        FeatureStore.create(url, RECIPE)
+        return False
+
+    monkeypatch.setattr(ObjectPlace, "read", early)
+    monkeypatch.setattr(ObjectPlace, "is_taken", before)
+    store = FeatureStore.open_or_create(url, RECIPE) if make else FeatureStore.open(url)
+    assert store.ids == ()
+    assert looked.count("zarr.json") >= 2
+
+
+def test_failures_runs_and_status(root: str) -> None:
+    store = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE))
+    store.record_failure("x", "no frames")
+    store.record_failure("x", "cut short")
+    store.record_run({"videos": {"y": 5.0, "a": 3.0}, "missing": ["z"], "options": {"stride": 8}})
+    found = status(FeatureStore.open(f"{root}/s.zarr"))
+    assert (found.done, found.rows, list(found.pending), found.missing) == (3, 12, ["y"], ("z",))
+    assert (found.failures["x"].reason, found.failures["x"].tries) == ("cut short", 2)
+    assert len(store.commit_times()) == 3
+    assert len(store.runs()) == 1
+    store.write("x", {"rgb": np.ones((2, 4)), "flow": np.ones((2, 2))}, [[0, 1], [1, 2]])
+    assert store.failures() == {}
+
+
+def test_claims(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureStore.create(f"{root}/s.zarr", RECIPE)
+    other = FeatureStore.open(f"{root}/s.zarr")
+    with store.claims.hold("v") as claim:
+        assert claim is not None
+        with other.claims.hold("v") as second:
+            assert second is None
+        assert [c.id for c in other.claims.living()] == ["v"]
+        monkeypatch.setattr("ssn_feat.store.claims._SECONDS_BETWEEN_RENEWALS", -1.0)
+        claim.renew()
+        assert not claim.lost
+    assert store.claims.living() == []
+    board = store.claims.board
+    assert board.create("w", json.dumps({"id": "w", "owner": "elsewhere~1~0"}).encode())
+    with store.claims.hold("w") as claim:
+        assert claim is None
+    monkeypatch.setattr(board, "now", lambda: type(board).now(board) + LEASE_SECONDS + 5)
+    with store.claims.hold("w") as claim:
+        assert claim is not None
+        board.remove("w", claim.content)
+        claim.renew()
+        assert claim.lost
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "empty", "remove"])
+@pytest.mark.parametrize("file", ["rgb/c/0/0", "rgb/zarr.json", "zarr.json"])
+def test_damage_is_an_error(root: str, harm: str, file: str) -> None:
+    if (harm, file) == ("remove", "zarr.json"):
+        return  # never committed
+    store = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE))
+    place = store.place
+    assert isinstance(place, ObjectPlace)
+    name = place.full(f"videos/a/{file}")
+    data = bytearray(place.files.cat_file(name))
+    if harm == "remove":
+        place.files.rm_file(name)
+    else:
+        data[3] ^= 1
+        place.files.pipe_file(name, bytes({"flip": data, "cut": data[:9], "empty": b""}[harm]))
+    what = "zarr.json is damaged" if file == "zarr.json" else "array 'rgb'"
+    with pytest.raises(UserError, match=rf"video 'a' of the store .*{what}.*--repair"):
+        FeatureStore.open(store.path).read("a")
+    assert list(verify(store).damage) == ["a"]
+
+
+def test_it_goes_to_other_processes_without_secrets(server: str) -> None:
+    store = fill(FeatureStore.create(f"{server}/secret/s.zarr", RECIPE))
+    store.read("a")
+    again = pickle.loads(pickle.dumps(store))  # noqa: S301
+    assert again.ids == store.ids
+    assert SECRET.encode() not in pickle.dumps(store)
+    assert not any(SECRET.encode() in content for content in objects_of(f"{server}/secret").values())
+    with pytest.raises(UserError, match="must not hold credentials"):
+        FeatureStore.open("s3://someone:secret@bucket/s.zarr")
+
+
+def test_no_connection_is_no_damage(server: str) -> None:
+    store = fill(FeatureStore.create(f"{server}/gone/s.zarr", RECIPE))
+    broken = FeatureStore.open(f"{server}/gone/s.zarr")
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            raise ConnectionError("no route to host")
+
+    broken.place.__dict__["_opened"] = (Refusing(), "bucket/gone/s.zarr")
+    for look in (lambda: broken.read("a"), lambda: broken.ids, lambda: verify(broken)):
+        with pytest.raises(StoreReadError, match="no route to host"):
+            look()
+    with pytest.raises(UserError, match="does not exist"):
+        FeatureStore.open(f"{server}/none.zarr")
+    assert len(store) == 3
+
+
+def test_claim_whose_answer_was_lost_is_held(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, put_new = FeatureStore.create(f"{root}/s.zarr", RECIPE), ObjectPlace.put_new
+
+    def twice(place: ObjectPlace, name: str, content: bytes) -> bool:
+        put_new(place, name, content)
+        return put_new(place, name, content)
+
+    monkeypatch.setattr(ObjectPlace, "put_new", twice)
+    with store.claims.hold("v") as claim:
+        assert claim is not None
+        with store.claims.hold("v") as second:
+            assert second is None
+
+
+def test_claims_where_there_is_no_connection(server: str) -> None:
+    store = FeatureStore.create(f"{server}/silent/s.zarr", RECIPE)
+
+    class Refusing:
+        def __getattr__(self, name: str) -> Any:
+            raise ConnectionError("no route to host")
+
+    board = store.claims.board
+    assert isinstance(board, ObjectBoard)
+    staging = board._staging
+    connected = staging._opened
+    with store.claims.hold("v") as claim:
+        assert claim is not None
+        staging.__dict__["_opened"] = (Refusing(), "bucket/silent/s.zarr.staging")
+        assert not board.renew("v", claim.content)
+    # Released as well as could be.
+    for act in (lambda: store.claims.taking("w").send(None), board.now):
+        with pytest.raises(StoreWriteError, match=r"cannot write to the store s3:.*no route to host"):
+            act()
+    for look in (store.claims.living, store.claims.clean, lambda: board.look("v")):
+        with pytest.raises(StoreReadError, match="no route to host"):
+            look()
+    staging.__dict__["_opened"] = connected
+    assert [claim.id for claim in store.claims.living()] == ["v"]
+
+
+def test_no_such_bucket(server: str) -> None:
+    with pytest.raises(UserError, match=r"cannot write to the store s3://nothing/s.zarr"):
+        FeatureStore.create("s3://nothing/s.zarr", RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("s3://bucket/x.zarr", "s3://bucket/x.zarr"),
+        (Path("s3://bucket/x.zarr"), "s3://bucket/x.zarr"),
+        ("s3://bucket/x.zarr/", "s3://bucket/x.zarr"),
+        ("file:///tmp/x.zarr", Path("/tmp/x.zarr")),
+        ("C:/data/x.zarr", Path("C:/data/x.zarr")),
+        ("x.zarr", Path("x.zarr")),
+    ],
+)
+def test_locations(given: Path | str, expected: Path | str) -> None:
+    assert location(given) == expected
+
+
+def test_unknown_kinds_of_urls() -> None:
+    with pytest.raises(UserError, match="is no place for a store"):
+        FeatureStore.open("nosuch://x/y.zarr")
+    with pytest.raises(UserError, match="needs a package that is not installed"):
+        FeatureStore.open("gs://bucket/y.zarr")
+
+
+WRITER = """
+import sys
+import numpy as np
+from ssn_feat.store import FeatureStore
+store = FeatureStore.open_or_create(sys.argv[1], {"r": 1})
+won = 0
+for i in range(4):
+    with store.claims.hold(f"v{i}") as claim:
+        if claim is not None:
+            rng = np.random.default_rng(i)
+            won += store.write(f"v{i}", {"rgb": rng.standard_normal((50, 8))}, [[t, t + 1] for t in range(50)])
+print(won)
+"""
+
+
+def test_few_requests_a_video(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = fill(FeatureStore.create(f"{server}/few/s.zarr", RECIPE))
+    sent: list[str] = []
+    calls = type(fsspec.filesystem("s3"))._call_s3
+
+    async def counted(files: Any, method: str, *arguments: Any, **options: Any) -> Any:
+        sent.append(method)
+        return await calls(files, method, *arguments, **options)
+
+    monkeypatch.setattr(type(fsspec.filesystem("s3")), "_call_s3", counted)
+    with store.claims.hold("new") as claim:
+        assert claim is not None
+        assert "new" not in store
+        assert store.write("new", {"rgb": np.ones((1, 4)), "flow": np.ones((1, 2))}, [[0, 1]])
+    assert Counter(sent) == {"put_object": 8, "get_object": 3, "delete_object": 2}
+    sent.clear()
+    store.read("new")
+    assert Counter(sent) == {"get_object": 7}
+
+
+def test_several_writers(server: str) -> None:
+    url = f"{server}/several/s.zarr"
+    workers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, url], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
+    won = [int(worker.communicate()[0]) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    store = FeatureStore.open(url)
+    assert sum(won) == len(store) == 4
+    assert verify(store).damage == {}
+    assert objects_of(f"{url}.staging") == {}
+
+
+def test_extraction_into_it(server: str, tmp_path: Path) -> None:
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "extraction"))
+    from small import options, videos
+
+    from ssn_feat.extraction import extract
+    from ssn_feat.extraction.maintenance import StatusOptions, VerifyOptions, print_status, verify_store
+
+    url = f"{server}/extracted/s.zarr"
+    folder = videos(tmp_path / "videos", count=2)
+    extract(options(folder, tmp_path / "s.zarr"))
+    report = extract(options(folder, Path(url)))
+    assert report.exit_code == 0
+    local, remote = files_of(tmp_path / "s.zarr"), objects_of(url)
+    assert {n: b for n, b in local.items() if "/c/" in n} == {n: b for n, b in remote.items() if "/c/" in n}
+    assert remote.keys() == local.keys()
+    assert extract(options(folder, Path(url))).done_before == 2
+    assert print_status(StatusOptions(Path(url))).done == 2
+    place = place_of(url)
+    assert isinstance(place, ObjectPlace)
+    place.files.rm_file(place.full("videos/v1/rgb/c/0/0"))
+    assert verify_store(VerifyOptions(Path(url))) == 1
+    assert verify_store(VerifyOptions(Path(url), repair=True, trust_modules=("tiny:net",))) == 0
+    assert objects_of(url)["videos/v1/rgb/c/0/0"] == local["videos/v1/rgb/c/0/0"]

@@ -1,0 +1,142 @@
+"""Single snippets are the same pixels as those of a pass over the whole video; what was made once is kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from films import pictures, write
+
+from ssn_feat.errors import UserError
+from ssn_feat.video import SnippetOptions, snippets
+from ssn_feat.video.cache import PixelCache
+from ssn_feat.video.frame_index import index_frames
+from ssn_feat.video.random_access import IndexedVideo, SnippetRows
+
+
+def options(**values) -> SnippetOptions:
+    return SnippetOptions(**({"stride": 4, "short_side": 40, "crop": 32} | values))
+
+
+def whole_pass(path: Path, cut: SnippetOptions, fps: float | None = None) -> dict[str, torch.Tensor]:
+    batches = list(snippets(path, cut, fps=fps))
+    return {stream: torch.cat([batch.streams[stream] for batch in batches]) for stream in cut.streams}
+
+
+def centre(image: np.ndarray, crop: int) -> np.ndarray:
+    y, x = (round((side - crop) / 2) for side in image.shape[:2])
+    return image[y : y + crop, x : x + crop].transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"flow_method": "farneback", "rgb_frame": "first", "resize": "smooth"},
+        {"jpeg_quality": 80, "flow_bound": 8.0, "stretch": 60, "stride": 7, "flow_length": 3},
+        {"nominal_fps": 10.0, "stride": 2},
+        {"nominal_fps": 60.0},
+    ],
+)
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_rows_are_those_of_the_whole_pass(tmp_path: Path, count: int, values: dict) -> None:
+    path = write(tmp_path / "film.mp4", pictures(count))
+    cut = options(**values)
+    expected, video = whole_pass(path, cut), IndexedVideo("film", path, index_frames(path))
+    assert len(expected["rgb"]) == len(video.grid(cut).first)
+    rows = np.arange(len(video.grid(cut).first))[::-2]
+    for stream in ("rgb", "flow"):
+        found = SnippetRows(cut, stream).read(video, rows)
+        assert sorted(found) == sorted(rows)
+        for row, image in found.items():
+            np.testing.assert_array_equal(centre(image, cut.crop), expected[stream][row].numpy())
+
+
+def test_flow_to_learn_from_is_quantised() -> None:
+    with pytest.raises(UserError, match="leave flow_quantised on"):
+        SnippetRows(options(flow_quantised=False), "flow")
+    SnippetRows(options(flow_quantised=False), "rgb")
+
+
+@pytest.mark.parametrize("method", ["stored", "dis"])
+@pytest.mark.parametrize("count", [1, 3, 30])
+def test_folders_of_images_and_their_stored_flow(tmp_path: Path, count: int, method: str) -> None:
+    folder = tmp_path / "film"
+    folder.mkdir()
+    for number, image in enumerate(pictures(count), start=1):
+        cv2.imwrite(str(folder / f"img_{number:05d}.png"), image)
+    for number, image in enumerate(pictures(max(count - 1, 1), seed=1), start=1):
+        if count > 1:
+            cv2.imwrite(str(folder / f"flow_x_{number:05d}.png"), image[..., 0])
+            cv2.imwrite(str(folder / f"flow_y_{number:05d}.png"), image[..., 1])
+    cut = options(flow_method=method)
+    expected, video = whole_pass(folder, cut, 25.0), IndexedVideo("film", folder, index_frames(folder, 25.0), 25.0)
+    for stream in ("rgb", "flow"):
+        for row, image in SnippetRows(cut, stream).read(video, range(len(video.grid(cut).first))).items():
+            np.testing.assert_array_equal(centre(image, cut.crop), expected[stream][row].numpy())
+
+
+@pytest.mark.parametrize("stream", ["rgb", "flow"])
+def test_what_was_made_is_kept(tmp_path: Path, stream: str) -> None:
+    path = write(tmp_path / "film.mp4", pictures(30))
+    cut, video = options(), IndexedVideo("film", path, index_frames(path))
+    cache = PixelCache(tmp_path / "cache", 10_000_000)
+    first = SnippetRows(cut, stream, cache).read(video, [1, 4])
+    path.rename(tmp_path / "gone.mp4")
+    again = SnippetRows(cut, stream, cache).read(video, [4, 1])
+    assert all(np.array_equal(first[row], again[row]) for row in (1, 4))
+    with pytest.raises(UserError, match="there is no video"):
+        SnippetRows(options(short_side=48), stream, cache).read(video, [1])
+
+
+def test_an_error_names_the_video_and_the_time(tmp_path: Path) -> None:
+    path = write(tmp_path / "film.mp4", pictures(60))
+    video = IndexedVideo("v/1", path, index_frames(path))
+    write(path, pictures(60, seed=5))
+    with pytest.raises(UserError, match=r"video 'v/1', snippets between 0\.400 s and 1\.680 s: frame 10 of .*changed"):
+        SnippetRows(options(), "rgb").read(video, [2, 10])
+    with pytest.raises(UserError, match="cannot be read row by row"):
+        SnippetRows(options(), "clip")  # type: ignore[arg-type]
+
+
+def picture(seed: int) -> np.ndarray:
+    return cv2.resize(np.random.default_rng(seed).integers(0, 256, (6, 8, 10), dtype=np.uint8), (80, 60))
+
+
+def test_a_cache_keeps_within_its_bound_and_forgets_the_oldest(tmp_path: Path) -> None:
+    cache = PixelCache(tmp_path / "cache", 1_000_000)
+    for number in range(60):
+        cache.put(str(number), picture(number))
+        assert cache.size() <= 1_000_000
+        assert np.array_equal(cache.get(str(number)), picture(number))
+    assert cache.size() > 600_000
+    assert cache.get("0") is None
+    PixelCache(tmp_path / "small", 1000).put("0", picture(0))
+    assert PixelCache(tmp_path / "small", 1000).get("0") is None
+
+
+@pytest.mark.parametrize("channels", [3, 10])
+def test_a_cache_of_jpegs_is_smaller_and_near(tmp_path: Path, channels: int) -> None:
+    exact, coarse = (PixelCache(tmp_path / str(q), 10_000_000, quality=q) for q in (0, 95))
+    image = cv2.GaussianBlur(picture(0), (9, 9), 0)[..., :channels].copy()
+    for cache in (exact, coarse):
+        cache.put("a", image)
+    assert coarse.size() < exact.size() / 3
+    assert np.abs(coarse.get("a").astype(int) - image).mean() < 6
+
+
+def test_a_damaged_file_of_a_cache_counts_as_absent(tmp_path: Path) -> None:
+    cache = PixelCache(tmp_path, 1_000_000)
+    cache.put("a", picture(0))
+    (file,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    content = bytearray(file.read_bytes())
+    content[5000] ^= 4
+    file.write_bytes(content)
+    assert cache.get("a") is None
+    file.write_bytes(content[:100])
+    assert cache.get("a") is None
+    with pytest.raises(UserError, match="positive limit"):
+        PixelCache(tmp_path, 0)
