@@ -114,5 +114,5 @@ def test_every_stage_has_rows_in_order_inside_the_video(proposals, rows, duratio
 @given(st.lists(intervals, min_size=1, max_size=20), st.floats(0.25, 4))
 def test_the_unit_of_time_does_not_matter(proposals, factor):
     one, other = stages(np.array(proposals), 130.0), stages(np.array(proposals) * factor, 130.0 * factor)
-    np.testing.assert_allclose(one.boundaries * factor, other.boundaries, rtol=1e-12)
+    np.testing.assert_allclose(one.boundaries * factor, other.boundaries, rtol=1e-12, atol=1e-12)
     np.testing.assert_allclose(one.scaling, other.scaling, atol=1e-9)
