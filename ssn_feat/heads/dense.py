@@ -35,13 +35,13 @@ class FoldedHead:
 
 
 @torch.no_grad()
-def fold(head: SSNHead, released: bool = False) -> FoldedHead:
+def fold(head: SSNHead, original_scoring: bool = False) -> FoldedHead:
     """One linear layer on snippets that does the work of the three layers of ``head``.
 
     By default the scores of a proposal are those of the head on features pooled over all snippets of each stage, the
-    way it was trained. With ``released`` they are those of the original code, whose published results were made so:
-    parts are not divided by the number of parts of their stage, and the biases of completeness and regression are
-    spread over the parts, so that they are scaled with the outer stages and lost with parts that have no snippet.
+    way it was trained. With ``original_scoring`` they are those of the original code, which made its published results
+    this way: parts are not divided by the number of parts of their stage, and the biases of completeness and
+    regression are spread over the parts, so they are scaled with the outer stages and lost with parts without snippets.
     The two differ in pyramids with more than one part in a stage, and by the biases where an extension is cut.
     """
     parts, width = head.options.pyramid.parts, head.feature_dim
@@ -50,7 +50,7 @@ def fold(head: SSNHead, released: bool = False) -> FoldedHead:
     per_part = [own.view(-1, parts, width).transpose(0, 1).flatten(0, 1) for own in weights]
     weight = torch.cat([activity.weight, *per_part])
     shares = torch.from_numpy(head.options.pyramid.part_shares()).to(weight.device)
-    if released:
+    if original_scoring:
         spread = [(own / parts).repeat(parts) for own in biases]
         snippet_bias = torch.cat([activity.bias, *spread])
         proposal_bias = weight.new_zeros(4 * head.classes + 1)

@@ -1,4 +1,4 @@
-"""Dense scoring: the original's numbers in the released behaviour, pooled features by default, and bad stages."""
+"""Dense scoring: the original's numbers with original_scoring, pooled features by default, and bad stages."""
 
 import itertools
 
@@ -60,7 +60,7 @@ def test_pooling_of_snippet_scores_equals_the_original(golden):
     assert compared > 1500
 
 
-def test_folded_head_equals_the_original_in_the_released_behaviour(golden):
+def test_folded_head_equals_the_original_with_original_scoring(golden):
     archive = golden("test_fc.npz")
     for case in meta(archive):
         a = {k.split("/", 1)[1]: torch.from_numpy(v) for k, v in archive.items() if k.startswith(case["case"] + "/")}
@@ -68,7 +68,7 @@ def test_folded_head_equals_the_original_in_the_released_behaviour(golden):
         head = SSNHead(case["feat_dim"], k, SSNOptions(stpp=tuple(case["stpp_cfg"]), segments=(4, 8, 4))).eval()
         layers = {key: value for key, value in a.items() if key.split(".")[0] in dict(head.named_children())}
         head.load_state_dict(layers, strict=case["with_regression"])
-        folded = fold(head, released=True)
+        folded = fold(head, original_scoring=True)
         columns = len(a["test_fc.weight"])
         assert columns == k + 1 + parts * k * (3 if case["with_regression"] else 1)
         assert torch.equal(folded.weight[:columns], a["test_fc.weight"])
@@ -122,23 +122,27 @@ def test_all_rows_as_segments_equal_dense_pooling(config):
     torch.testing.assert_close(pool_rows(RowSums(features), stages, scaling, pyramid), sampled, atol=1e-5, rtol=1e-5)
 
 
-def test_released_and_default_differ_only_where_they_should():
+def test_original_scoring_and_default_differ_only_where_they_should():
     features = torch.randn(50, 24)
     stages, _ = random_stages(50, 40)
     whole, cut = torch.ones(40, 2), torch.full((40, 2), 0.5)
     single = make_head((1, 1, 1))
     for ours, theirs in zip(
         score_dense(single, features, stages, whole),
-        score_dense(fold(single, released=True), features, stages, whole),
+        score_dense(fold(single, original_scoring=True), features, stages, whole),
         strict=True,
     ):
-        # An ending stage beyond the last row is lost, with its share of the bias in the released behaviour.
+        # An ending stage beyond the last row is lost, with its share of the bias with original_scoring.
         inside = stages[:, 2] < 50
         torch.testing.assert_close(ours[inside], theirs[inside], atol=1e-5, rtol=1e-5)
-    ours, theirs = (score_dense(f, features, stages, cut)[1] for f in (fold(single), fold(single, released=True)))
+    ours, theirs = (
+        score_dense(f, features, stages, cut)[1] for f in (fold(single), fold(single, original_scoring=True))
+    )
     torch.testing.assert_close(ours[inside] - theirs[inside], (single.completeness_fc.bias / 3).expand_as(ours[inside]))
     multiple = make_head((1, (1, 2), 1))
-    ours, theirs = (score_dense(f, features, stages, whole)[1] for f in (fold(multiple), fold(multiple, released=True)))
+    ours, theirs = (
+        score_dense(f, features, stages, whole)[1] for f in (fold(multiple), fold(multiple, original_scoring=True))
+    )
     assert (ours - theirs).abs().max() > 0.1
 
 

@@ -113,8 +113,8 @@ def test_what_does_not_fit_is_refused(make):
         make()
 
 
-@pytest.mark.parametrize("released", [False, True])
-def test_a_class_agnostic_head_regresses_alike_for_all_classes(released):
+@pytest.mark.parametrize("original_scoring", [False, True])
+def test_a_class_agnostic_head_regresses_alike_for_all_classes(original_scoring):
     head = SSNHead(4, 3, SSNOptions(class_agnostic=True, dropout=0), torch.Generator().manual_seed(0)).eval()
     twin = SSNHead(4, 3, SSNOptions(dropout=0)).eval()
     weight, bias = head.regression_layer()
@@ -126,7 +126,7 @@ def test_a_class_agnostic_head_regresses_alike_for_all_classes(released):
     assert head(segments, scaling)[2].shape == (6, 3, 2)
     assert head(segments[:0], scaling[:0])[2].shape == (0, 3, 2)
     features, stages = torch.randn(20, 4), torch.tensor([[0, 2, 8, 10], [5, 8, 17, 20]])
-    dense = [score_dense(fold(h, released), features, stages, torch.ones(2, 2)) for h in (head, twin)]
+    dense = [score_dense(fold(h, original_scoring), features, stages, torch.ones(2, 2)) for h in (head, twin)]
     for one, other in zip(*dense, strict=True):
         torch.testing.assert_close(one, other)
 
