@@ -7,7 +7,7 @@ JOBS   ?= 2
 MINUTES ?= 8
 SEED   ?= 0
 
-.PHONY: demo test faults lint docs install clean
+.PHONY: demo test cov faults lint docs install clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.installed  ## the whole chain on the toy data set, ends with a table and a picture
@@ -15,6 +15,9 @@ demo: $(VENV)/.installed  ## the whole chain on the toy data set, ends with a ta
 
 test: $(VENV)/.installed  ## the whole test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
+
+cov: $(VENV)/.installed  ## the same with the coverage of ssn_feat, lines and branches, in build/coverage
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term --cov-report=html:build/coverage
 
 faults: $(VENV)/.installed  ## kill, spoil and fill the disk, for MINUTES, from SEED on; see docs/faults.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --minutes $(MINUTES) --seed $(SEED)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ssn_feat import store, video
     from ssn_feat.extraction import ExtractOptions, extract
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["ExtractOptions", "UserError", "__version__", "extract", "store", "video"]
 
 
