@@ -74,7 +74,7 @@ class ImportOptions:
         if not self.layout and not self.files:
             raise UserError(
                 f"say where the features are: --layout {'|'.join(LAYOUTS)}, or --files rgb={ID}.npy "
-                "(docs/stores.md says more)"
+                "(docs/features-of-others.md says more)"
             )
         _ = self.rescaled or self.grid(1.0 if self.fps == FROM_ANNOTATIONS else None)
         patterns = self.patterns
@@ -130,7 +130,8 @@ class ImportOptions:
         if missing:
             raise UserError(
                 f"the time base is not known: {', '.join(missing)} missing (frames; it is never guessed, "
-                "docs/stores.md lists that of well-known features), or give --rows-per-video for rescaled features"
+                "docs/features-of-others.md lists that of well-known features), or give --rows-per-video for rescaled "
+                "features"
             )
         assert self.stride is not None
         assert self.window is not None

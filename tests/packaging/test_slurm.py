@@ -80,7 +80,7 @@ def test_syntax(script: Path) -> None:
     # sbatch reads its options only above the first command.
     assert all(line.startswith("#") for line in lines[: heads[-1]])
     assert f"docs/slurm/{script.name}" in script.read_text()
-    assert f"(slurm/{script.name})" in (ROOT / "docs" / "cluster.md").read_text()
+    assert f"(slurm/{script.name})" in (ROOT / "docs" / "run-on-a-cluster.md").read_text()
 
 
 def test_an_array_extracts_every_video_once(tmp_path: Path, cluster: dict[str, str]) -> None:
