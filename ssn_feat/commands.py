@@ -124,13 +124,18 @@ def detect() -> NoReturn:
 def original() -> NoReturn:
     """Checkpoints of the original SSN code: original import FILE, original export RUN."""
     from ssn_feat.training.original_checkpoints import (
-        ExportOptions,
-        ImportOptions,
+        ExportCheckpointOptions,
+        ImportCheckpointOptions,
         export_checkpoint,
         import_checkpoint,
     )
 
-    run_verb({"import": Command(import_checkpoint, ImportOptions), "export": Command(export_checkpoint, ExportOptions)})
+    run_verb(
+        {
+            "import": Command(import_checkpoint, ImportCheckpointOptions),
+            "export": Command(export_checkpoint, ExportCheckpointOptions),
+        }
+    )
 
 
 def proposals() -> NoReturn:

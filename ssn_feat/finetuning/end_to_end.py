@@ -33,7 +33,7 @@ from ssn_feat.store import FeatureStore
 from ssn_feat.store.recipe import differences, fingerprint, plain_recipe
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.presets import PRESETS as FIT_PRESETS
-from ssn_feat.training.ssn_task import Plan, SSNTask
+from ssn_feat.training.ssn_task import EpochPlan, SSNTask
 from ssn_feat.training.training_data import TrainingData, read_data
 from ssn_feat.training.training_state import digest
 from ssn_feat.video.random_access import IndexedVideo
@@ -118,7 +118,7 @@ class EndToEndTask:
         """``task``: of the head alone; the features of its table are not looked at."""
         self.head, self.steps = task.head, task.steps
         self._task, self._seed, self._standardisation = task, seed, standardisation
-        self._plan = Plan(torch.zeros(0), ())
+        self._plan = EpochPlan(torch.zeros(0), ())
         size, segments = task.groups.size, sum(task.head.options.segments)
         # A batch in the order of its videos, so that it can be divided by them; the task has background at its end.
         self._order = np.argsort(task.needed // (size * segments), kind="stable")

@@ -15,15 +15,15 @@ from ssn_feat.cli import from_record
 from ssn_feat.errors import UserError
 from ssn_feat.finetuning.distributed import Processes
 from ssn_feat.finetuning.pixel_training import PixelSteps, PixelTraining, memory
-from ssn_feat.runs.checkpoints import CHECKPOINT, OF_THE_COMMAND, RunFolder, require_same
+from ssn_feat.runs.checkpoints import CHECKPOINT, RESUME_MAY_CHANGE, RunFolder, require_same
 from ssn_feat.signals import on_signal
 from ssn_feat.threads import torch_threads
 from ssn_feat.training.loop import run_epochs, stop_requested
 
 BACKBONE = "backbone.pt"
 # Options that say how a command runs, not what it learns: a resumed run may differ in them.
-MAY_DIFFER = (
-    *OF_THE_COMMAND,
+PIXEL_RESUME_MAY_CHANGE = (
+    *RESUME_MAY_CHANGE,
     *(
         "videos",
         "trust_modules",
@@ -48,7 +48,7 @@ class PixelFolder(RunFolder):
 
     def _require_same(self, options: Any, saved: Mapping[str, Any]) -> None:
         began = from_record(type(options), saved.get("options", {}), f"{self.path}: configuration")
-        require_same(self.path, began, options, MAY_DIFFER)
+        require_same(self.path, began, options, PIXEL_RESUME_MAY_CHANGE)
 
     def begin(self, options: Any) -> None:
         if self._first:

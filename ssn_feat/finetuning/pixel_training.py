@@ -21,7 +21,7 @@ from ssn_feat.finetuning.distributed import Processes
 from ssn_feat.finetuning.feature_network import FeatureNetwork, TuningOptions, learning_groups
 from ssn_feat.finetuning.pixels import PixelBatches, PixelSource, Request
 from ssn_feat.training.optimisation import ema_decay, optimiser_of, rate, set_rate
-from ssn_feat.training.ssn_task import Plan
+from ssn_feat.training.ssn_task import EpochPlan
 from ssn_feat.training.training_state import LoopOptions, Training
 
 _SPEED = ("images_per_second", "memory_gb")
@@ -66,10 +66,10 @@ class _LoopTask:
     terms: tuple[str, ...]
     steps: int
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         raise NotImplementedError("the steps of this training draw their own batches")
 
-    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+    def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         raise NotImplementedError("the steps of this training make their own inputs")
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:

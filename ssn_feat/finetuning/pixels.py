@@ -75,7 +75,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedRequest:
     """Why a worker could not make the pictures of a request; exceptions lose their meaning between processes."""
 
     reason: str
@@ -90,12 +90,12 @@ class PixelSource:
     size: int
     variation: AugmentationOptions
 
-    def __getitem__(self, request: Request) -> Tensor | Failure:
+    def __getitem__(self, request: Request) -> Tensor | FailedRequest:
         """uint8 (n, C, size, size) in the order of the request."""
         try:
             return torch.from_numpy(self.make(request))
         except UserError as error:
-            return Failure(str(error))
+            return FailedRequest(str(error))
 
     def make(self, request: Request) -> NDArray[np.uint8]:
         """What indexing gives. Raises UserError naming video and time where a picture cannot be made."""
@@ -151,7 +151,7 @@ class PixelBatches:
                 batches = iter(self._loader)
             for parts in batches:
                 for part in parts:
-                    if isinstance(part, Failure):
+                    if isinstance(part, FailedRequest):
                         raise UserError(part.reason)
                 yield torch.cat([part.to(self._device, non_blocking=True) for part in parts]), len(parts)
         except RuntimeError as error:
@@ -234,4 +234,4 @@ def reader_of(
     return SnippetRows(snippets, stream, options.store(), device)
 
 
-__all__ = ["Failure", "PixelBatches", "PixelOptions", "PixelSource", "Request", "index_videos", "reader_of"]
+__all__ = ["FailedRequest", "PixelBatches", "PixelOptions", "PixelSource", "Request", "index_videos", "reader_of"]

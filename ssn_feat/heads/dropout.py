@@ -44,7 +44,7 @@ def dropout(x: Tensor, probability: float, generator: torch.Generator | None = N
 
 
 @torch.no_grad()
-def thin_(x: Tensor, probability: float, generator: torch.Generator | None = None) -> tuple[Tensor, float]:
+def unscaled_dropout_(x: Tensor, probability: float, generator: torch.Generator | None = None) -> tuple[Tensor, float]:
     """Dropout in place and without its scale, which comes second: the result times the scale is :func:`dropout`'s.
 
     ``x`` is contiguous and has no gradient. Whoever pools linearly saves a pass over all values by scaling the weights.

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssn_feat.heads.dropout import thin_
+from ssn_feat.heads.dropout import unscaled_dropout_
 from ssn_feat.heads.losses import Groups
 from ssn_feat.heads.ssn import SSNOptions
 
@@ -71,7 +71,7 @@ class GroupPooling(nn.Module):
         """
         scale = 1.0
         if self.training:
-            segments, scale = thin_(segments, self.dropout, generator)
+            segments, scale = unscaled_dropout_(segments, self.dropout, generator)
         factors = functional.pad(scaling.flatten(), (1, 0), value=1.0).index_select(0, self.factors)
         weights = factors.mul_(self.weights).mul_(scale)
         pooled = functional.embedding_bag(

@@ -121,7 +121,8 @@ class SSNHead(nn.Module):
 
     def _regression(self, parts: Tensor) -> Tensor:
         scores = linear(self.regressor_fc, parts)
-        return scores.unflatten(-1, (-1, 2)).expand(*scores.shape[:-1], self.classes, 2)
+        pairs: Tensor = scores.unflatten(-1, (-1, 2))
+        return pairs.expand(*scores.shape[:-1], self.classes, 2)
 
     def regression_layer(self) -> tuple[Tensor, Tensor]:
         """Weight ``(2K, parts * D)`` and bias ``(2K,)`` of the regression of each class, (shift, log ratio) by class.

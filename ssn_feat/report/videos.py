@@ -21,7 +21,7 @@ from ssn_feat.proposals import Proposals, action_probability
 from ssn_feat.proposals.propose import actionness_run, read_videos
 from ssn_feat.results.detections import Detections
 from ssn_feat.results.ragged import Float
-from ssn_feat.runs.checkpoints import CHECKPOINT, read_checkpoint
+from ssn_feat.runs.checkpoints import CHECKPOINT, read_run_checkpoint
 from ssn_feat.store import FeatureStore
 
 # Points of a curve of actionness: more than a screen has columns show nothing more.
@@ -96,7 +96,7 @@ def actionness_of(
 def _is_actionness(run: Path) -> bool:
     """Not by ``load_run``, which refuses runs of networks: they are on the page too."""
     path = run / CHECKPOINT
-    return path.is_file() and read_checkpoint(path).get("head", {}).get("kind") == "actionness"
+    return path.is_file() and read_run_checkpoint(path).get("head", {}).get("kind") == "actionness"
 
 
 def index(shown: Shown, threshold: float) -> dict[str, list[Any]]:

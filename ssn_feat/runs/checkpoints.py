@@ -43,7 +43,7 @@ CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 EVENTS = "tensorboard"
 # Options that say how a command runs, not what it learns: a resumed run may differ in them.
-OF_THE_COMMAND = ("out", "resume", "overwrite", "quiet", "threads", "features")
+RESUME_MAY_CHANGE = ("out", "resume", "overwrite", "quiet", "threads", "features")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class Run:
 def load_run(folder: Path | str) -> Run:
     """Read a run folder (or its checkpoint file). Raises UserError where there is none or it is damaged."""
     path = Path(folder)
-    return run_of(read_checkpoint(path / CHECKPOINT if path.is_dir() or not path.suffix else path), str(path))
+    return run_of(read_run_checkpoint(path / CHECKPOINT if path.is_dir() or not path.suffix else path), str(path))
 
 
 def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
@@ -187,7 +187,7 @@ class RunFolder:
             return None
         if not options.resume:
             raise UserError(f"{self.path} holds a run already: add --resume or --overwrite, or another --out")
-        saved = read_checkpoint(self.path / CHECKPOINT)
+        saved = read_run_checkpoint(self.path / CHECKPOINT)
         self._require_same(options, saved)
         return saved
 
@@ -211,7 +211,7 @@ class RunFolder:
     def _require_same(self, options: Any, saved: Mapping[str, Any]) -> None:
         # Through the options of today: a run that was begun before an option existed has its default.
         began = from_record(type(options), saved["config"], f"{self.path}: configuration")
-        require_same(self.path, began, options, OF_THE_COMMAND)
+        require_same(self.path, began, options, RESUME_MAY_CHANGE)
 
     def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
         """Write a checkpoint, complete or not at all. Raises UserError where it cannot be written."""
@@ -235,7 +235,7 @@ class RunFolder:
             raise UserError(f"the run {self.path} is finished but its summary.json cannot be read: {error}") from None
         if not quiet:
             print(
-                f"{self.path}: {describe(summary['final'])} after {summary['steps']} steps "
+                f"{self.path}: {format_terms(summary['final'])} after {summary['steps']} steps "
                 f"on {summary['videos']} videos, {summary['seconds']:.1f} s"
             )
         return summary
@@ -262,7 +262,7 @@ def require_same(path: Path, began: Any, options: Any, may_differ: Collection[st
         raise UserError(f"cannot resume {path} with other options: {each}")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_run_checkpoint(path: Path) -> dict[str, Any]:
     """What :meth:`RunFolder.save` wrote, tensors on the CPU. Never runs code of the file.
 
     Raises UserError where there is none, it cannot be read, or it is of another format.
@@ -288,7 +288,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
-def describe(terms: Mapping[str, Any]) -> str:
+def format_terms(terms: Mapping[str, Any]) -> str:
     """Losses and accuracies of a line of the log, for people."""
     return ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name not in ("epoch", "lr"))
 
@@ -321,10 +321,10 @@ __all__ = [
     "Run",
     "RunFolder",
     "actionness_scores",
-    "describe",
     "describe_head",
     "environment",
+    "format_terms",
     "load_run",
-    "read_checkpoint",
+    "read_run_checkpoint",
     "require_same",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.heads.losses import Groups
-from ssn_feat.sampling.pools import Pool, Pools
+from ssn_feat.sampling.pools import CandidatePool, CandidatePools
 
 
 def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
@@ -34,7 +34,9 @@ def epoch_videos(videos: int, multiplier: int, batch_videos: int, generator: np.
     return order.reshape(-1)[: steps * batch_videos].reshape(steps, batch_videos)
 
 
-def draw(pool: Pool, videos: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
+def draw(
+    pool: CandidatePool, videos: NDArray[np.int64], count: int, generator: np.random.Generator
+) -> NDArray[np.int64]:
     """``count`` members of ``pool`` for each of ``videos`` ``(B,)``: candidate indices, int64 ``(B, count)``.
 
     Different ones where the video has as many, else with repetition. A video that has none gets members of other
@@ -43,7 +45,8 @@ def draw(pool: Pool, videos: NDArray[np.int64], count: int, generator: np.random
     first, size = pool.offsets[videos], np.diff(pool.offsets)[videos]
     empty = size == 0
     first, size = np.where(empty, 0, first), np.where(empty, len(pool), size)
-    return pool.members[first[:, None] + _distinct(size, count, generator)]
+    members: NDArray[np.int64] = pool.members[first[:, None] + _distinct(size, count, generator)]
+    return members
 
 
 def _distinct(size: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
@@ -65,7 +68,12 @@ def _distinct(size: NDArray[np.int64], count: int, generator: np.random.Generato
 
 
 def epoch_candidates(
-    pools: Pools, videos: int, multiplier: int, batch_videos: int, groups: Groups, generator: np.random.Generator
+    pools: CandidatePools,
+    videos: int,
+    multiplier: int,
+    batch_videos: int,
+    groups: Groups,
+    generator: np.random.Generator,
 ) -> NDArray[np.int64]:
     """Candidates of all batches of one epoch: int64 ``(steps, batch_videos, groups.size)``.
 

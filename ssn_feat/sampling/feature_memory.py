@@ -18,7 +18,7 @@ _SHARE = 0.5
 _DTYPES = {torch.float16: np.float16, torch.float32: np.float32}
 
 
-def room(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -> Tensor:
+def allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -> Tensor:
     """A tensor to be filled: in memory, or with ``folder`` in a file there that the system reads and writes as needed.
 
     The file has no name: it is gone with the tensor, however the program ends. Raises UserError where the disk has no
@@ -56,4 +56,4 @@ def available_memory() -> int | None:
     return min(known, default=None)
 
 
-__all__ = ["available_memory", "fits", "room"]
+__all__ = ["allocate", "available_memory", "fits"]

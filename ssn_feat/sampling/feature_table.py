@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ssn_feat.errors import UserError
 from ssn_feat.heads.features import Standardisation, join_streams, stream_dims
-from ssn_feat.sampling.feature_memory import room
+from ssn_feat.sampling.feature_memory import allocate
 from ssn_feat.store import FeatureStore
 from ssn_feat.terminal import printable_lines
 
@@ -65,7 +65,7 @@ class FeatureTable:
         width = sum(stream_dims(store, streams)) if values else 0
         counts = list(store.map(store.rows, ids))
         offsets = np.cumsum([0, *counts], dtype=np.int64)
-        rows = room((int(offsets[-1]), width), getattr(torch, store.dtype), folder)
+        rows = allocate((int(offsets[-1]), width), getattr(torch, store.dtype), folder)
         spans, durations = np.empty((len(rows), 2)), np.empty(len(ids))
         for at, stored in enumerate(store.read_all(ids, streams if values else ())):
             place = slice(offsets[at], offsets[at + 1])

@@ -199,7 +199,7 @@ def original_candidates(listed: ListedVideo) -> Candidates | None:
 
 
 @dataclass(frozen=True)
-class Pool:
+class CandidatePool:
     """Candidates of one use. ``members``: int64 ``(M,)``, their indices, grouped by video; ``offsets``: int64
     ``(V + 1,)``, video v owns ``members[offsets[v]:offsets[v + 1]]``."""
 
@@ -212,20 +212,20 @@ class Pool:
 
 
 @dataclass(frozen=True)
-class Pools:
+class CandidatePools:
     """The three pools, and mean and deviation of the regression targets.
 
     ``target_stats``: float64 ``(2, 2)``, ``[[mean shift, mean log ratio], [std shift, std log ratio]]`` over the
     foreground *proposals*, as the original: annotated instances, whose targets are all 0, are left out.
     """
 
-    foreground: Pool
-    incomplete: Pool
-    background: Pool
+    foreground: CandidatePool
+    incomplete: CandidatePool
+    background: CandidatePool
     target_stats: NDArray[np.float64]
 
 
-def make_pools(candidates: Candidates, options: PoolOptions, groups: Groups | None = None) -> Pools:
+def make_pools(candidates: Candidates, options: PoolOptions, groups: Groups | None = None) -> CandidatePools:
     """Sort candidates into pools; see :class:`PoolOptions`. What meets no rule is not used.
 
     Raises UserError where a pool that ``groups`` (default: the original's) draws from is empty in all videos, naming
@@ -246,7 +246,7 @@ def make_pools(candidates: Candidates, options: PoolOptions, groups: Groups | No
     for name, mask in masks.items():
         if getattr(groups, name) and not mask.any():
             raise UserError(_why_empty(name, candidates, options))
-    return Pools(
+    return CandidatePools(
         **{name: _pool(name, mask, c) for name, mask in masks.items()},
         target_stats=target_stats(c.targets[proposal_fg]),
     )
@@ -263,10 +263,10 @@ def target_stats(targets: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack((targets.mean(axis=0), np.where(deviation > 0, deviation, 1.0)))
 
 
-def _pool(name: str, mask: NDArray[np.bool_], candidates: Candidates) -> Pool:
+def _pool(name: str, mask: NDArray[np.bool_], candidates: Candidates) -> CandidatePool:
     members = np.flatnonzero(mask)
     counts = np.bincount(candidates.video[members], minlength=len(candidates.ids))
-    return Pool(name, members, np.concatenate(([0], np.cumsum(counts))))
+    return CandidatePool(name, members, np.concatenate(([0], np.cumsum(counts))))
 
 
 def _why_empty(name: str, c: Candidates, o: PoolOptions) -> str:
@@ -296,10 +296,10 @@ def _why_empty(name: str, c: Candidates, o: PoolOptions) -> str:
 
 
 __all__ = [
+    "CandidatePool",
+    "CandidatePools",
     "Candidates",
-    "Pool",
     "PoolOptions",
-    "Pools",
     "candidates_of",
     "make_pools",
     "original_candidates",

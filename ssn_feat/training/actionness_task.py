@@ -13,14 +13,14 @@ from torch.nn import functional
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
-from ssn_feat.heads.dropout import thin_
+from ssn_feat.heads.dropout import unscaled_dropout_
 from ssn_feat.heads.ssn import linear
 from ssn_feat.sampling.draws import draw, epoch_generator, epoch_videos, steps_per_epoch
 from ssn_feat.sampling.feature_table import FeatureTable
-from ssn_feat.sampling.pools import Candidates, Pool, Pools
+from ssn_feat.sampling.pools import CandidatePool, CandidatePools, Candidates
 from ssn_feat.sampling.segments import choose_rows
 from ssn_feat.training.fit_options import FitOptions
-from ssn_feat.training.ssn_task import Plan, StageRows
+from ssn_feat.training.ssn_task import EpochPlan, StageRows
 
 
 class ActionnessTask:
@@ -35,7 +35,7 @@ class ActionnessTask:
         self,
         head: ActionnessHead,
         table: FeatureTable,
-        pools: tuple[Pool, Pool],
+        pools: tuple[CandidatePool, CandidatePool],
         options: FitOptions,
     ) -> None:
         self.head, self.table, self.device, self.seed = head, table, table.rows.device, options.seed
@@ -47,19 +47,21 @@ class ActionnessTask:
         self.labels = classes.repeat(self.batch_videos).to(self.device)
         self.actions = self.labels.nonzero().squeeze(1)
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         generator = epoch_generator(self.seed, epoch)
         videos = epoch_videos(len(self.table.ids), self.multiplier, self.batch_videos, generator)
         drawn = [draw(pool, videos.reshape(-1), count, generator) for pool, count in self.pools]
         rows = self._rows(np.concatenate(drawn, axis=1), generator)
-        return Plan(torch.from_numpy(rows.reshape(len(videos), -1)).to(self.device), ())
+        return EpochPlan(torch.from_numpy(rows.reshape(len(videos), -1)).to(self.device), ())
 
     def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         """Rows that are gathered for the members ``drawn`` of the pools."""
         return drawn
 
-    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        features, scale = thin_(self.table.rows.index_select(0, plan.rows[step]), self.head.dropout, generators[0])
+    def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+        features, scale = unscaled_dropout_(
+            self.table.rows.index_select(0, plan.rows[step]), self.head.dropout, generators[0]
+        )
         return (features.view(len(self.labels), -1, features.shape[1]).float().mean(dim=1) * scale,)
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -83,7 +85,7 @@ class ActionnessProposalsTask(ActionnessTask):
         head: ActionnessHead,
         table: FeatureTable,
         candidates: Candidates,
-        pools: Pools,
+        pools: CandidatePools,
         options: FitOptions,
     ) -> None:
         super().__init__(head, table, (pools.foreground, pools.background), options)
@@ -95,7 +97,7 @@ class ActionnessProposalsTask(ActionnessTask):
         return choose_rows(own.first[drawn, 1:2], own.count[drawn, 1:2], self._segments, generator)
 
 
-def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> Pool:
+def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> CandidatePool:
     """The rows (of a table with ``offsets``) for which ``mask`` ``(R,)`` holds, as a pool.
 
     Raises UserError where there is none.
@@ -106,7 +108,7 @@ def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> 
             f"{'none' if name == 'action' else 'all'} lie inside an annotated instance"
         )
     members = np.flatnonzero(mask)
-    return Pool(name, members, np.searchsorted(members, offsets))
+    return CandidatePool(name, members, np.searchsorted(members, offsets))
 
 
 def rows_inside(dataset: Dataset, table: FeatureTable) -> NDArray[np.bool_]:

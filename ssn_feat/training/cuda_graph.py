@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ssn_feat.training.optimisation import ema_decay, rate
-from ssn_feat.training.ssn_task import Plan
+from ssn_feat.training.ssn_task import EpochPlan
 from ssn_feat.training.training_state import Training
 
 # Steps between two looks at the losses; reading them makes the processor wait for the GPU.
@@ -32,7 +32,7 @@ class CapturedSteps:
     def __init__(self, training: Training) -> None:
         self._training, task = training, training.task
         self._device, self._schedule = task.device, training.options.optimisation
-        self._plan: Plan | None = None
+        self._plan: EpochPlan | None = None
         self._cursor = torch.zeros(1, dtype=torch.int64, device=task.device)
         self._rates, self._decays = (torch.zeros(task.steps, device=task.device) for _ in range(2))
         self._terms = torch.zeros(task.steps, len(task.terms), len(training.facts), device=task.device)
@@ -41,7 +41,7 @@ class CapturedSteps:
         self._done = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._thread = ThreadPoolExecutor(1, "draws")
-        self._next: Future[Plan] | None = None
+        self._next: Future[EpochPlan] | None = None
         for group in training.optimiser.param_groups:
             group["lr"] = torch.zeros((), device=task.device)
 
@@ -119,7 +119,7 @@ class CapturedSteps:
         training, task, plan = self._training, self._training.task, self._plan
         assert plan is not None
         rows, *others = (buffer.index_select(0, self._cursor) for buffer in _tensors(plan))
-        losses = task.losses(task.head, *task.inputs(Plan(rows, tuple(others)), 0, training.generators))
+        losses = task.losses(task.head, *task.inputs(EpochPlan(rows, tuple(others)), 0, training.generators))
         training.optimiser.zero_grad(set_to_none=True)
         losses[0].sum().backward()
         value = self._rates.index_select(0, self._cursor).squeeze(0)
@@ -133,7 +133,7 @@ class CapturedSteps:
             self._cursor += 1
 
 
-def _tensors(plan: Plan) -> tuple[Tensor, ...]:
+def _tensors(plan: EpochPlan) -> tuple[Tensor, ...]:
     return (plan.rows, *plan.others)
 
 

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssn_feat.heads.dropout import thin_
+from ssn_feat.heads.dropout import unscaled_dropout_
 from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.heads.stpp import BlockSums
 from ssn_feat.sampling.feature_table import FeatureTable
-from ssn_feat.sampling.pools import Candidates, Pools
+from ssn_feat.sampling.pools import CandidatePools, Candidates
 from ssn_feat.training.fit_options import FitOptions
-from ssn_feat.training.ssn_task import Plan, SSNTask, candidate_ranges
+from ssn_feat.training.ssn_task import EpochPlan, SSNTask, candidate_ranges
 
 
 class DenseSSNTask(SSNTask):
@@ -29,7 +29,7 @@ class DenseSSNTask(SSNTask):
         head: SSNHead,
         table: FeatureTable,
         candidates: Candidates,
-        pools: Pools,
+        pools: CandidatePools,
         options: FitOptions,
         sums: BlockSums,
     ) -> None:
@@ -50,12 +50,12 @@ class DenseSSNTask(SSNTask):
         parts = own[:, :, :fit, 1:]
         return np.concatenate((activity.reshape(steps, -1), parts.reshape(steps, -1)), axis=1)
 
-    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+    def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         scaling, labels, targets = (tensor[step] for tensor in plan.others)
         begin, end = plan.rows[step].view(-1, 2).unbind(1)
         pooled = self.sums.means(begin, end)
         if self.head.training:
-            pooled, scale = thin_(pooled, self.head.options.dropout, generators[0])
+            pooled, scale = unscaled_dropout_(pooled, self.head.options.dropout, generators[0])
             pooled = pooled.mul_(scale)
         weights = self.head.options.pyramid.part_scaling(scaling) * self._shares
         parts = pooled[-weights.numel() :].view(*weights.shape, -1) * weights[:, :, None]

@@ -15,7 +15,7 @@ from ssn_feat.runs.checkpoints import CHECKPOINT, EVENTS, RunFolder
 from ssn_feat.runs.folders import is_run, run_folders
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.fit_options import FitOptions
-from ssn_feat.training.loop import Measure, machine, run_epochs, stop_requested
+from ssn_feat.training.loop import Measure, run_epochs, stop_requested, threads_and_seed
 from ssn_feat.training.seeds import summarise_seeds
 from ssn_feat.training.tensorboard_events import event_writers, require_tensorboard
 from ssn_feat.training.training_state import prepare
@@ -59,7 +59,7 @@ def _fit(
     before, started = training.done, time.perf_counter()
     with (
         stop_requested() as stop,
-        machine(options, training.task.device),
+        threads_and_seed(options, training.task.device),
         event_writers([folder.path / EVENTS for folder in folders] if options.tensorboard else []) as write,
     ):
         run_epochs(training, folders, stop, measure, write)

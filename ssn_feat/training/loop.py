@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssn_feat.progress import progress_bar
-from ssn_feat.runs.checkpoints import BEST, Run, RunFolder, describe, run_of
+from ssn_feat.runs.checkpoints import BEST, Run, RunFolder, format_terms, run_of
 from ssn_feat.signals import on_signal
 from ssn_feat.threads import torch_threads
 from ssn_feat.training.steps import Steps, steps_of
@@ -123,7 +123,7 @@ def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tupl
             mean = values if len(mean) == 0 else mean.lerp(values, 0.02)
             now = time.perf_counter()
             if now - last > _DISPLAY_SECONDS or done == total:
-                terms = describe(dict(zip(names, mean.tolist(), strict=True)))
+                terms = format_terms(dict(zip(names, mean.tolist(), strict=True)))
                 speed = (done - shown) / (now - last)
                 # A step from pixels may take seconds.
                 advance(done - shown, f"{speed:.{0 if speed >= 10 else 2}f} steps/s, {terms}")
@@ -133,7 +133,7 @@ def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tupl
 
 
 @contextmanager
-def machine(options: LoopOptions, device: torch.device) -> Iterator[None]:
+def threads_and_seed(options: LoopOptions, device: torch.device) -> Iterator[None]:
     """Threads of a step and, on a GPU, whose dropout has no generator of its own, the seed; both undone at the end."""
     gpus = [] if device.type == "cpu" else [device]
     # With more than one, a thread prepares the steps: what remains is torch's.
@@ -161,4 +161,4 @@ def stop_requested() -> Iterator[Callable[[], bool]]:
         yield lambda: pressed
 
 
-__all__ = ["Measure", "machine", "run_epochs", "stop_requested"]
+__all__ = ["Measure", "run_epochs", "stop_requested", "threads_and_seed"]

@@ -29,7 +29,7 @@ _PYRAMIDS: dict[int, tuple[object, ...]] = {3: (1, 1, 1), 5: (1, (1, 2), 1)}
 
 
 @dataclass(frozen=True)
-class ImportOptions:
+class ImportCheckpointOptions:
     """Make a run folder of a checkpoint of the original code, for features of the same network."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
@@ -51,7 +51,7 @@ class ImportOptions:
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportCheckpointOptions:
     """Write a run as a checkpoint that the original code loads."""
 
     run: Annotated[Path, tyro.conf.Positional]
@@ -64,7 +64,7 @@ class ExportOptions:
     """Name of the network that the file shall give."""
 
 
-def import_checkpoint(options: ImportOptions) -> None:
+def import_checkpoint(options: ImportCheckpointOptions) -> None:
     """Make a run folder of a checkpoint of the original SSN code.
 
     Raises UserError where the file is no such checkpoint, or where its widths or classes fit neither store nor
@@ -126,7 +126,7 @@ def _write(
     folder.summarise(about | {"videos": 0, "steps": 0, "seconds": 0.0, "final": {"epoch": epoch}})
 
 
-def export_checkpoint(options: ExportOptions) -> None:
+def export_checkpoint(options: ExportCheckpointOptions) -> None:
     """Write a run as a checkpoint that the original SSN code loads.
 
     Raises UserError for a run with standardised features, for which the original has no place.
@@ -175,7 +175,9 @@ def _require_layers(found: Checkpoint, state: dict[str, Tensor]) -> None:
             raise UserError(f"{found.path}: {name} is {tuple(weight.shape)} and its bias {tuple(bias.shape)}: no layer")
 
 
-def _actionness_head(state: dict[str, Tensor], options: ImportOptions) -> tuple[ActionnessHead, dict[str, Tensor]]:
+def _actionness_head(
+    state: dict[str, Tensor], options: ImportCheckpointOptions
+) -> tuple[ActionnessHead, dict[str, Tensor]]:
     """The head and its layer: background and action, of more columns (the original's ActivityNet has 100) the first
     two, which alone were trained as something."""
     rows, width = state["classifier_fc.weight"].shape
@@ -186,7 +188,7 @@ def _actionness_head(state: dict[str, Tensor], options: ImportOptions) -> tuple[
     return ActionnessHead(width), {name: value[:2] for name, value in state.items()}
 
 
-def _ssn_head(state: dict[str, Tensor], options: ImportOptions) -> tuple[SSNHead, dict[str, Tensor]]:
+def _ssn_head(state: dict[str, Tensor], options: ImportCheckpointOptions) -> tuple[SSNHead, dict[str, Tensor]]:
     rows, width = state["activity_fc.weight"].shape
     parts = state["completeness_fc.weight"].shape[1] // width
     pyramid = options.pyramid or _PYRAMIDS.get(parts)
@@ -202,7 +204,7 @@ def _ssn_head(state: dict[str, Tensor], options: ImportOptions) -> tuple[SSNHead
     return head, state
 
 
-def _labels(options: ImportOptions, head: SSNHead | ActionnessHead) -> list[str]:
+def _labels(options: ImportCheckpointOptions, head: SSNHead | ActionnessHead) -> list[str]:
     known = load(options.annotations).labels
     labels = list(known)
     if options.labels is not None:
@@ -218,4 +220,4 @@ def _labels(options: ImportOptions, head: SSNHead | ActionnessHead) -> list[str]
     return labels
 
 
-__all__ = ["ExportOptions", "ImportOptions", "export_checkpoint", "import_checkpoint"]
+__all__ = ["ExportCheckpointOptions", "ImportCheckpointOptions", "export_checkpoint", "import_checkpoint"]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ssn_feat.runs.checkpoints import RunFolder
 from ssn_feat.training.fit_options import FitOptions
-from ssn_feat.training.ssn_task import Plan, Task
+from ssn_feat.training.ssn_task import EpochPlan, Task
 
 
 class SeedsTask:
@@ -32,19 +32,19 @@ class SeedsTask:
         # Two, since the inputs of the next step may be made while those of this one are in use.
         self._stacks: list[tuple[Tensor, ...]] = [(), ()]
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         """The plans of all seeds side by side, ``(steps, N, ...)`` each."""
         plans = [task.plan(epoch) for task in self.tasks]
         others = zip(*(plan.others for plan in plans), strict=True)
-        return Plan(
+        return EpochPlan(
             torch.stack([plan.rows for plan in plans], dim=1), tuple(torch.stack(parts, dim=1) for parts in others)
         )
 
-    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+    def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         """Inputs of all seeds, ``(N, ...)`` each; the tensors are used again by the step after the next."""
         which = step % 2
         for at, task in enumerate(self.tasks):
-            own = Plan(plan.rows[:, at], tuple(tensor[:, at] for tensor in plan.others))
+            own = EpochPlan(plan.rows[:, at], tuple(tensor[:, at] for tensor in plan.others))
             parts = task.inputs(own, step, generators[at : at + 1])
             if not self._stacks[which]:
                 self._stacks[which] = tuple(part.new_empty(len(self.tasks), *part.shape) for part in parts)

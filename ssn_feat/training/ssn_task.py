@@ -18,12 +18,12 @@ from ssn_feat.heads.ssn import SSNHead
 from ssn_feat.heads.stages import Stages, row_ranges, stage_rows, stages
 from ssn_feat.sampling.draws import epoch_candidates, epoch_generator, steps_per_epoch
 from ssn_feat.sampling.feature_table import FeatureTable
-from ssn_feat.sampling.pools import Candidates, Pool, Pools
+from ssn_feat.sampling.pools import CandidatePool, CandidatePools, Candidates
 from ssn_feat.sampling.segments import choose_rows
 from ssn_feat.training.fit_options import FitOptions
 
 
-class Plan(NamedTuple):
+class EpochPlan(NamedTuple):
     """Everything drawn for one epoch, each tensor with the steps as its first dimension.
 
     ``rows``: int64 ``(steps, R)``, rows of the feature table; the others as the task needs them.
@@ -52,10 +52,10 @@ class Task(Protocol):
     def steps(self) -> int:
         """Steps of an epoch."""
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         """Draw an epoch; the same for the same seed and epoch."""
 
-    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+    def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         """What :meth:`losses` needs of a step, dropout done (``generators``, one per seed, decide it); no gradients."""
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -109,7 +109,7 @@ class SSNTask:
     terms = ("loss", "activity", "completeness", "regression", "accuracy")
 
     def __init__(
-        self, head: SSNHead, table: FeatureTable, candidates: Candidates, pools: Pools, options: FitOptions
+        self, head: SSNHead, table: FeatureTable, candidates: Candidates, pools: CandidatePools, options: FitOptions
     ) -> None:
         self.head, self.table, self.pools, self.seed = head, table, pools, options.seed
         self.groups, self.loss_options = options.groups, options.losses
@@ -128,7 +128,7 @@ class SSNTask:
             drawn = torch.from_numpy(np.concatenate(([self.groups.background], shares)))
             self.class_weights = (balanced_weights(drawn).float().to(self.device),)
 
-    def plan(self, epoch: int) -> Plan:
+    def plan(self, epoch: int) -> EpochPlan:
         generator = epoch_generator(self.seed, epoch)
         chosen = epoch_candidates(
             self.pools, len(self.table.ids), self.multiplier, self.batch_videos, self.groups, generator
@@ -140,7 +140,7 @@ class SSNTask:
         scaling = self.stage_rows.scaling[chosen[..., :complete]].reshape(len(chosen), -1, 2)
         drawn = (self._rows(chosen, generator), scaling, labels, self.targets[chosen])
         first, *others = (torch.from_numpy(array).to(self.device) for array in drawn)
-        return Plan(first, tuple(others))
+        return EpochPlan(first, tuple(others))
 
     def _rows(self, chosen: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
         """Rows that the steps gather for the candidates ``chosen`` ``(steps, V, groups.size)``."""
@@ -148,7 +148,7 @@ class SSNTask:
         rows = choose_rows(own.first[chosen], own.count[chosen], self.head.options.segments, generator)
         return rows.reshape(len(rows), -1)[:, self.needed]
 
-    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+    def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         scaling, labels, targets = (tensor[step] for tensor in plan.others)
         features = self.table.rows.index_select(0, plan.rows[step])
         return *self.pooling(features, scaling, generators[0]), labels, targets, *self.class_weights
@@ -162,7 +162,7 @@ class SSNTask:
         return (*result, right.float().mean(dim=-1))
 
 
-def class_frequencies(pool: Pool, labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
+def class_frequencies(pool: CandidatePool, labels: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
     """How often each class is drawn when one member of ``pool`` is drawn from every video in turn: float64 ``(K,)``.
 
     ``labels``: int64, class index from 0 of every candidate. Videos that have no member take one of the whole pool.
@@ -172,4 +172,4 @@ def class_frequencies(pool: Pool, labels: NDArray[np.int64], classes: int) -> ND
     return np.bincount(labels[pool.members], chances, minlength=classes) / len(sizes)
 
 
-__all__ = ["Plan", "SSNTask", "StageRows", "Task", "candidate_ranges", "class_frequencies"]
+__all__ = ["EpochPlan", "SSNTask", "StageRows", "Task", "candidate_ranges", "class_frequencies"]

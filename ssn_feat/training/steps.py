@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ssn_feat.training.cuda_graph import CapturedSteps
 from ssn_feat.training.optimisation import ema_decay, rate, set_rate
-from ssn_feat.training.ssn_task import Plan, Task
+from ssn_feat.training.ssn_task import EpochPlan, Task
 from ssn_feat.training.training_state import Training
 
 
@@ -47,8 +47,8 @@ class PlainSteps:
     def __init__(self, training: Training) -> None:
         self._training = training
         several = training.options.threads > 1 and training.task.device.type == "cpu"
-        self._ahead = Ahead(training.task) if several else None
-        self._plan: Plan | None = None
+        self._ahead = InputPrefetcher(training.task) if several else None
+        self._plan: EpochPlan | None = None
 
     def begin(self) -> None:
         self._plan = self._training.task.plan(self._training.epoch)
@@ -66,7 +66,7 @@ class PlainSteps:
             self._ahead.close()
 
 
-class Ahead:
+class InputPrefetcher:
     """Inputs of a task's steps, made one step ahead by a thread.
 
     The thread draws dropout before its step is due: :meth:`forget` takes that back, as if it had never been drawn.
@@ -79,7 +79,7 @@ class Ahead:
         self._generators: Sequence[torch.Generator] = ()
         self._before: list[Tensor] = []
 
-    def inputs(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
+    def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
         """What the task's own ``inputs`` gives; steps of a plan must be asked for in order."""
         made = self._made
         # On a busy machine the thread may not have begun: then nothing was drawn, and there is no need to wait for it.
@@ -90,7 +90,7 @@ class Ahead:
         self._made = self._begin(plan, step + 1, generators) if step + 1 < len(plan.rows) else None
         return inputs
 
-    def _begin(self, plan: Plan, step: int, generators: Sequence[torch.Generator]) -> Future[tuple[Tensor, ...]]:
+    def _begin(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> Future[tuple[Tensor, ...]]:
         self._generators, self._before = generators, [generator.get_state() for generator in generators]
         return self._thread.submit(self._task.inputs, plan, step, generators)
 
@@ -107,7 +107,7 @@ class Ahead:
         self._thread.shutdown()
 
 
-def train_step(training: Training, plan: Plan, ahead: Ahead | None = None) -> Tensor:
+def train_step(training: Training, plan: EpochPlan, ahead: InputPrefetcher | None = None) -> Tensor:
     """One batch, and a step of gradient descent where it is the last of its group: the task's terms of each head,
     float32 ``(terms, heads)``. ``ahead``: where the inputs come from, if not from the task itself.
 
@@ -131,4 +131,4 @@ def train_step(training: Training, plan: Plan, ahead: Ahead | None = None) -> Te
     return values
 
 
-__all__ = ["Ahead", "PlainSteps", "Steps", "steps_of", "train_step"]
+__all__ = ["InputPrefetcher", "PlainSteps", "Steps", "steps_of", "train_step"]

@@ -17,7 +17,7 @@ from rich.table import Table
 from ssn_feat.cli import from_dict, to_dict
 from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.errors import UserError
-from ssn_feat.runs.checkpoints import OF_THE_COMMAND, write_atomically
+from ssn_feat.runs.checkpoints import RESUME_MAY_CHANGE, write_atomically
 from ssn_feat.runs.folders import is_run, run_folders
 from ssn_feat.terminal import printable_lines
 from ssn_feat.training.fit import fit
@@ -137,7 +137,7 @@ def _place(plain: dict[str, Any], name: str) -> dict[str, Any]:
     """The options that have one called ``name``, wherever they are nested. Raises UserError where there are none."""
     places = [plain, *(inner for inner in plain.values() if isinstance(inner, dict))]
     place = next((place for place in places if name in place), None)
-    if place is None or name in OF_THE_COMMAND or isinstance(place[name], dict):
+    if place is None or name in RESUME_MAY_CHANGE or isinstance(place[name], dict):
         raise UserError(f"--vary: {name!r} is no option that a sweep can change; train/fit.py --help lists all")
     return place
 

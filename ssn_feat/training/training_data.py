@@ -18,7 +18,7 @@ from ssn_feat.heads.features import Standardisation, stream_dims
 from ssn_feat.heads.stpp import BlockSums
 from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import Proposals
-from ssn_feat.sampling.feature_memory import fits, room
+from ssn_feat.sampling.feature_memory import allocate, fits
 from ssn_feat.sampling.feature_table import FeatureTable, intersect_ids
 from ssn_feat.sampling.pools import Candidates, candidates_of, random_windows
 from ssn_feat.store import FeatureStore
@@ -46,7 +46,7 @@ class TrainingData:
     def sums(self) -> BlockSums:
         """What means of all rows of a stage come from; kept where the rows are."""
         rows = self.table.rows
-        inner = room((len(rows) + 1, rows.shape[1]), torch.float32, self.folder)
+        inner = allocate((len(rows) + 1, rows.shape[1]), torch.float32, self.folder)
         return BlockSums(rows, inner.to(rows.device))
 
     def candidates(self, windows: int, seed: int) -> Candidates:

@@ -31,7 +31,7 @@ from ssn_feat.extraction import ExtractOptions
 from ssn_feat.proposals import Proposals
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
 from ssn_feat.results.detections import Detections
-from ssn_feat.runs.checkpoints import load_run, read_checkpoint
+from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
 
@@ -309,7 +309,7 @@ def _runs(folder: Path, evil: object) -> list[Kind]:
         proposals = data.proposals if head == "ssn" else None
         steps = quick(epochs=1, epoch_multiplier=1, batch_videos=2)
         fit(data.options(out, head=head, proposals=proposals, optimisation=steps))
-        whole = read_checkpoint(out / "checkpoint.pt")
+        whole = read_run_checkpoint(out / "checkpoint.pt")
         found.append(Kind(f"checkpoint {head}", "spoilt.pt", other.other_checkpoint(whole, evil), load_run))
         shutil.rmtree(out)
     return found

@@ -16,7 +16,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, main
 from ssn_feat.extraction.maintenance import PackOptions, pack_store
 from ssn_feat.proposals.propose import ProposeOptions, propose
-from ssn_feat.runs.checkpoints import load_run, read_checkpoint
+from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.store import FeatureStore, verify
 from ssn_feat.training import loop
 from ssn_feat.training.fit import fit
@@ -122,7 +122,7 @@ def _run(folder: Path) -> Result:
     run, found = folder / "run", {}
     if (run / "checkpoint.pt").exists():
         load_run(run)
-        saved = read_checkpoint(run / "checkpoint.pt")
+        saved = read_run_checkpoint(run / "checkpoint.pt")
         if saved["finished"]:
             found["weights"] = {name: tensor.numpy().tobytes() for name, tensor in saved["model"].items()}
     for name in ("log.jsonl", "summary.json", "environment.json"):

@@ -15,7 +15,7 @@ from test_end_to_end import losses
 
 from ssn_feat.cli import save_yaml
 from ssn_feat.finetuning.end_to_end import fit_end_to_end
-from ssn_feat.runs.checkpoints import read_checkpoint
+from ssn_feat.runs.checkpoints import read_run_checkpoint
 
 STEPS = 24
 
@@ -43,7 +43,7 @@ def test_two_processes_one_of_which_is_killed(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "error: " in done.stderr, done.stderr[-2000:]
     assert "--resume goes on from the last checkpoint" in done.stderr, done.stderr[-2000:]
-    assert read_checkpoint(tmp_path / "two" / "checkpoint.pt")["epoch"] >= 20
+    assert read_run_checkpoint(tmp_path / "two" / "checkpoint.pt")["epoch"] >= 20
     begun = losses(tmp_path / "two")
     assert 20 <= len(begun) < STEPS
     np.testing.assert_allclose(begun, losses(tmp_path / "one", len(begun)), rtol=1e-4, atol=1e-5)

@@ -26,7 +26,7 @@ from ssn_feat.finetuning.feature_network import TuningOptions
 from ssn_feat.finetuning.pixel_training import PixelSteps
 from ssn_feat.finetuning.pixels import PixelBatches, PixelOptions
 from ssn_feat.heads.ssn import SSNOptions
-from ssn_feat.runs.checkpoints import load_run, read_checkpoint
+from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.fit import fit
 from ssn_feat.video import SnippetOptions
@@ -167,7 +167,7 @@ def test_gradient_from_the_loss_to_the_pixels(films: Films, tmp_path: Path) -> N
 def test_gathered_batches_are_one_large_batch(films: Films, tmp_path: Path) -> None:
     for name, changes in (("whole", {"batch_videos": 4}), ("parts", {"batch_videos": 2, "accumulate": 2})):
         fit_end_to_end(films.options(tmp_path / name, {"optimisation": brief(**changes), **SURE}, pixels=STILL))
-    one, other = (read_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    one, other = (read_run_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
     for part in ("model", "backbone"):
         for name, value in one[part].items():
             torch.testing.assert_close(value, other[part][name], rtol=1e-3, atol=1e-6)
@@ -181,13 +181,13 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(films: Films, tmp_path
     )
     fit_end_to_end(whole)
     interrupt(monkeypatch, fit_end_to_end, parts, 6)
-    saved = read_checkpoint(tmp_path / "parts" / "checkpoint.pt")
+    saved = read_run_checkpoint(tmp_path / "parts" / "checkpoint.pt")
     assert (saved["epoch"], saved["step"]) == (1, 2)
     with pytest.raises(UserError, match="batch_norm was 'full' and is 'frozen'"):
         fit_end_to_end(replace(parts, fit=replace(parts.fit, resume=True), tuning=TuningOptions(clip=1.0)))
     fit_end_to_end(replace(parts, fit=replace(parts.fit, resume=True)))
     np.testing.assert_array_equal(losses(tmp_path / "parts"), losses(tmp_path / "whole"))
-    one, other = (read_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
+    one, other = (read_run_checkpoint(tmp_path / name / "checkpoint.pt") for name in ("whole", "parts"))
     for part in ("model", "backbone", "trained", "trained_backbone"):
         assert same_weights(one[part], other[part]), part
     assert not same_weights(one["backbone"], one["trained_backbone"])

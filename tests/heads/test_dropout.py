@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ssn_feat.heads.dropout import dropout, thin_
+from ssn_feat.heads.dropout import dropout, unscaled_dropout_
 
 
 @pytest.mark.parametrize("probability", [0.8, 0.5, 0.1, 0.001, 0.999])
@@ -77,8 +77,8 @@ def test_input_is_left_alone_and_half_stays_half():
 def test_thinning_in_place_is_dropout_without_its_scale(dtype):
     x = torch.randn(37, 100).to(dtype)
     expected = dropout(x, 0.8, torch.Generator().manual_seed(6))
-    thinned, scale = thin_(x, 0.8, torch.Generator().manual_seed(6))
+    thinned, scale = unscaled_dropout_(x, 0.8, torch.Generator().manual_seed(6))
     assert thinned is x
     assert (x != 0).float().mean() == pytest.approx(0.2, abs=0.05)
     torch.testing.assert_close(x.double() * scale, expected.double(), rtol=1e-2, atol=0)
-    assert thin_(x, 0.0) == (x, 1.0)
+    assert unscaled_dropout_(x, 0.0) == (x, 1.0)

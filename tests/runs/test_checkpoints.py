@@ -13,7 +13,7 @@ from synthetic_store import quick, write
 from ssn_feat.cli import load_yaml
 from ssn_feat.errors import UserError
 from ssn_feat.runs import checkpoints
-from ssn_feat.runs.checkpoints import RunFolder, actionness_scores, load_run, read_checkpoint
+from ssn_feat.runs.checkpoints import RunFolder, actionness_scores, load_run, read_run_checkpoint
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
 
@@ -93,7 +93,7 @@ def test_a_damaged_or_newer_checkpoint_is_refused(runs, tmp_path):
     (tmp_path / "checkpoint.pt").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="is damaged"):
         load_run(tmp_path)
-    saved = read_checkpoint(runs / "ssn" / "checkpoint.pt")
+    saved = read_run_checkpoint(runs / "ssn" / "checkpoint.pt")
     torch.save(saved | {"version": 99}, tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match="checkpoint version 99, this program reads 1"):
         load_run(tmp_path)

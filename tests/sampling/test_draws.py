@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 
 from ssn_feat.heads.losses import Groups
 from ssn_feat.sampling.draws import draw, epoch_candidates, epoch_generator, epoch_videos, steps_per_epoch
-from ssn_feat.sampling.pools import Pool, Pools
+from ssn_feat.sampling.pools import CandidatePool, CandidatePools
 
 
-def pool(name: str, counts: list[int], first: int = 0) -> Pool:
+def pool(name: str, counts: list[int], first: int = 0) -> CandidatePool:
     offsets = np.concatenate(([0], np.cumsum(counts)))
-    return Pool(name, np.arange(first, first + offsets[-1]), offsets)
+    return CandidatePool(name, np.arange(first, first + offsets[-1]), offsets)
 
 
-def pools() -> Pools:
-    return Pools(
+def pools() -> CandidatePools:
+    return CandidatePools(
         pool("foreground", [2, 0, 5, 1], 0),
         pool("incomplete", [20, 3, 6, 0], 100),
         pool("background", [1, 1, 0, 4], 200),

@@ -78,7 +78,7 @@ def test_features_go_to_a_file_where_memory_is_short(store, tmp_path, monkeypatc
     assert sizes == [5 * 3 * 4, 5 * 3 * 8]
     assert features_folder(replace(options, features="mapped"), store, store.ids) == tmp_path / "out"
     with pytest.raises(UserError, match=r"cannot keep \S+ GB of features in"):
-        memory.room((1 << 40, 1 << 10), torch.float16, tmp_path)
+        memory.allocate((1 << 40, 1 << 10), torch.float16, tmp_path)
 
 
 def test_standardised_rows_have_mean_0_and_deviation_1(store):

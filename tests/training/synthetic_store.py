@@ -10,7 +10,7 @@ import torch
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.proposals import Proposals
-from ssn_feat.runs.checkpoints import read_checkpoint
+from ssn_feat.runs.checkpoints import read_run_checkpoint
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.fit_options import ActionnessOptions, FitOptions, OptimisationOptions
 
@@ -115,7 +115,7 @@ def _proposals(video: Video, generator: np.random.Generator) -> np.ndarray:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     """Those that the checkpoint of a run holds."""
-    return read_checkpoint(folder / "checkpoint.pt")["model"]
+    return read_run_checkpoint(folder / "checkpoint.pt")["model"]
 
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:

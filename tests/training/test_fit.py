@@ -18,7 +18,7 @@ from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.heads.stages import row_ranges, stages
 from ssn_feat.proposals import Proposals
-from ssn_feat.runs.checkpoints import actionness_scores, load_run, read_checkpoint
+from ssn_feat.runs.checkpoints import actionness_scores, load_run, read_run_checkpoint
 from ssn_feat.sampling.pools import Candidates, candidates_of
 from ssn_feat.store import FeatureStore
 from ssn_feat.training.actionness_task import rows_inside
@@ -141,7 +141,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(brief, tmp_path, 
     interrupt(parts, monkeypatch, at=steps)
     assert not load_run(parts.out).finished
     fit(replace(parts, resume=True))
-    one, other = (read_checkpoint(folder / "checkpoint.pt") for folder in (whole.out, parts.out))
+    one, other = (read_run_checkpoint(folder / "checkpoint.pt") for folder in (whole.out, parts.out))
     assert one["log"] == other["log"]
     assert other["finished"]
     assert_same(one["model"], other["model"])
@@ -158,18 +158,18 @@ def test_resuming_a_finished_run_changes_nothing(brief):
 
 def test_resuming_a_run_killed_before_its_summary_writes_it(brief):
     summary = fit(brief)
-    before = read_checkpoint(brief.out / "checkpoint.pt")["model"]
+    before = read_run_checkpoint(brief.out / "checkpoint.pt")["model"]
     (brief.out / "summary.json").unlink()
     again = fit(replace(brief, resume=True))
     assert again["final"] == summary["final"]
     assert again["steps"] == summary["steps"]
-    assert_same(before, read_checkpoint(brief.out / "checkpoint.pt")["model"])
+    assert_same(before, read_run_checkpoint(brief.out / "checkpoint.pt")["model"])
 
 
 def test_a_run_begun_before_an_option_existed_is_resumed(brief, tmp_path, monkeypatch):
     fit(replace(brief, out=tmp_path / "whole"))
     interrupt(brief, monkeypatch, at=1)
-    saved = read_checkpoint(brief.out / "checkpoint.pt")
+    saved = read_run_checkpoint(brief.out / "checkpoint.pt")
     for place, name in ((saved["config"], "seeds"), (saved["config"]["losses"], "label_smoothing"), (saved, "best")):
         del place[name]
     torch.save(saved, brief.out / "checkpoint.pt")

@@ -16,7 +16,12 @@ from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 from ssn_feat.runs.checkpoints import actionness_scores, load_run
 from ssn_feat.training.fit import fit
-from ssn_feat.training.original_checkpoints import ExportOptions, ImportOptions, export_checkpoint, import_checkpoint
+from ssn_feat.training.original_checkpoints import (
+    ExportCheckpointOptions,
+    ImportCheckpointOptions,
+    export_checkpoint,
+    import_checkpoint,
+)
 
 DIM = 6
 STATS = torch.tensor([[0.1, -0.2], [0.5, 0.7]], dtype=torch.float64)
@@ -36,7 +41,7 @@ def original(path, head, **more):
 
 
 def import_options(data, path, out, **more):
-    return ImportOptions(checkpoint=path, store=data.store, annotations=data.annotations, out=out, **more)
+    return ImportCheckpointOptions(checkpoint=path, store=data.store, annotations=data.annotations, out=out, **more)
 
 
 @pytest.mark.parametrize("stpp", [(1, 1, 1), (1, (1, 2), 1)])
@@ -51,7 +56,7 @@ def test_an_ssn_checkpoint_comes_and_goes_unchanged(data, tmp_path, stpp):
     sample = torch.randn(5, 9, DIM), torch.rand(5, 2)
     for one, other in zip(run.head(*sample), head.eval()(*sample), strict=True):
         assert torch.equal(one, other)
-    export_checkpoint(ExportOptions(tmp_path / "run", tmp_path / "again.pth.tar", weights=path))
+    export_checkpoint(ExportCheckpointOptions(tmp_path / "run", tmp_path / "again.pth.tar", weights=path))
     one, other = (torch.load(p, weights_only=True) for p in (path, tmp_path / "again.pth.tar"))
     assert one["state_dict"].keys() == other["state_dict"].keys()
     assert all(torch.equal(value, other["state_dict"][name]) for name, value in one["state_dict"].items())
@@ -63,7 +68,7 @@ def test_the_export_has_the_names_of_the_reference(data, golden, tmp_path):
     entries = golden("state_dict_keys.json")["checkpoints"]["SSN|BNInception|RGB|thumos14|stpp(1,1,1)"]["then"]
     options = data.options(tmp_path / "run", standardise=False, optimisation=quick(epochs=1, epoch_multiplier=2))
     fit(options)
-    export_checkpoint(ExportOptions(options.out, tmp_path / "ours.pth.tar"))
+    export_checkpoint(ExportCheckpointOptions(options.out, tmp_path / "ours.pth.tar"))
     assert list(torch.load(tmp_path / "ours.pth.tar", weights_only=True)["state_dict"]) == [name for name, _ in entries]
     # Without a network in it the file is read again too.
     import_checkpoint(import_options(data, tmp_path / "ours.pth.tar", tmp_path / "back"))
@@ -147,4 +152,4 @@ def test_a_pyramid_may_be_given_and_must_fit(data, tmp_path):
 def test_a_run_on_standardised_features_cannot_be_exported(data, tmp_path):
     fit(data.options(tmp_path / "run", optimisation=quick(epochs=1, epoch_multiplier=2)))
     with pytest.raises(UserError, match="standardises features, which the original cannot do"):
-        export_checkpoint(ExportOptions(tmp_path / "run", tmp_path / "x.pth.tar"))
+        export_checkpoint(ExportCheckpointOptions(tmp_path / "run", tmp_path / "x.pth.tar"))

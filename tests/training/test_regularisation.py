@@ -13,9 +13,9 @@ from synthetic_store import quick, write
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
-from ssn_feat.runs.checkpoints import load_run, read_checkpoint
+from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.sampling.draws import draw
-from ssn_feat.sampling.pools import Pool
+from ssn_feat.sampling.pools import CandidatePool
 from ssn_feat.training import steps as loop
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import OptimisationOptions
@@ -39,7 +39,7 @@ def changed(options, **changes):
 
 
 def state(folder):
-    return read_checkpoint(folder / "checkpoint.pt")
+    return read_run_checkpoint(folder / "checkpoint.pt")
 
 
 def weights(training):
@@ -108,7 +108,7 @@ def test_the_average_of_the_weights_is_kept(brief, tmp_path):
 
 def test_class_frequencies_are_those_of_the_draws():
     generator = np.random.default_rng(0)
-    pool = Pool("foreground", np.array([0, 2, 3, 5, 6]), np.array([0, 1, 1, 5]))
+    pool = CandidatePool("foreground", np.array([0, 2, 3, 5, 6]), np.array([0, 1, 1, 5]))
     labels = np.array([0, 9, 1, 1, 9, 2, 1])
     drawn = labels[draw(pool, np.tile(np.arange(3), 20000), 1, generator)[:, 0]]
     expected = class_frequencies(pool, labels, 4)

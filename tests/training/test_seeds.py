@@ -14,7 +14,7 @@ from ssn_feat.cli import load_yaml, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
-from ssn_feat.runs.checkpoints import load_run, read_checkpoint
+from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.seeds import part_of, stack_parts
@@ -32,7 +32,7 @@ def brief(data, tmp_path):
 
 
 def state(folder):
-    return read_checkpoint(folder / "checkpoint.pt")
+    return read_run_checkpoint(folder / "checkpoint.pt")
 
 
 def assert_close(one, other, tolerance=1e-5):

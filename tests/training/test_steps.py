@@ -11,11 +11,11 @@ from synthetic_store import quick, write
 
 from ssn_feat.errors import UserError
 from ssn_feat.heads.ssn import SSNOptions
-from ssn_feat.runs.checkpoints import read_checkpoint
+from ssn_feat.runs.checkpoints import read_run_checkpoint
 from ssn_feat.training import loop
 from ssn_feat.training.cuda_graph import CapturedSteps
 from ssn_feat.training.fit import fit
-from ssn_feat.training.steps import Ahead
+from ssn_feat.training.steps import InputPrefetcher
 from ssn_feat.training.training_state import prepare
 
 
@@ -31,7 +31,7 @@ def brief(data, tmp_path):
 
 
 def state(folder):
-    return read_checkpoint(folder / "checkpoint.pt")
+    return read_run_checkpoint(folder / "checkpoint.pt")
 
 
 def assert_close(one, other, tolerance):
@@ -57,7 +57,7 @@ def test_a_second_thread_changes_nothing(brief, tmp_path, monkeypatch, head, see
 
 def test_what_was_made_for_a_step_that_does_not_come_is_taken_back(brief):
     training = prepare(brief)
-    plan, ahead, other = training.task.plan(0), Ahead(training.task), prepare(brief)
+    plan, ahead, other = training.task.plan(0), InputPrefetcher(training.task), prepare(brief)
     ahead.inputs(plan, 0, training.generators)
     ahead.forget()
     ahead.close()

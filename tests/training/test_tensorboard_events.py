@@ -9,7 +9,7 @@ import pytest
 from synthetic_store import quick, write
 
 from ssn_feat.errors import UserError
-from ssn_feat.runs.checkpoints import read_checkpoint
+from ssn_feat.runs.checkpoints import read_run_checkpoint
 from ssn_feat.training.fit import fit
 
 
@@ -32,7 +32,7 @@ def test_events_are_the_log(brief):
     for options in (replace(brief, seeds=2, out=brief.out / "two"), brief, replace(brief, overwrite=True)):
         fit(options)
     for folder in (brief.out, brief.out / "two" / "seed-1"):
-        log, found = read_checkpoint(folder / "checkpoint.pt")["log"], events_of(folder)
+        log, found = read_run_checkpoint(folder / "checkpoint.pt")["log"], events_of(folder)
         assert found.keys() == log[0].keys() - {"epoch"}
         for name, values in found.items():
             assert values == [(line["epoch"], pytest.approx(line[name], rel=1e-6)) for line in log]

@@ -16,7 +16,7 @@ from ssn_feat.detection.detect_store import DetectOptions, detect
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.evaluate import evaluate_detections
 from ssn_feat.proposals import Proposals
-from ssn_feat.runs.checkpoints import load_run, read_checkpoint
+from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.training.fit import fit
 from ssn_feat.training.validation import fit_and_validate
 
@@ -42,7 +42,7 @@ def detected(data, checkpoint, folder):
 
 def test_map_of_training_is_that_of_detection_and_the_best_head_is_kept(data, brief, tmp_path):
     summary = fit_and_validate(brief)
-    log = read_checkpoint(brief.out / "checkpoint.pt")["log"]
+    log = read_run_checkpoint(brief.out / "checkpoint.pt")["log"]
     measured = {line["epoch"]: line["mAP"] for line in log if "mAP" in line}
     assert list(measured) == [1, 3, 4]  # each second epoch and the last
     assert summary["final"]["mAP"] == measured[4]
@@ -57,7 +57,7 @@ def test_map_of_training_is_that_of_detection_and_the_best_head_is_kept(data, br
 def test_measuring_changes_nothing_that_is_learned(brief, tmp_path):
     fit_and_validate(brief)
     fit(replace(brief, eval=None, out=tmp_path / "plain"))
-    one, other = (read_checkpoint(folder / "checkpoint.pt")["model"] for folder in (brief.out, tmp_path / "plain"))
+    one, other = (read_run_checkpoint(folder / "checkpoint.pt")["model"] for folder in (brief.out, tmp_path / "plain"))
     assert all(one[name].equal(other[name]) for name in one)
     assert not (tmp_path / "plain" / "best.pt").exists()
 
