@@ -56,7 +56,7 @@ class DetectOptions:
     """Annotations (a path or DIALECT:PATH), for --subset and for score files of the original."""
     subset: str | None = None
     """Only the videos of this subset of the annotations."""
-    released: bool = False
+    original_scoring: bool = False
     """Fold the heads as the original code does (see the documentation of ssn_feat.heads.dense.fold)."""
     allow_pickle: bool = False
     """Accept score files of the original code, which are pickles, for --scores."""
@@ -146,10 +146,10 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     # Before the work, since a part of it may be lost; but not of runs that do not fit.
     if options.save_model is not None:
         scorers_of(store, runs)
-        fusion = (options.weights, options.released, options.postprocess, options.trust_modules)
+        fusion = (options.weights, options.original_scoring, options.postprocess, options.trust_modules)
         save_model(options.save_model, store, proposals, options.runs, *fusion)
     with nullcontext(None) if options.quiet else progress_bar("scoring", len(proposals.ids)) as advance:
-        scores = score_store(store, proposals.intervals, runs, options.released, advance or (lambda: None))
+        scores = score_store(store, proposals.intervals, runs, options.original_scoring, advance or (lambda: None))
     for part, path in zip(scores, score_files(options.out, options.runs), strict=True):
         part.save(path)
     return scores

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations import Video
 from ssn_feat.backbones import Backbone
-from ssn_feat.cli import from_dict, load_yaml, save_yaml
+from ssn_feat.cli import from_record, read_yaml, save_yaml
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.scores import ProposalScores, fuse
-from ssn_feat.detection.scoring import Scorer, usable
+from ssn_feat.detection.scoring import Scorer, clip_to_video
 from ssn_feat.drawing.timeline import Timeline
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, backbones_of, extract_video, snippet_options_of
@@ -40,6 +40,8 @@ from ssn_feat.video import Probe, expected_snippets
 SETTINGS = "model.yaml"
 # What of a run folder a model needs, and what says where it comes from.
 _OF_A_RUN = ("checkpoint.pt", "config.yaml", "environment.json", "summary.json")
+# Parameters of a file of proposals that are not options of TAG.
+_NOT_OF_TAG = ("store", "number", "runs", "weights", "fusion", "fingerprint")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class ModelSettings:
     """How actionness runs are fused."""
     ssn_weights: tuple[float, ...] = ()
     """Weight of each SSN run; none means equal."""
-    released: bool = False
+    original_scoring: bool = False
     """Whether heads are folded as in the original code."""
     backbones: dict[str, str] = field(default_factory=dict)
     """File of weights of each stream's backbone, or a word that the backbone knows; without one, its own default."""
@@ -70,13 +72,24 @@ class ModelSettings:
     """How raw scores become detections."""
 
 
+def read_settings(path: Path) -> ModelSettings:
+    """The settings in ``path``, a ``model.yaml`` of this version or of an earlier one.
+
+    Raises UserError where the file cannot be read or a value is missing or wrong; unknown keys only give a note.
+    """
+    values = read_yaml(path)
+    if "released" in values:  # the name of this setting in version 0.1
+        values["original_scoring"] = values.pop("released")
+    return from_record(ModelSettings, values, str(path))
+
+
 def save_model(
     folder: Path,
     store: FeatureStore,
     proposals: Proposals,
     runs: Sequence[Path],
     weights: Sequence[float] = (),
-    released: bool = False,
+    original_scoring: bool = False,
     options: PostprocessOptions | None = None,
     trusted: Collection[str] = (),
 ) -> None:
@@ -103,7 +116,7 @@ def save_model(
             actionness_weights=tuple(made["weights"]),
             actionness_fusion=made["fusion"],
             ssn_weights=tuple(weights),
-            released=released,
+            original_scoring=original_scoring,
             backbones={s: _copy_weights(w, part, s) for s, w in chosen.items() if w is not None},
             flow_network=_copy_weights(flow_network, part, "flow-network") if flow_network else "",
             tag=made["tag"],
@@ -128,8 +141,7 @@ def _made_by(proposals: Proposals) -> dict[str, Any]:
             f"a model proposes by TAG, but these proposals are of method {proposals.method!r}: "
             "make them by train/propose.py --actionness RUN"
         )
-    fields = TagOptions.__dataclass_fields__
-    options = from_dict(TagOptions, {k: v for k, v in known.items() if k in fields}, "proposals")
+    options = from_record(TagOptions, {k: v for k, v in known.items() if k not in _NOT_OF_TAG}, "the file of proposals")
     runs = [Path(run) for run in known["runs"]]
     gone = [run for run in runs if not run.exists()]
     if gone:
@@ -150,7 +162,7 @@ def _weights_of(store: FeatureStore) -> tuple[dict[str, str | None], str]:
     made = store.runs()
     if not made:
         return dict.fromkeys(store.streams), ""
-    options = from_dict(ExtractOptions, made[0]["options"], f"the store {store.path}")
+    options = from_record(ExtractOptions, made[0]["options"], f"the store {store.path}")
     return {stream: options.weights_of(stream) for stream in store.streams}, options.snippets.flow_weights
 
 
@@ -212,14 +224,14 @@ class Model:
             raise UserError(
                 f"{folder} is no model folder: it has no {SETTINGS} (train/detect.py --save-model makes one)"
             )
-        self.settings = load_yaml(ModelSettings, folder / SETTINGS)
+        self.settings = read_settings(folder / SETTINGS)
         self._actionness = [load_run(folder / name) for name in self.settings.actionness]
         runs = [load_run(folder / name) for name in self.settings.ssn]
         if not runs or not self._actionness:
             raise UserError(f"{folder / SETTINGS} names no run of an SSN head or none of an actionness head")
         for run in (*self._actionness, *runs[1:]):
             run.require_store(runs[0].fingerprint, f"the first run of {folder}")
-        self._scorers = [Scorer(run, self.settings.released) for run in runs]
+        self._scorers = [Scorer(run, self.settings.original_scoring) for run in runs]
         self.labels = runs[0].labels
         self._recipe = runs[0].recipe
         chosen = {stream: _inside(folder, name) for stream, name in self.settings.backbones.items()}
@@ -244,7 +256,7 @@ class Model:
         logits, spans = self._fused_actionness(features, spans)
         intervals, _ = tag(logits, spans, self.settings.tag)  # best first
         intervals = intervals[: self.settings.proposals]
-        proposals = usable(intervals, duration)
+        proposals = clip_to_video(intervals, duration)
         video = Video(path.stem, duration, "", fps=extracted.info["fps"])
         scores = [
             ProposalScores.of(self.labels, {video.id: scorer(features, extracted.spans, duration, proposals)})

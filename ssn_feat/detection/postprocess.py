@@ -86,7 +86,7 @@ PRESETS: dict[str, PostprocessOptions] = {
 
 
 @dataclass(frozen=True)
-class Candidates:
+class ScoredPairs:
     """(proposal, class) pairs of a data set that are still in the running."""
 
     proposals: Int
@@ -101,9 +101,9 @@ class Candidates:
     def __len__(self) -> int:
         return len(self.proposals)
 
-    def take(self, kept: Int) -> Candidates:
+    def take(self, kept: Int) -> ScoredPairs:
         """The candidates at positions ``kept``, in that order."""
-        return Candidates(self.proposals[kept], self.classes[kept], self.scores[kept], self.intervals[kept])
+        return ScoredPairs(self.proposals[kept], self.classes[kept], self.scores[kept], self.intervals[kept])
 
 
 def combined_scores(activity: Float32, completeness: Float32, scoring: Scoring) -> Float32:
@@ -133,7 +133,7 @@ def select(
     options: PostprocessOptions,
     video_classes: Mapping[str, NDArray[np.bool_]] | None = None,
     factors: Mapping[str, NDArray[np.floating]] | None = None,
-) -> Candidates:
+) -> ScoredPairs:
     """The pairs of each video that survive the filter, in the order of videos, proposals, classes.
 
     ``video_classes``: per video which classes count, bool ``(K,)``; None for all. ``factors``: per video what the
@@ -158,7 +158,7 @@ def select(
     pair = np.concatenate([np.zeros(0, np.int64), *pairs])
     proposals = pair // classes
     score = np.concatenate([np.zeros(0, np.float32), *values])
-    return Candidates(proposals, pair % classes, score, scores.intervals[proposals])
+    return ScoredPairs(proposals, pair % classes, score, scores.intervals[proposals])
 
 
 def top(values: NDArray[np.floating], count: int) -> Int:
@@ -172,7 +172,7 @@ def top(values: NDArray[np.floating], count: int) -> Int:
     return np.flatnonzero(above)
 
 
-def suppress(scores: ProposalScores, candidates: Candidates, options: PostprocessOptions) -> Candidates:
+def suppress(scores: ProposalScores, candidates: ScoredPairs, options: PostprocessOptions) -> ScoredPairs:
     """Non-maximum suppression within each class of each video, as ``options`` say; order is not kept."""
     if options.nms == "none" or not len(candidates):
         return candidates
@@ -185,16 +185,16 @@ def suppress(scores: ProposalScores, candidates: Candidates, options: Postproces
             candidates.intervals, candidates.scores, groups, options.nms, options.nms_threshold, options.nms_sigma
         )
         kept = np.flatnonzero(lowered > 0)
-        result = Candidates(
+        result = ScoredPairs(
             candidates.proposals[kept], candidates.classes[kept], lowered[kept], candidates.intervals[kept]
         )
     if not options.voting:
         return result
     voted = vote_grouped(candidates.intervals, candidates.scores, groups, kept, options.nms_threshold)
-    return Candidates(result.proposals, result.classes, result.scores, voted)
+    return ScoredPairs(result.proposals, result.classes, result.scores, voted)
 
 
-def refine(scores: ProposalScores, candidates: Candidates) -> Candidates:
+def refine(scores: ProposalScores, candidates: ScoredPairs) -> ScoredPairs:
     """Move the boundaries by the regression of each candidate's class (SSN section 3.4), clipped to the video.
 
     The centre moves by ``regression[0]`` lengths, the length grows by ``exp(regression[1])``.
@@ -210,7 +210,7 @@ def refine(scores: ProposalScores, candidates: Candidates) -> Candidates:
         half = duration * np.exp(growth) / 2
     limits = scores.durations[scores.videos[candidates.proposals]][:, None]
     intervals = np.clip(np.stack([centre - half, centre + half], axis=1), 0, limits)
-    return Candidates(candidates.proposals, candidates.classes, candidates.scores, intervals)
+    return ScoredPairs(candidates.proposals, candidates.classes, candidates.scores, intervals)
 
 
 def postprocess(
@@ -245,8 +245,8 @@ def postprocess(
     return to_detections(scores, candidates, options.max_detections)
 
 
-def to_detections(scores: ProposalScores, candidates: Candidates, limit: int | None = None) -> Detections:
-    """Candidates as detections: best first within each video (ties: the earlier proposal), at most ``limit`` each."""
+def to_detections(scores: ProposalScores, candidates: ScoredPairs, limit: int | None = None) -> Detections:
+    """ScoredPairs as detections: best first within each video (ties: the earlier proposal), at most ``limit`` each."""
     videos = scores.videos[candidates.proposals]
     order = np.lexsort((candidates.classes, candidates.proposals, -candidates.scores, videos))
     counts = np.bincount(videos, minlength=len(scores.ids))

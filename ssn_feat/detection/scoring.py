@@ -22,15 +22,15 @@ from ssn_feat.store import FeatureStore
 class Scorer:
     """Scores the proposals of one video after the other with the head of one run.
 
-    With ``released`` scores are those of the original code (see :func:`ssn_feat.heads.dense.fold`).
+    With ``original_scoring`` scores are those of the original code (see :func:`ssn_feat.heads.dense.fold`).
     Raises UserError for a run that is not one of an SSN head.
     """
 
-    def __init__(self, run: Run, released: bool = False) -> None:
+    def __init__(self, run: Run, original_scoring: bool = False) -> None:
         if not isinstance(run.head, SSNHead) or run.reg_stats is None:
             raise UserError(f"detection needs runs of the ssn head (train/fit.py --head ssn), this is {run.kind}")
         self.run = run
-        self._folded = fold(run.head, released)
+        self._folded = fold(run.head, original_scoring)
         self._mean, self._deviation = run.reg_stats
 
     def __call__(
@@ -52,7 +52,7 @@ class Scorer:
         return VideoScores(proposals, activity, completeness, scaled, duration)
 
 
-def usable(intervals: Float, duration: float) -> Float:
+def clip_to_video(intervals: Float, duration: float) -> Float:
     """Proposals as they are scored: cut to the video, those without length inside it left out.
 
     A video without any gets one proposal, the whole of it, as in the original.
@@ -61,13 +61,13 @@ def usable(intervals: Float, duration: float) -> Float:
     return kept if len(kept) else np.array([[0.0, duration]])
 
 
-def scorers_of(store: FeatureStore, runs: Sequence[Run], released: bool = False) -> list[Scorer]:
+def scorers_of(store: FeatureStore, runs: Sequence[Run], original_scoring: bool = False) -> list[Scorer]:
     """A scorer for each run.
 
     Raises UserError where a run was trained on other features than the store's, on other classes than the first run, or
     is not of an SSN head.
     """
-    scorers = [Scorer(run, released) for run in runs]
+    scorers = [Scorer(run, original_scoring) for run in runs]
     for run in runs:
         run.require_store(store.fingerprint, f"the store {store.path}")
         if run.labels != runs[0].labels:
@@ -79,7 +79,7 @@ def score_store(
     store: FeatureStore,
     intervals: Mapping[str, Float],
     runs: Sequence[Run],
-    released: bool = False,
+    original_scoring: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> list[ProposalScores]:
     """Scores of the proposals ``intervals`` ``(N, 2)``, seconds, of each video, by each run on its own.
@@ -87,11 +87,11 @@ def score_store(
     Every video is read once, with the streams that the runs need; ``advance`` is called after each. Raises UserError
     as :func:`scorers_of`, or where a video is not in the store.
     """
-    scorers = scorers_of(store, runs, released)
+    scorers = scorers_of(store, runs, original_scoring)
     streams = sorted({stream for run in runs for stream in run.streams})
     found: list[dict[str, VideoScores]] = [{} for _ in runs]
     for stored in store.read_all(intervals, streams):
-        own = usable(intervals[stored.id], stored.duration)
+        own = clip_to_video(intervals[stored.id], stored.duration)
         for scores, scorer in zip(found, scorers, strict=True):
             scores[stored.id] = scorer(stored.features, stored.spans, stored.duration, own)
         advance()

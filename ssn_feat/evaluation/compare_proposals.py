@@ -33,7 +33,7 @@ from ssn_feat.evaluation.average_recall import (
     recall_by,
     recall_curve,
 )
-from ssn_feat.evaluation.compared_methods import Contender, contenders, load_proposals
+from ssn_feat.evaluation.compared_methods import ComparedMethod, compared_methods, load_proposals
 from ssn_feat.proposals import AnchorOptions, SlidingOptions, TagOptions
 from ssn_feat.store import FeatureStore
 from ssn_feat.terminal import printable_lines
@@ -156,11 +156,11 @@ def compare(options: CompareOptions) -> tuple[list[MethodResult], list[str]]:
     """
     dataset, said = _truth(options)
     results = []
-    for contender in contenders(dataset, options):
-        results.append(_evaluate(contender, dataset, options))
-        lacking = coverage(dataset, contender.proposals.ids)
+    for compared in compared_methods(dataset, options):
+        results.append(_evaluate(compared, dataset, options))
+        lacking = coverage(dataset, compared.proposals.ids)
         if lacking.unreachable:
-            said.append(f"{contender.name}: proposals of {lacking}".replace(" are there", ""))
+            said.append(f"{compared.name}: proposals of {lacking}".replace(" are there", ""))
     first = results[0].curve
     best = "all" if options.recall_number is None else f"the best {options.recall_number}"
     said += [
@@ -186,26 +186,26 @@ def _truth(options: CompareOptions) -> tuple[Dataset, list[str]]:
     return dataset, said
 
 
-def _evaluate(contender: Contender, dataset: Dataset, options: CompareOptions) -> MethodResult:
-    started, proposals, grid = time.perf_counter(), contender.proposals, TIOU_GRIDS[options.grid]
+def _evaluate(compared: ComparedMethod, dataset: Dataset, options: CompareOptions) -> MethodResult:
+    started, proposals, grid = time.perf_counter(), compared.proposals, TIOU_GRIDS[options.grid]
     try:
         curve = recall_curve(proposals, dataset, options.maximum, grid, options.budget, numbers=options.numbers)
     except UserError as error:
-        raise UserError(f"{contender.name}: {error}") from None
+        raise UserError(f"{compared.name}: {error}") from None
     recall = recall_at_tiou(proposals, dataset, options.tious, options.recall_number)
     by_length = recall_by(proposals, dataset, "length", options.lengths, grid, options.maximum)
     by_number = recall_by(proposals, dataset, "number", options.instances, grid, options.maximum)
     per_video = len(proposals.only(dataset.videos)) / len(dataset.videos)
     seconds = time.perf_counter() - started
     return MethodResult(
-        contender.name,
+        compared.name,
         proposals.score,
         per_video,
         curve,
         recall,
         by_length,
         by_number,
-        contender.seconds,
+        compared.seconds,
         seconds,
     )
 

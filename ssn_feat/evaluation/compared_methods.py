@@ -29,7 +29,7 @@ _FUSED = "fused"
 
 
 @dataclass(frozen=True)
-class Contender:
+class ComparedMethod:
     """Proposals with a name; seconds of compute per video where they were made here."""
 
     name: str
@@ -45,7 +45,7 @@ class Actionness:
     spans: Mapping[str, NDArray[np.float64]]
 
 
-def contenders(dataset: Dataset, options: CompareOptions) -> Iterator[Contender]:
+def compared_methods(dataset: Dataset, options: CompareOptions) -> Iterator[ComparedMethod]:
     """Every file, then every method, in the order of the options.
 
     Raises UserError on files at fault, methods that are not known, and methods that lack the actionness they need.
@@ -53,7 +53,7 @@ def contenders(dataset: Dataset, options: CompareOptions) -> Iterator[Contender]
     titles = {spec: _title(spec, options.methods) for spec in options.methods}
     names = short_names(options.files, taken=titles.values())
     loaded = (load_proposals(path, dataset, options.fps) for path in options.files)
-    files = [Contender(name, proposals) for name, proposals in zip(names, loaded, strict=True)]
+    files = [ComparedMethod(name, proposals) for name, proposals in zip(names, loaded, strict=True)]
     yield from files
     store = FeatureStore.open(options.store) if options.store else None
     sources = _sources(files, dataset, store, options.actionness)
@@ -99,7 +99,7 @@ def _built_in(options: CompareOptions) -> dict[str, tuple[Method, str]]:
     }
 
 
-def _each(name: str, method: Method, score: str, dataset: Dataset, actionness: Actionness | None) -> Contender:
+def _each(name: str, method: Method, score: str, dataset: Dataset, actionness: Actionness | None) -> ComparedMethod:
     """Run a method on the videos, or on those of which there is actionness."""
     videos = [
         VideoData(video.id, video.duration, values, actionness.spans[video.id] if actionness else None, truth=truth)
@@ -112,7 +112,7 @@ def _each(name: str, method: Method, score: str, dataset: Dataset, actionness: A
 
 def _own(
     spec: str, title: str, dataset: Dataset, actionness: Actionness | None, store: FeatureStore | None
-) -> Contender:
+) -> ComparedMethod:
     """Run a function of the user's own on the videos (of the store, if there is one)."""
     if ":" not in spec:
         raise UserError(
@@ -123,11 +123,13 @@ def _own(
     return _made(title, method, _with_features(dataset, actionness, store), "score", spec)
 
 
-def _made(name: str, method: Method, videos: Iterator[VideoData] | list[VideoData], score: str, spec: str) -> Contender:
+def _made(
+    name: str, method: Method, videos: Iterator[VideoData] | list[VideoData], score: str, spec: str
+) -> ComparedMethod:
     proposals, seconds = propose_each(method, videos, spec, score=score)
     if not len(proposals):
         raise UserError(f"{name} makes no proposal in any of {len(proposals.ids)} videos")
-    return Contender(name, proposals, seconds / len(proposals.ids))
+    return ComparedMethod(name, proposals, seconds / len(proposals.ids))
 
 
 def _with_features(dataset: Dataset, actionness: Actionness | None, store: FeatureStore | None) -> Iterator[VideoData]:
@@ -148,7 +150,7 @@ def _with_features(dataset: Dataset, actionness: Actionness | None, store: Featu
 
 
 def _sources(
-    files: list[Contender], dataset: Dataset, store: FeatureStore | None, runs: tuple[Path, ...]
+    files: list[ComparedMethod], dataset: Dataset, store: FeatureStore | None, runs: tuple[Path, ...]
 ) -> dict[str, Actionness]:
     """Actionness by name: of every run, and of all fused; without runs, what the files hold."""
     if store is None or not runs:
@@ -224,4 +226,4 @@ def _read_fps(path: Path) -> Mapping[str, float]:
     return rates
 
 
-__all__ = ["BUILT_IN", "Actionness", "Contender", "contenders", "load_proposals"]
+__all__ = ["BUILT_IN", "Actionness", "ComparedMethod", "compared_methods", "load_proposals"]

@@ -22,7 +22,7 @@ from ssn_feat.evaluation.curves_figure import curves_figure
 from ssn_feat.evaluation.error_analysis import ErrorAnalysis, analyse
 from ssn_feat.evaluation.error_analysis_output import error_figure, print_analyses, write_analysis_csv
 from ssn_feat.evaluation.evaluate_options import PRESETS, EvaluateOptions
-from ssn_feat.evaluation.evaluation_set import Truth, read_truth
+from ssn_feat.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from ssn_feat.evaluation.measure import Evaluation, evaluate_detections
 from ssn_feat.evaluation.output import (
     plain_recall,
@@ -37,10 +37,10 @@ from ssn_feat.results.detections import Detections
 
 
 @dataclass(frozen=True)
-class Measured:
+class EvaluatedFiles:
     """Files of detections, and all that is known of them; lists are in the order of the files."""
 
-    truth: Truth
+    truth: EvaluationSet
     """What they are measured against."""
     found: list[Detections]
     """What the files hold, classes as in the truth."""
@@ -72,11 +72,11 @@ def evaluate(options: EvaluateOptions) -> list[Evaluation]:
     return measured.evaluations
 
 
-def measure(options: EvaluateOptions) -> Measured:
+def measure(options: EvaluateOptions) -> EvaluatedFiles:
     """All numbers that ``options`` ask for; nothing is printed or written. Raises UserError as :func:`evaluate`."""
     if not options.files:
         raise UserError("name at least one file of detections (train/detect.py makes them)")
-    names, truth = short_names(options.files), read_truth(options)
+    names, truth = short_names(options.files), read_evaluation_set(options)
     dataset, said = truth.dataset, []
     found = []
     for path in options.files:
@@ -96,10 +96,10 @@ def measure(options: EvaluateOptions) -> Measured:
     if options.analysed:
         buckets = options.buckets
         analyses = [analyse(e.ranked.detections, dataset, options.tious, buckets, e.name) for e in evaluations]
-    return Measured(truth, found, evaluations, recalls, calibrations, analyses, level, said)
+    return EvaluatedFiles(truth, found, evaluations, recalls, calibrations, analyses, level, said)
 
 
-def _read(path: Path, truth: Truth, options: EvaluateOptions) -> tuple[Detections, list[str]]:
+def _read(path: Path, truth: EvaluationSet, options: EvaluateOptions) -> tuple[Detections, list[str]]:
     """The detections of a file, and what is not counted. Raises UserError on unknown classes and videos."""
     found, said = Detections.read(path), []
     strangers = sum(video not in truth.known.videos for video in found.ids)
@@ -127,7 +127,7 @@ def _level(options: EvaluateOptions) -> int:
     return int(np.abs(np.array(options.tious) - 0.5).argmin())
 
 
-def _print(measured: Measured, options: EvaluateOptions) -> None:
+def _print(measured: EvaluatedFiles, options: EvaluateOptions) -> None:
     for line in measured.said:
         print(line)
     print_evaluations(measured.evaluations, measured.truth, options)
@@ -136,7 +136,7 @@ def _print(measured: Measured, options: EvaluateOptions) -> None:
     print_analyses(measured.analyses)
 
 
-def _write(measured: Measured, options: EvaluateOptions) -> None:
+def _write(measured: EvaluatedFiles, options: EvaluateOptions) -> None:
     """Write and draw what ``options`` name a file for."""
     if options.json is not None:
         tiou = options.tious[measured.level]
@@ -178,4 +178,4 @@ def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: 
     save(timeline_figure(timelines, dataset.labels, options.timeline), picture)
 
 
-__all__ = ["PRESETS", "EvaluateOptions", "Evaluation", "Measured", "evaluate", "evaluate_detections", "measure"]
+__all__ = ["PRESETS", "EvaluateOptions", "EvaluatedFiles", "Evaluation", "evaluate", "evaluate_detections", "measure"]

@@ -15,7 +15,7 @@ from ssn_feat.evaluation.matching import Truths
 
 
 @dataclass(frozen=True)
-class Truth:
+class EvaluationSet:
     """What detections are measured against."""
 
     known: Dataset
@@ -32,7 +32,7 @@ class Truth:
     """What the protocol counts, in a line to print beside numbers; None without one."""
 
 
-def read_truth(options: EvaluateOptions) -> Truth:
+def read_evaluation_set(options: EvaluateOptions) -> EvaluationSet:
     """The annotations as ``options`` say. Raises UserError where they are missing or hold no truth."""
     everything = load(options.annotations)
     known = _without(everything, options.ambiguous)
@@ -49,7 +49,7 @@ def read_truth(options: EvaluateOptions) -> Truth:
         chosen = chosen.only(with_truth)
     empty = sum(not video.instances for video in subset.videos.values())
     counted = len(chosen.videos) > len(with_truth)
-    return Truth(known, chosen, _marks(everything.only(chosen.videos), options.ambiguous), empty, counted, line)
+    return EvaluationSet(known, chosen, _marks(everything.only(chosen.videos), options.ambiguous), empty, counted, line)
 
 
 def _without(dataset: Dataset, label: str) -> Dataset:

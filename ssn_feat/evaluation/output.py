@@ -19,14 +19,14 @@ from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.curves import Calibration
 from ssn_feat.evaluation.evaluate_options import EvaluateOptions
-from ssn_feat.evaluation.evaluation_set import Truth
+from ssn_feat.evaluation.evaluation_set import EvaluationSet
 from ssn_feat.evaluation.measure import Evaluation
 from ssn_feat.files import replacing
 
 Float = NDArray[np.float64]
 
 
-def print_evaluations(evaluations: Sequence[Evaluation], truth: Truth, options: EvaluateOptions) -> None:
+def print_evaluations(evaluations: Sequence[Evaluation], truth: EvaluationSet, options: EvaluateOptions) -> None:
     """Print tables of mAP, its intervals, and what was counted."""
     for line in said_of(truth, options):
         print(line)
@@ -39,7 +39,7 @@ def print_evaluations(evaluations: Sequence[Evaluation], truth: Truth, options: 
         show(_class_table(evaluations, truth.dataset))
 
 
-def said_of(truth: Truth, options: EvaluateOptions) -> list[str]:
+def said_of(truth: EvaluationSet, options: EvaluateOptions) -> list[str]:
     """What was counted, in lines to put beside the numbers."""
     dataset = truth.dataset
     instances = sum(len(video.instances) for video in dataset.videos.values())
@@ -132,7 +132,7 @@ def print_calibrations(evaluations: Sequence[Evaluation], found: Sequence[Calibr
 def write_json(
     path: Path,
     evaluations: Sequence[Evaluation],
-    truth: Truth,
+    truth: EvaluationSet,
     options: EvaluateOptions,
     parts: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> None:

@@ -20,7 +20,7 @@ from ssn_feat.evaluation.compare_proposals import CompareOptions, MethodResult
 from ssn_feat.evaluation.curves import RECALLS, class_precision_recall, precision_recall
 from ssn_feat.evaluation.error_analysis import KINDS, Bucket, ErrorAnalysis
 from ssn_feat.evaluation.error_analysis_output import COLOURS
-from ssn_feat.evaluation.evaluate import Measured
+from ssn_feat.evaluation.evaluate import EvaluatedFiles
 from ssn_feat.report.page_inputs import TrainingLog
 
 Chart = dict[str, Any]
@@ -65,7 +65,7 @@ def _bars(name: str, x: Any, y: Any, colour: Any, **more: Any) -> dict[str, Any]
 _SHARE = {"range": [0, 102], "ticksuffix": " %"}
 
 
-def detection_charts(measured: Measured) -> dict[str, Chart]:
+def detection_charts(measured: EvaluatedFiles) -> dict[str, Chart]:
     """mAP, precision and recall, calibration, average precision of classes, errors: by name of the chart."""
     return {
         "map": _map_chart(measured),
@@ -81,7 +81,7 @@ def _colours(things: Sequence[Any]) -> list[str]:
     return list(class_colours([str(number) for number in range(len(things))]).values())
 
 
-def _map_chart(measured: Measured) -> Chart:
+def _map_chart(measured: EvaluatedFiles) -> Chart:
     traces = []
     names = [e.name for e in measured.evaluations]
     for number, (e, colour) in enumerate(zip(measured.evaluations, _colours(names), strict=True)):
@@ -104,7 +104,7 @@ def _map_chart(measured: Measured) -> Chart:
     }
 
 
-def _precision_recall_chart(measured: Measured) -> Chart:
+def _precision_recall_chart(measured: EvaluatedFiles) -> Chart:
     """Of each file at one threshold: the mean over classes, or a class to choose."""
     level, traces = measured.level, []
     recalls = _percent(RECALLS)
@@ -124,7 +124,7 @@ def _precision_recall_chart(measured: Measured) -> Chart:
     return {"data": traces, "layout": layout, "choice": "class"}
 
 
-def _level_chart(measured: Measured) -> Chart:
+def _level_chart(measured: EvaluatedFiles) -> Chart:
     """Of one file, to choose, at each threshold."""
     traces = []
     for e in measured.evaluations:
@@ -139,7 +139,7 @@ def _level_chart(measured: Measured) -> Chart:
     return {"data": traces, "layout": layout, "choice": "file"}
 
 
-def _calibration_chart(measured: Measured) -> Chart:
+def _calibration_chart(measured: EvaluatedFiles) -> Chart:
     traces: list[dict[str, Any]] = []
     probable = not any(np.isnan(curve.error) for curve in measured.calibrations)
     if probable:
@@ -157,7 +157,7 @@ def _calibration_chart(measured: Measured) -> Chart:
     }
 
 
-def _class_chart(measured: Measured) -> Chart:
+def _class_chart(measured: EvaluatedFiles) -> Chart:
     """Average precision of each class, worst first by the first file."""
     first = measured.evaluations[0]
     known = np.flatnonzero(~np.isnan(first.average_precision).any(axis=1))

@@ -24,7 +24,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_proposals import CompareOptions, MethodResult, plot_recall
 from ssn_feat.evaluation.curves_figure import curves_figure
 from ssn_feat.evaluation.error_analysis_output import error_figure
-from ssn_feat.evaluation.evaluate import Measured
+from ssn_feat.evaluation.evaluate import EvaluatedFiles
 from ssn_feat.report.page_inputs import TrainingLog
 
 _COLUMNS = 3
@@ -58,7 +58,7 @@ def training_figure(logs: Sequence[TrainingLog]) -> Figure:
 
 def write_figures(
     folder: Path,
-    measured: Measured | None,
+    measured: EvaluatedFiles | None,
     compared: Sequence[MethodResult],
     how: CompareOptions | None,
     logs: Sequence[TrainingLog],

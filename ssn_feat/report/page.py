@@ -20,14 +20,14 @@ from ssn_feat.drawing.colours import class_colours, ink_on
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_proposals import MethodResult, compare, tables
 from ssn_feat.evaluation.compared_methods import load_proposals
-from ssn_feat.evaluation.evaluate import Measured, measure
-from ssn_feat.evaluation.evaluation_set import Truth, read_truth
+from ssn_feat.evaluation.evaluate import EvaluatedFiles, measure
+from ssn_feat.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from ssn_feat.extraction.video_files import find_videos
 from ssn_feat.files import replacing
 from ssn_feat.report.charts import proposal_charts, training_charts
 from ssn_feat.report.figures import write_figures
-from ssn_feat.report.page_inputs import Inputs, read_logs, sort_inputs
-from ssn_feat.report.page_sections import Content
+from ssn_feat.report.page_inputs import PageInputs, read_logs, sort_inputs
+from ssn_feat.report.page_sections import PageSections
 from ssn_feat.report.report_options import ReportOptions
 from ssn_feat.report.summary import add_detections, training_tables
 from ssn_feat.report.videos import Shown, actionness_of, index, records, shown_of
@@ -43,7 +43,7 @@ def report(options: ReportOptions) -> Path:
     started = time.perf_counter()
     if not options.inputs:
         raise UserError("name what to show: detections (.json), proposals (.npz), run folders")
-    libraries, inputs, content = _libraries(), sort_inputs(options.inputs), Content()
+    libraries, inputs, content = _libraries(), sort_inputs(options.inputs), PageSections()
     measured = measure(options.evaluated(inputs.detections)) if inputs.detections else None
     if measured is not None:
         add_detections(content, measured, options)
@@ -77,8 +77,8 @@ def _libraries() -> tuple[ModuleType, str]:
     return jinja2, get_plotlyjs()
 
 
-def _shown(options: ReportOptions, inputs: Inputs, measured: Measured | None) -> Shown:
-    truth: Truth = measured.truth if measured is not None else read_truth(options.evaluated(()))
+def _shown(options: ReportOptions, inputs: PageInputs, measured: EvaluatedFiles | None) -> Shown:
+    truth: EvaluationSet = measured.truth if measured is not None else read_evaluation_set(options.evaluated(()))
     dataset = truth.dataset
     proposals = [load_proposals(path, dataset) for path in inputs.proposals]
     detections, hits = shown_of(measured) if measured is not None else ([], [])
@@ -92,7 +92,7 @@ def _shown(options: ReportOptions, inputs: Inputs, measured: Measured | None) ->
 def _write(
     options: ReportOptions,
     libraries: tuple[ModuleType, str],
-    content: Content,
+    content: PageSections,
     shown: Shown | None,
     facts: Mapping[str, Any],
 ) -> None:
@@ -128,7 +128,7 @@ def _hash(script: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
-def _facts(shown: Shown | None, measured: Measured | None, compared: Sequence[str]) -> dict[str, Any]:
+def _facts(shown: Shown | None, measured: EvaluatedFiles | None, compared: Sequence[str]) -> dict[str, Any]:
     """What the page's script knows of the videos from the start."""
     if shown is None:
         return {"index": None}

@@ -16,7 +16,7 @@ _PROPOSALS = (".npz", ".txt")
 
 
 @dataclass(frozen=True)
-class Inputs:
+class PageInputs:
     """Files and folders by what they hold, each in the order in which they were named."""
 
     detections: tuple[Path, ...]
@@ -27,7 +27,7 @@ class Inputs:
     """Run folders."""
 
 
-def sort_inputs(paths: Iterable[Path]) -> Inputs:
+def sort_inputs(paths: Iterable[Path]) -> PageInputs:
     """Tell files and folders apart: ``.json`` holds detections; ``.npz``, ``.txt`` and folders of csv files hold
     proposals; any other folder is a run or holds runs (a sweep, a late fusion).
 
@@ -49,7 +49,7 @@ def sort_inputs(paths: Iterable[Path]) -> Inputs:
             raise UserError(
                 f"{path} is neither detections (.json), nor proposals ({', '.join(_PROPOSALS)}), nor a run folder"
             )
-    return Inputs(tuple(detections), tuple(proposals), tuple(runs))
+    return PageInputs(tuple(detections), tuple(proposals), tuple(runs))
 
 
 def _runs_in(folder: Path) -> list[Path]:
@@ -109,4 +109,4 @@ def read_log(folder: Path, name: str) -> TrainingLog:
     return TrainingLog(name, tuple(records), summary)
 
 
-__all__ = ["Inputs", "TrainingLog", "read_log", "read_logs", "sort_inputs"]
+__all__ = ["PageInputs", "TrainingLog", "read_log", "read_logs", "sort_inputs"]

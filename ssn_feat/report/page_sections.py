@@ -10,7 +10,7 @@ from ssn_feat.report.charts import Chart
 
 
 @dataclass
-class Content:
+class PageSections:
     """Sections that are added one after the other."""
 
     titles: list[str] = field(default_factory=list)
@@ -28,4 +28,4 @@ class Content:
         self.charts.update(charts)
 
 
-__all__ = ["Content"]
+__all__ = ["PageSections"]

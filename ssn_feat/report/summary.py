@@ -9,17 +9,17 @@ import numpy as np
 from ssn_feat.drawing.html import Rows
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.error_analysis import KINDS
-from ssn_feat.evaluation.evaluate import Measured
+from ssn_feat.evaluation.evaluate import EvaluatedFiles
 from ssn_feat.evaluation.output import said_of
 from ssn_feat.report.charts import detection_charts
 from ssn_feat.report.page_inputs import TrainingLog
-from ssn_feat.report.page_sections import Content
+from ssn_feat.report.page_sections import PageSections
 from ssn_feat.report.report_options import ReportOptions
 
 _ERRORS = ("errors", "impact", "missed", "sensitivity")
 
 
-def add_detections(content: Content, measured: Measured, options: ReportOptions) -> None:
+def add_detections(content: PageSections, measured: EvaluatedFiles, options: ReportOptions) -> None:
     """Add the sections of mAP, of curves, of classes and of errors."""
     how = options.evaluated(())
     charts = detection_charts(measured)
@@ -35,11 +35,11 @@ def add_detections(content: Content, measured: Measured, options: ReportOptions)
     content.add("Errors", lines, _error_tables(measured), {name: charts[name] for name in _ERRORS if name in charts})
 
 
-def _thresholds(measured: Measured) -> list[str]:
+def _thresholds(measured: EvaluatedFiles) -> list[str]:
     return [f"{threshold:.3g}" for threshold in measured.evaluations[0].thresholds]
 
 
-def _mean_tables(measured: Measured) -> dict[str, Rows]:
+def _mean_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
     first = measured.evaluations[0]
     heads = [*_thresholds(measured), "average"]
     means, differences = {}, {}
@@ -63,7 +63,7 @@ def _mean_tables(measured: Measured) -> dict[str, Rows]:
     return tables
 
 
-def _recall_tables(measured: Measured, multiples: Sequence[int]) -> dict[str, Rows]:
+def _recall_tables(measured: EvaluatedFiles, multiples: Sequence[int]) -> dict[str, Rows]:
     rows = {}
     heads = [*_thresholds(measured), "average"]
     for e, found in zip(measured.evaluations, measured.recalls, strict=True):
@@ -73,7 +73,7 @@ def _recall_tables(measured: Measured, multiples: Sequence[int]) -> dict[str, Ro
     return {"Recall@kx: of the k x best detections of a class in a video with x instances of it": rows} if rows else {}
 
 
-def _class_tables(measured: Measured) -> dict[str, Rows]:
+def _class_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
     dataset = measured.truth.dataset
     number = np.bincount(truths_of(dataset).classes, minlength=len(dataset.labels))
     tiou = _thresholds(measured)[measured.level]
@@ -88,7 +88,7 @@ def _class_tables(measured: Measured) -> dict[str, Rows]:
     return {"average precision of each class": rows}
 
 
-def _error_tables(measured: Measured) -> dict[str, Rows]:
+def _error_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
     rows = {}
     for kind, name in enumerate(KINDS):
         cells = {}

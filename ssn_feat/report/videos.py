@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ssn_feat.annotations import Dataset, Video
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import truths_of, video_average_precision
-from ssn_feat.evaluation.evaluate import Measured
+from ssn_feat.evaluation.evaluate import EvaluatedFiles
 from ssn_feat.evaluation.matching import Scored
 from ssn_feat.proposals import Proposals, action_probability
 from ssn_feat.proposals.propose import actionness_run, read_videos
@@ -53,7 +53,7 @@ class Shown:
         return Scored(found.videos, found.classes, found.intervals, found.scores)
 
 
-def shown_of(measured: Measured) -> tuple[list[Detections], list[NDArray[np.bool_]]]:
+def shown_of(measured: EvaluatedFiles) -> tuple[list[Detections], list[NDArray[np.bool_]]]:
     """Detections in the evaluated videos, and which of them are hits at the threshold next to 0.5, of each file."""
     detections, hits = [], []
     for found, evaluation in zip(measured.found, measured.evaluations, strict=True):

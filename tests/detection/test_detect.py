@@ -18,7 +18,7 @@ from ssn_feat.annotations import load
 from ssn_feat.cli import load_yaml, save_yaml
 from ssn_feat.detection.detect_store import PRESETS, DetectOptions, detect, score_files
 from ssn_feat.detection.scores import ProposalScores
-from ssn_feat.detection.scoring import Scorer, score_store, usable
+from ssn_feat.detection.scoring import Scorer, clip_to_video, score_store
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.evaluate import evaluate_detections
 from ssn_feat.heads.ssn import SSNOptions
@@ -99,7 +99,7 @@ def test_scores_are_those_of_the_head_on_pooled_stages(data: Synthetic, runs: tu
     video, proposals = "v/13", np.array([[3.0, 8.0], [0.0, 4.0], [1.0, 30.0]])
     stored = store.read(video)
     [scores] = score_store(store, {video: proposals}, [run])
-    own = usable(proposals, stored.duration)
+    own = clip_to_video(proposals, stored.duration)
     placed = stages(own, stored.duration)
     rows, features = row_ranges(stored.spans, placed), run.prepare(stored.features)
     head, pyramid = run.head, run.head.options.pyramid
@@ -122,15 +122,15 @@ def test_scores_are_those_of_the_head_on_pooled_stages(data: Synthetic, runs: tu
 
 def test_usable_proposals() -> None:
     given = np.array([[-2.0, 3.0], [4.0, 4.0], [9.0, 14.0], [11.0, 12.0]])
-    np.testing.assert_array_equal(usable(given, 10.0), [[0, 3], [9, 10]])
-    np.testing.assert_array_equal(usable(given[[1, 3]], 10.0), [[0, 10]])
-    np.testing.assert_array_equal(usable(np.zeros((0, 2)), 10.0), [[0, 10]])
+    np.testing.assert_array_equal(clip_to_video(given, 10.0), [[0, 3], [9, 10]])
+    np.testing.assert_array_equal(clip_to_video(given[[1, 3]], 10.0), [[0, 10]])
+    np.testing.assert_array_equal(clip_to_video(np.zeros((0, 2)), 10.0), [[0, 10]])
 
 
 def test_released_folding_differs_where_a_stage_has_parts(data: Synthetic, runs: tuple[Path, Path]) -> None:
     store, proposals = FeatureStore.open(data.store), {"v/13": np.array([[3.0, 8.0]])}
     loaded = [load_run(run) for run in runs]
-    ours, theirs = (score_store(store, proposals, loaded, released) for released in (False, True))
+    ours, theirs = (score_store(store, proposals, loaded, original_scoring) for original_scoring in (False, True))
     assert not np.allclose(ours[1].completeness, theirs[1].completeness, atol=1e-3)
     np.testing.assert_allclose(ours[0].activity, theirs[0].activity, atol=1e-5)
 

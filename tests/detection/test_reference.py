@@ -11,7 +11,7 @@ import pytest
 from conftest import meta
 
 from ssn_feat.detection.classifier import best_classes
-from ssn_feat.detection.postprocess import PRESETS, Candidates, PostprocessOptions, refine, select, suppress
+from ssn_feat.detection.postprocess import PRESETS, PostprocessOptions, ScoredPairs, refine, select, suppress
 from ssn_feat.detection.scores import ProposalScores, fuse
 
 Golden = Callable[[str], dict[str, np.ndarray]]
@@ -65,7 +65,7 @@ class Run:
         self.kept = suppress(self.scores, self.filtered, self.options)
         self.final = refine(self.scores, self.kept) if self.options.regression else self.kept
 
-    def rows(self, candidates: Candidates) -> np.ndarray:
+    def rows(self, candidates: ScoredPairs) -> np.ndarray:
         """Video, class and proposal of each candidate, int64 ``(M, 3)``."""
         video = self.scores.videos[candidates.proposals]
         return np.stack([video, candidates.classes, candidates.proposals - self.scores.offsets[video]], axis=1)
