@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from version_0_1 import V0_1, expected, sha256
 
 from ssn_feat.errors import UserError
 from ssn_feat.proposals import Proposals
@@ -148,3 +149,17 @@ def test_a_damaged_byte_gives_the_same_proposals_or_an_error(tmp_path: Path, at:
     path.write_bytes(content[: at + 1] if value == 0 else content)
     with contextlib.suppress(UserError):
         Proposals.load(path)
+
+
+def test_a_file_of_version_0_1_is_read_bit_for_bit() -> None:
+    proposals, known = Proposals.load(V0_1 / "proposals.npz"), expected()["proposals.npz"]
+    assert (proposals.method, proposals.score) == (known["method"], known["score"])
+    assert proposals.parameters == known["parameters"]
+    assert list(proposals.ids) == list(known["videos"])
+    for video, content in known["videos"].items():
+        assert len(proposals.intervals[video]) == content["number"]
+        assert sha256(proposals.intervals[video]) == content["intervals_sha256"]
+        assert sha256(proposals.scores[video]) == content["scores_sha256"]
+        assert proposals.actionness is not None
+        assert sha256(proposals.actionness[video]) == content["actionness_sha256"]
+        assert proposals.intervals[video][0].tolist() == content["best"]["interval"]
