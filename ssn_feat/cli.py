@@ -16,13 +16,13 @@ import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import cattrs
 import tyro
 import yaml
 from cattrs.v import format_exception
-from tyro.constructors import PrimitiveConstructorSpec
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from ssn_feat.errors import UserError
 from ssn_feat.terminal import printable_lines
@@ -30,6 +30,8 @@ from ssn_feat.terminal import printable_lines
 T = TypeVar("T")
 
 SAVE_FLAG = "--save-config"
+# The type of options such as the pyramid (1, (1, 2), 1).
+_NESTED = tuple[int | tuple[int, ...], ...]
 
 
 def _nested(value: Any) -> Any:
@@ -46,17 +48,26 @@ def _written_tuple(texts: Sequence[str]) -> tuple[Any, ...]:
     return value
 
 
-# A nested tuple of whole numbers such as the pyramid (1, (1, 2), 1), on the command line as it is written in Python.
-NestedTuple = Annotated[
-    tuple[Any, ...],
-    PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="TUPLE",
-        instance_from_str=_written_tuple,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [repr(value)],
-    ),
-]
+def _registry() -> ConstructorRegistry:
+    """What tyro does not read by itself: nested tuples of whole numbers, as they are written in Python."""
+    registry = ConstructorRegistry()
+
+    @registry.primitive_rule
+    def nested_tuple(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+        if info.type != _NESTED:
+            return None
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="TUPLE",
+            instance_from_str=_written_tuple,
+            is_instance=lambda value: isinstance(value, tuple),
+            str_from_instance=lambda value: [repr(value)],
+        )
+
+    return registry
+
+
+_REGISTRY = _registry()
 
 
 def _whole(value: Any, _: type) -> int:
@@ -95,7 +106,7 @@ def _converter() -> cattrs.Converter:
     for kind, hook in ((int, _whole), (float, _real), (bool, _truth), (str, _text)):
         converter.register_structure_hook(kind, hook)
     converter.register_structure_hook(Path, lambda value, _: Path(value))
-    converter.register_structure_hook_func(lambda t: t == tuple[Any, ...], lambda value, _: _nested(value))
+    converter.register_structure_hook_func(lambda t: t == _NESTED, lambda value, _: _nested(value))
     converter.register_structure_hook_func(lambda t: t == tuple[str, ...], lambda value, _: _texts(value))
     return converter
 
@@ -210,11 +221,9 @@ def parse(options: type[T], arguments: Sequence[str], presets: Mapping[str, T] |
         if presets
         else (" The first argument may be a YAML file.")
     )
-    if default is tyro.MISSING:
-        return tyro.cli(options, args=arguments, description=doc + known, config=(tyro.conf.OmitArgPrefixes,))
-    return tyro.cli(
-        options, args=arguments, default=default, description=doc + known, config=(tyro.conf.OmitArgPrefixes,)
-    )
+    given = {} if default is tyro.MISSING else {"default": default}
+    with _REGISTRY:
+        return tyro.cli(options, args=arguments, description=doc + known, config=(tyro.conf.OmitArgPrefixes,), **given)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -328,7 +337,6 @@ def _end_if_nobody_reads() -> None:
 
 __all__ = [
     "Command",
-    "NestedTuple",
     "from_dict",
     "from_record",
     "load_yaml",

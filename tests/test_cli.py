@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 import tyro
 
-from ssn_feat.cli import NestedTuple, from_dict, load_yaml, parse, save_yaml, to_dict
+from ssn_feat.cli import from_dict, load_yaml, parse, save_yaml, to_dict
 from ssn_feat.errors import UserError
 
 
@@ -27,7 +27,7 @@ class Optim:
 class Options:
     store: tyro.conf.Positional[Path]
     """Where the features are."""
-    pyramid: NestedTuple = (1, (1, 2), 1)
+    pyramid: tuple[int | tuple[int, ...], ...] = (1, (1, 2), 1)
     """Parts of each stage."""
     head: Literal["ssn", "actionness"] = "ssn"
     """What is learned."""

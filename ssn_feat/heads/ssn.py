@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssn_feat.cli import NestedTuple
 from ssn_feat.errors import UserError
 from ssn_feat.heads.dropout import dropout
 from ssn_feat.heads.losses import Groups, Scores
@@ -21,7 +20,7 @@ INITIAL_STD = 0.001
 class SSNOptions:
     """Shape and regularisation of the SSN head; the defaults are those of the paper."""
 
-    stpp: NestedTuple = (1, 1, 1)
+    stpp: tuple[int | tuple[int, ...], ...] = (1, 1, 1)
     """Parts of the starting, course and ending stage; several levels of one stage as a tuple: (1, (1, 2), 1)."""
     segments: tuple[int, int, int] = (2, 5, 2)
     """Segments sampled from the starting, course and ending stage in training."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from ssn_feat.annotations import load
 from ssn_feat.backbones.weights import Checkpoint, file_sha256
 from ssn_feat.backbones.weights import read_checkpoint as read_weights
-from ssn_feat.cli import NestedTuple, to_dict
+from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.features import stream_dims
@@ -25,7 +25,7 @@ from ssn_feat.training.fit_options import FitOptions
 _SSN_LAYERS = ("activity_fc", "completeness_fc", "regressor_fc")
 _ACTIONNESS_LAYERS = ("classifier_fc",)
 # Pyramids of the original's configurations by their number of parts.
-_PYRAMIDS: dict[int, tuple[object, ...]] = {3: (1, 1, 1), 5: (1, (1, 2), 1)}
+_PYRAMIDS: dict[int, tuple[int | tuple[int, ...], ...]] = {3: (1, 1, 1), 5: (1, (1, 2), 1)}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class ImportCheckpointOptions:
     """Stream that the checkpoint was trained on."""
     labels: Path | None = None
     """Text file with one class name a line, in the checkpoint's order; none: the order of the annotations."""
-    pyramid: NestedTuple | None = None
+    pyramid: tuple[int | tuple[int, ...], ...] | None = None
     """Parts of the stages; none: (1, 1, 1) for 3 parts and (1, (1, 2), 1) for 5."""
     overwrite: bool = False
     """Replace a run that OUT already holds."""
