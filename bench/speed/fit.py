@@ -30,7 +30,7 @@ from ssn_feat.sampling.draws import epoch_candidates, epoch_generator
 from ssn_feat.sampling.segments import choose_rows
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
-from ssn_feat.training.loop import machine
+from ssn_feat.training.loop import threads_and_seed
 from ssn_feat.training.presets import PRESETS
 from ssn_feat.training.ssn_task import SSNTask
 from ssn_feat.training.training_state import Training, prepare
@@ -100,7 +100,7 @@ def measure_fit(options: FitSpeedOptions) -> list[Figure]:
         data = make_up(folder / "thumos14", THUMOS14, options.videos, options.width, options.seed, durations)
         run = _options("thumos14", data, folder / "run", options)
         figures, training = _schedule(run, data, options)
-        with machine(run, device):
+        with threads_and_seed(run, device):
             step = next(each.value for each in figures if each.unit == "steps/s")
             figures += _against_machine(training, 1 / step, options, device)
             figures += _plainly(training, data, 1 / step, options, device)
