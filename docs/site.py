@@ -1,6 +1,7 @@
-"""What the site has that is no file in docs/: README, changes, a page of the API for every room, the navigation.
+"""mkdocs hooks: the pages of the site that are not files in ``docs/``.
 
-mkdocs calls the functions below by their names.
+These are README, CHANGELOG and CONTRIBUTING, and one page of the Python API for each room of the package. mkdocs calls
+the functions below by their names.
 """
 
 from __future__ import annotations
@@ -12,46 +13,42 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
-# In the order in which data goes through them.
-ROOMS = (
-    *("video", "annotations", "backbones", "store", "exchange", "extraction", "heads", "runs", "proposals", "results"),
-    *("drawing", "detection", "evaluation", "sampling", "training", "finetuning", "report"),
-)
 COPIED = {"index.md": "README.md", "changes.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
 _ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):<code>~?([^<]*)</code>")
 
 
+def rooms() -> list[str]:
+    """The packages of ``ssn_feat`` in the order of the table in CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.partition("## Order of rooms")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `(\w+)/` \|", table, re.MULTILINE)
+
+
 def on_config(config: Any) -> Any:
-    """The navigation: the tour, the other guides in the order of their names, then the API."""
-    guides = sorted((path.name for path in (ROOT / "docs").glob("*.md")), key=lambda name: (name != "tour.md", name))
-    config.nav = [
-        {"Start": "index.md"},
-        {"Guides": guides},
-        {"API": ["api/ssn_feat.md", *(f"api/{room}.md" for room in ROOMS)]},
-        {"Project": ["changes.md", "contributing.md"]},
-    ]
+    """Add the pages of the API to the section "Reference" of the navigation."""
+    (reference,) = (section["Reference"] for section in config.nav if "Reference" in section)
+    reference.append({"Modules": [f"api/{name}.md" for name in ["ssn_feat", *rooms()]]})
     return config
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Adds the pages that are made."""
+    """Add the generated pages."""
     for name, source in COPIED.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, name, content=re.sub(r"\]\(docs/", "](", text)))
-    own = [p for p in sorted((ROOT / "ssn_feat").glob("*.py")) if p.stem not in ("__init__", "__main__")]
-    files.append(File.generated(config, "api/ssn_feat.md", content=_page("ssn_feat", own)))
-    for room in ROOMS:
-        modules = [p for p in sorted((ROOT / "ssn_feat" / room).glob("*.py")) if not p.stem.startswith("__")]
-        files.append(File.generated(config, f"api/{room}.md", content=_page(f"ssn_feat.{room}", modules)))
+    files.append(File.generated(config, "api/ssn_feat.md", content=_api_page("ssn_feat")))
+    for room in rooms():
+        files.append(File.generated(config, f"api/{room}.md", content=_api_page(f"ssn_feat.{room}")))
     return files
 
 
-def _page(package: str, modules: list[Path]) -> str:
+def _api_page(package: str) -> str:
+    modules = [path.stem for path in sorted(ROOT.joinpath(*package.split(".")).glob("*.py"))]
     parts = [f"# {package}", f"::: {package}\n    options: {{members: false, show_root_heading: false}}"]
-    return "\n\n".join([*parts, *(f"::: {package}.{module.stem}" for module in modules)])
+    return "\n\n".join([*parts, *(f"::: {package}.{name}" for name in modules if not name.startswith("__"))])
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """References of docstrings as plain names; the mark before a block of text is not shown."""
+    """Show Sphinx roles in docstrings as code, and drop the ``::`` that introduces a literal block."""
     html = _ROLE.sub(r"<code>\1</code>", html)
     return re.sub(r"<p>::</p>\n?", "", html).replace("::</p>", ":</p>")
