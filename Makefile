@@ -1,4 +1,4 @@
-# `make demo` and `make test` do all set-up themselves: they make .venv, install into it and run.
+# `make demo` and `make test` create .venv, install into it and run.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -10,24 +10,24 @@ SEED   ?= 0
 .PHONY: demo test cov faults lint docs install clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/.installed  ## the whole chain on the toy data set, ends with a table and a picture
+demo: $(VENV)/.installed  ## run the whole pipeline on the toy data set; ends with a table and a picture
 	$(BIN)/python bench/demo.py $(DEMO)
 
-test: $(VENV)/.installed  ## the whole test suite
+test: $(VENV)/.installed  ## run the test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS)
 
-cov: $(VENV)/.installed  ## the same with the coverage of ssn_feat, lines and branches, in build/coverage
+cov: $(VENV)/.installed  ## run the test suite and measure the coverage of ssn_feat (lines and branches) in build/coverage
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --cov --cov-report=term --cov-report=html:build/coverage
 
-faults: $(VENV)/.installed  ## kill, spoil and fill the disk, for MINUTES, from SEED on; see docs/faults.md
+faults: $(VENV)/.installed  ## inject faults for MINUTES from SEED; see docs/fault-tolerance.md
 	OMP_NUM_THREADS=1 $(BIN)/python -m tests.faults --minutes $(MINUTES) --seed $(SEED)
 
-lint: $(VENV)/.installed  ## style and types
+lint: $(VENV)/.installed  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(VENV)/.installed  ## the site of docs/, in build/site; every warning is an error
+docs: $(VENV)/.installed  ## build the site in build/site; every warning is an error
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 	@echo build/site/index.html
@@ -45,5 +45,5 @@ $(VENV)/.installed: pyproject.toml
 		$(BIN)/python -m pip install --quiet opencv-python-headless; }
 	touch $@
 
-clean:  ## everything that these commands made
+clean:  ## remove everything that these commands made
 	rm -rf $(VENV) $(DEMO) build *.egg-info

@@ -1,4 +1,4 @@
-"""Faults on purpose, at random: ``python -m tests.faults --help``, or ``make faults``. See docs/faults.md."""
+"""Faults on purpose, at random: ``python -m tests.faults --help``, or ``make faults``. See docs/fault-tolerance.md."""
 
 import sys
 from pathlib import Path
