@@ -5,6 +5,7 @@ Every reader of an annotation dialect makes these; everything else in the packag
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -47,6 +48,11 @@ class Video:
     fps: float | None = None
     frames: int | None = None
 
+    def __repr__(self) -> str:
+        return (
+            f"Video({self.id!r}: {self.duration:.1f} s, {self.subset or 'no subset'}, {len(self.instances)} instances)"
+        )
+
     def intervals(self) -> NDArray[np.float64]:
         """Start and end of each instance, float64 ``(N, 2)``, seconds."""
         return np.array([(i.start, i.end) for i in self.instances], dtype=np.float64).reshape(-1, 2)
@@ -57,12 +63,14 @@ class Dataset:
     """A named collection of videos with the label names that their instances use.
 
     ``labels`` is in alphabetical order: the class index of a label is its position there (0-based; background is
-    index 0 of activity logits only, and is not a label).
+    index 0 of activity logits only, and is not a label). ``source`` is what :func:`ssn_feat.annotations.load` read it
+    from, a path or DIALECT:PATH, and None for a data set that was made or changed in memory.
     """
 
     name: str
-    videos: dict[str, Video] = field(repr=False)
+    videos: dict[str, Video]
     labels: tuple[str, ...]
+    source: str | None = field(default=None, init=False, compare=False)
 
     def __post_init__(self) -> None:
         if list(self.labels) != sorted(set(self.labels)):
@@ -87,6 +95,15 @@ class Dataset:
         if labels is None:
             labels = {i.label for v in by_id.values() for i in v.instances}
         return cls(name, by_id, tuple(sorted(labels)))
+
+    def __repr__(self) -> str:
+        subsets = Counter(video.subset for video in self.videos.values())
+        parts = ", ".join(f"{count} {subset}" for subset, count in sorted(subsets.items()) if subset)
+        instances = sum(len(video.instances) for video in self.videos.values())
+        return (
+            f"Dataset({self.name!r}: {len(self.videos):,} videos{parts and f' ({parts})'}, "
+            f"{instances:,} instances of {len(self.labels)} classes)"
+        )
 
     @cached_property
     def label_index(self) -> dict[str, int]:

@@ -87,4 +87,6 @@ def load(spec: str | Path) -> Dataset:
 
     Raises UserError where nothing is there, the dialect cannot be told, or the file is at fault (with its key or line).
     """
-    return load_records(spec).dataset()
+    dataset = load_records(spec).dataset()
+    object.__setattr__(dataset, "source", str(spec))
+    return dataset

@@ -11,7 +11,6 @@ from typing import Annotated
 import tyro
 
 from ssn_feat.detection.model import DetectedVideo, Model
-from ssn_feat.devices import device_of
 from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.drawing.timeline import TimelineOptions, check_picture, save, timeline_figure
 from ssn_feat.errors import UserError
@@ -64,7 +63,7 @@ def detect_video(options: DetectVideoOptions) -> DetectedVideo:
     """
     started = time.perf_counter()
     about = probe(options.video)
-    model = Model(options.model, str(device_of(options.device)), options.trust_modules)
+    model = Model.load(options.model, options.device, options.trust_modules)
     rows = max(1, model.expected_snippets(about))
     with nullcontext(None) if options.quiet else progress_bar("looking", rows) as advance:
         found = model.detect(options.video, advance)

@@ -26,6 +26,7 @@ from ssn_feat.cli import from_record, read_yaml, save_yaml
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.scores import ProposalScores, fuse
 from ssn_feat.detection.scoring import Scorer, clip_to_video
+from ssn_feat.devices import device_of
 from ssn_feat.drawing.timeline import Timeline
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, backbones_of, extract_video, snippet_options_of
@@ -33,9 +34,9 @@ from ssn_feat.proposals import Proposals, TagOptions, action_probability, fuse_a
 from ssn_feat.proposals.actionness import FusionName
 from ssn_feat.results.detections import Detections
 from ssn_feat.results.ragged import Float
-from ssn_feat.runs.checkpoints import actionness_scores, load_run
+from ssn_feat.runs.checkpoints import Run, actionness_scores, load_run
 from ssn_feat.store import FeatureStore
-from ssn_feat.video import Probe, expected_snippets
+from ssn_feat.video import Probe, SnippetOptions, expected_snippets
 
 SETTINGS = "model.yaml"
 # What of a run folder a model needs, and what says where it comes from.
@@ -206,6 +207,12 @@ class DetectedVideo:
     spans: Float
     """Start and end of each snippet, ``(T, 2)``, seconds."""
 
+    def __repr__(self) -> str:
+        return (
+            f"DetectedVideo({self.video.id!r}: {self.video.duration:.1f} s, "
+            f"{len(self.detections.scores)} detections from {len(self.intervals)} proposals)"
+        )
+
     @property
     def timeline(self) -> Timeline:
         """As it can be drawn."""
@@ -213,44 +220,69 @@ class DetectedVideo:
 
 
 class Model:
-    """A model folder in memory.
+    """All that turns a video file into detections. Made by :meth:`load`."""
 
-    ``trusted``: the only backbones ``package.module:callable`` that are imported because the model names them. Raises
-    UserError where it names another, and where one of its parts is missing or does not fit the others.
-    """
+    def __init__(
+        self,
+        settings: ModelSettings,
+        actionness: Sequence[Run],
+        ssn: Sequence[Run],
+        backbones: Mapping[str, Backbone],
+        snippets: SnippetOptions,
+    ) -> None:
+        self.settings, self.labels = settings, ssn[0].labels
+        self._actionness, self._backbones, self._snippets = actionness, backbones, snippets
+        self._scorers = [Scorer(run, settings.original_scoring) for run in ssn]
+        self._keep_crops = bool(ssn[0].recipe.get("keep_crops"))
 
-    def __init__(self, folder: Path, device: str = "cpu", trusted: Collection[str] = ()) -> None:
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "auto", trusted: Collection[str] = ()) -> Model:
+        """Read a model folder, which ``ssn-feat detect --save-model FOLDER`` makes.
+
+        ``device``: where the networks run: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one. ``trusted``: the
+        only backbones ``package.module:callable`` that are imported because the model names them. Raises UserError if
+        the model names another, or if one of its parts is missing or does not fit the others.
+
+        ::
+
+            model = sf.Model.load("model")
+            found = model.detect("clip.mp4")
+            found.detections["clip"].intervals  # start and end in seconds, best first
+        """
+        folder = Path(folder)
         if not (folder / SETTINGS).is_file():
             raise UserError(
                 f"{folder} is no model folder: it has no {SETTINGS} (train/detect.py --save-model makes one)"
             )
-        self.settings = read_settings(folder / SETTINGS)
-        self._actionness = [load_run(folder / name) for name in self.settings.actionness]
-        runs = [load_run(folder / name) for name in self.settings.ssn]
-        if not runs or not self._actionness:
+        settings = read_settings(folder / SETTINGS)
+        actionness = [load_run(folder / name) for name in settings.actionness]
+        runs = [load_run(folder / name) for name in settings.ssn]
+        if not runs or not actionness:
             raise UserError(f"{folder / SETTINGS} names no run of an SSN head or none of an actionness head")
-        for run in (*self._actionness, *runs[1:]):
+        for run in (*actionness, *runs[1:]):
             run.require_store(runs[0].fingerprint, f"the first run of {folder}")
-        self._scorers = [Scorer(run, self.settings.original_scoring) for run in runs]
-        self.labels = runs[0].labels
-        self._recipe = runs[0].recipe
-        chosen = {stream: _inside(folder, name) for stream, name in self.settings.backbones.items()}
-        flow_network = _inside(folder, self.settings.flow_network) if self.settings.flow_network else ""
-        self._snippets = snippet_options_of(self._recipe, flow_network)
-        self._backbones: Mapping[str, Backbone] = backbones_of(self._recipe, chosen, device, flow_network, trusted)
+        chosen = {stream: _inside(folder, name) for stream, name in settings.backbones.items()}
+        flow_network = _inside(folder, settings.flow_network) if settings.flow_network else ""
+        backbones = backbones_of(runs[0].recipe, chosen, str(device_of(device)), flow_network, trusted)
+        return cls(settings, actionness, runs, backbones, snippet_options_of(runs[0].recipe, flow_network))
+
+    def __repr__(self) -> str:
+        streams = " + ".join(f"{name} {backbone.name}" for name, backbone in self._backbones.items())
+        heads = f"{len(self._actionness)} actionness and {len(self._scorers)} SSN heads"
+        return f"Model({len(self.labels)} classes, {heads}, {streams})"
 
     def expected_snippets(self, about: Probe) -> int:
         """How many snippets will be looked at of a video whose container says ``about``; 0 where it says nothing."""
         return expected_snippets(about, self._snippets)
 
-    def detect(self, path: Path, on_rows: Callable[[int], None] | None = None) -> DetectedVideo:
+    def detect(self, path: Path | str, on_rows: Callable[[int], None] | None = None) -> DetectedVideo:
         """Find actions in a video file; ``on_rows`` is called with the number of snippets after each batch.
 
         Features are rounded as a store does, so that the result is that of the same video extracted to a store.
         Raises UserError where the video cannot be read.
         """
-        kept = bool(self._recipe.get("keep_crops"))
-        extracted = extract_video(path, self._backbones, self._snippets, keep_crops=kept, on_rows=on_rows)
+        path = Path(path)
+        extracted = extract_video(path, self._backbones, self._snippets, keep_crops=self._keep_crops, on_rows=on_rows)
         features = {stream: _rounded(rows, path) for stream, rows in extracted.features.items()}
         duration, spans = float(extracted.info["duration"]), extracted.spans
         logits, spans = self._fused_actionness(features, spans)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -34,10 +34,14 @@ class Evaluation:
     """Detections in the evaluated videos."""
     lacking: int
     """Evaluated videos that have instances but no detection."""
-    ranked: Ranked = field(repr=False)
+    ranked: Ranked
     """The detections, sorted, and what they are counted for."""
     resampled: Float | None = None
     """mAP of draws of videos, ``(R, n_tiou)``; the same draws in all that is compared. None: not drawn."""
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{100 * m:.1f} at {t:.3g}" for m, t in zip(self.mean, self.thresholds, strict=True))
+        return f"Evaluation({self.name!r}: mAP in % {values}; average {100 * self.average:.1f})"
 
     @property
     def mean(self) -> Float:

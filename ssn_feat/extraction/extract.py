@@ -39,6 +39,18 @@ class ExtractReport:
     seconds: float = 0.0
     """Time of extraction, without start-up."""
 
+    def __repr__(self) -> str:
+        parts = {
+            "extracted": len(self.extracted),
+            "there before": self.done_before,
+            "failed": len(self.failures),
+            "missing": len(self.missing),
+            "left to other runs": len(self.elsewhere),
+        }
+        return (
+            f"ExtractReport(videos: {', '.join(f'{count} {what}' for what, count in parts.items() if count) or 'none'})"
+        )
+
     @property
     def exit_code(self) -> int:
         """0: no failures. 1: some videos failed. 2: nothing but failures."""

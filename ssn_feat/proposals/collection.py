@@ -34,17 +34,19 @@ class Proposals:
     method, parameters: what made them (``parameters`` is what JSON can hold).
     actionness: per video id float32 ``(T,)``, probability of an action at each snippet; None where no source has it.
     spans: per video id float64 ``(T, 2)``, seconds that each snippet stands for; goes with ``actionness``.
+    path: the file that they were saved to or loaded from, None for proposals that are in memory only.
 
     Raises UserError where ids, shapes or values do not fit together.
     """
 
-    intervals: dict[str, NDArray[np.float64]] = field(repr=False)
-    scores: dict[str, NDArray[np.float64]] = field(repr=False)
+    intervals: dict[str, NDArray[np.float64]]
+    scores: dict[str, NDArray[np.float64]]
     method: str
     parameters: dict[str, Any] = field(default_factory=dict)
-    actionness: dict[str, NDArray[np.float32]] | None = field(default=None, repr=False)
-    spans: dict[str, NDArray[np.float64]] | None = field(default=None, repr=False)
+    actionness: dict[str, NDArray[np.float32]] | None = None
+    spans: dict[str, NDArray[np.float64]] | None = None
     score: str = "score"
+    path: Path | None = field(default=None, init=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(
@@ -76,6 +78,9 @@ class Proposals:
     def ids(self) -> tuple[str, ...]:
         """Ids of the videos, in the order in which they were given; also of those without any proposal."""
         return tuple(self.intervals)
+
+    def __repr__(self) -> str:
+        return f"Proposals({len(self):,} in {len(self.ids):,} videos, method {self.method!r}, ranked by {self.score})"
 
     def __len__(self) -> int:
         """Number of proposals in all videos together."""
@@ -123,7 +128,7 @@ class Proposals:
         spans = {id: by.spans[id] for id in self.intervals}
         return replace(self, scores=scores, score=score, actionness=actionness, spans=spans)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path | str) -> None:
         """Write an .npz archive, complete or not at all.
 
         It holds ``header`` (JSON as uint8), ``offsets``, ``intervals``, ``scores`` and, where there is actionness,
@@ -146,9 +151,10 @@ class Proposals:
             )
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
         write_npz(Path(path), arrays, compressed=True)
+        object.__setattr__(self, "path", Path(path))
 
     @classmethod
-    def load(cls, path: Path) -> Proposals:
+    def load(cls, path: Path | str) -> Proposals:
         """Read what :meth:`save` wrote. Raises UserError naming the file where it is missing or malformed."""
         try:
             with np.load(path, allow_pickle=False) as archive:
@@ -163,7 +169,7 @@ class Proposals:
             if "actionness_ids" in header:
                 names = ("actionness", "spans")
                 actionness, spans = _split(header["actionness_ids"], arrays, "actionness_offsets", names)
-            return cls(intervals, scores, header["method"], header["parameters"], actionness, spans, header["score"])
+            loaded = cls(intervals, scores, header["method"], header["parameters"], actionness, spans, header["score"])
         except OSError as error:
             raise UserError(f"cannot read proposals from {path}: {error.strerror or error}") from None
         except KeyError as error:
@@ -172,6 +178,8 @@ class Proposals:
             raise UserError(f"{path} is not a file of proposals: {' '.join(str(error).split())}") from None
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
+        object.__setattr__(loaded, "path", Path(path))
+        return loaded
 
 
 def _join(

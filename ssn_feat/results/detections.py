@@ -30,6 +30,9 @@ class VideoDetections:
     scores: Float
     """Score of each detection, float64 ``(N,)``; higher is surer, of no fixed scale."""
 
+    def __repr__(self) -> str:
+        return f"VideoDetections({len(self.scores):,} of {len(np.unique(self.classes))} classes)"
+
 
 @dataclass(frozen=True, eq=False)
 class Detections(Ragged):
@@ -59,6 +62,9 @@ class Detections(Ragged):
         self._refuse(np.less(ends, starts), lambda row: f"ends before it starts: segment {self._segment(row)}")
         wrong = (self.classes < 0) | (self.classes >= len(self.labels))
         self._refuse(wrong, lambda row: f"has class {self.classes[row]}, but there are {len(self.labels)} labels")
+
+    def __repr__(self) -> str:
+        return f"Detections({len(self.scores):,} in {len(self.ids):,} videos, {len(self.labels)} classes)"
 
     def _segment(self, row: int) -> list[float]:
         return [float(value) for value in self.intervals[row]]
@@ -137,7 +143,7 @@ class Detections(Ragged):
         counts[found] = self.counts[positions[found]]
         return same._take(rows, tuple(dataset.videos), offsets_of(counts))
 
-    def write(self, path: Path, external: str = "") -> None:
+    def write(self, path: Path | str, external: str = "") -> None:
         """Write ActivityNet result JSON: ``version``, ``results`` (label names, seconds) and ``external_data``.
 
         ``external`` says which outside data the detections rest on (a video-level classifier, say); "" for none.
@@ -154,17 +160,18 @@ class Detections(Ragged):
             "results": results,
             "external_data": {"used": bool(external), "details": external},
         }
-        with replacing(path) as part:
+        with replacing(Path(path)) as part:
             part.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
     @classmethod
-    def read(cls, path: Path, labels: Sequence[str] | None = None) -> Detections:
+    def read(cls, path: Path | str, labels: Sequence[str] | None = None) -> Detections:
         """Read ActivityNet result JSON; ``version`` and ``external_data`` may be missing (several tools omit them).
 
         ``labels`` fixes the class indices; without it they are those of the names in the file, sorted.
         Raises UserError, naming file, video and row, where the file is not of this form, a score is not finite, a
         segment is reversed or a label is unknown.
         """
+        path = Path(path)
         results = _results_of(path)
         flat = [row for rows in results.values() for row in rows]
         try:

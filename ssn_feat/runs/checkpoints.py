@@ -55,7 +55,8 @@ class Run:
     with which regression is normalised, None for actionness; ``standardisation``: None where features are used as they
     are; ``augmentation``: lengths of the starting and the ending stage as parts of a proposal's length; ``config``: the
     options of the training as they were recorded, which scoring does not need; ``recipe``, ``fingerprint``: of the
-    store that it was trained on; ``finished``: False for an interrupted run.
+    store that it was trained on; ``finished``: False for an interrupted run; ``path``: the folder or checkpoint file
+    that it was loaded from, None for a run in memory.
     """
 
     head: SSNHead | ActionnessHead
@@ -69,6 +70,15 @@ class Run:
     fingerprint: str
     epoch: int
     finished: bool
+    path: Path | None = None
+
+    def __repr__(self) -> str:
+        where = "in memory" if self.path is None else repr(str(self.path))
+        state = "finished" if self.finished else "interrupted"
+        return (
+            f"Run({where}: {self.kind} head, {' + '.join(self.streams)} {self.head.feature_dim}, "
+            f"{len(self.labels)} classes, {state} after {self.epoch} epochs)"
+        )
 
     @property
     def kind(self) -> str:
@@ -104,7 +114,8 @@ class Run:
 def load_run(folder: Path | str) -> Run:
     """Read a run folder (or its checkpoint file). Raises UserError where there is none or it is damaged."""
     path = Path(folder)
-    return run_of(read_run_checkpoint(path / CHECKPOINT if path.is_dir() or not path.suffix else path), str(path))
+    run = run_of(read_run_checkpoint(path / CHECKPOINT if path.is_dir() or not path.suffix else path), str(path))
+    return replace(run, path=path)
 
 
 def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:

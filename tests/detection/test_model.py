@@ -131,7 +131,7 @@ def test_a_model_proposes_as_many_as_its_proposals_were(
     for number in (None, 2):
         made = {**tagged.parameters, "number": number, "smoothing": 0.0, "tag_nms": 1.0, "thresholds": levels}
         save_model(tmp_path / "model", store, replace(tagged, parameters=made), chain.checkpoint, trusted=TINY)
-        found.append(Model(tmp_path / "model", trusted=TINY).detect(folder / "videos" / "v2.avi").intervals)
+        found.append(Model.load(tmp_path / "model", "cpu", TINY).detect(folder / "videos" / "v2.avi").intervals)
     assert len(found[0]) > 2
     np.testing.assert_array_equal(found[0][:2], found[1])
 
@@ -241,14 +241,14 @@ def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections
 def test_a_folder_that_is_no_model_is_named(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
     assert chain.store is not None
     with pytest.raises(UserError, match=r"is no model folder: it has no model\.yaml"):
-        Model(tmp_path)
+        Model.load(tmp_path)
     model = shutil.copytree(chain.store.parent / "model", tmp_path / "model")
     shutil.rmtree(model / "ssn-2")
     with pytest.raises(UserError, match="ssn-2"):
-        Model(model)
+        Model.load(model)
     (model / "model.yaml").write_text("actionness: []\nssn: []\n")
     with pytest.raises(UserError, match="names no run"):
-        Model(model)
+        Model.load(model)
 
 
 def test_a_video_that_is_missing_or_broken_is_named(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def model(copy: Path) -> Model:
     """The model folder; skips where videos are not decoded as in the fixtures, which a model refuses."""
     try:
-        return Model(copy / "model", trusted=expected()["model"]["trust_modules"])
+        return Model.load(copy / "model", "cpu", trusted=expected()["model"]["trust_modules"])
     except UserError as error:
         if "decoder" not in str(error):
             raise
