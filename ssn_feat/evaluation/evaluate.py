@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,13 +59,16 @@ class EvaluatedFiles:
     """What is not counted, a line for each file and reason."""
 
 
-def evaluate(options: EvaluateOptions) -> list[Evaluation]:
+def evaluate(
+    options: EvaluateOptions, detections: Mapping[str, Detections] | None = None, dataset: Dataset | None = None
+) -> list[Evaluation]:
     """Measure detections: mAP at tIoU thresholds, of any number of files side by side.
 
-    Raises UserError where a file is missing, is no detection result, or names unknown classes or videos.
+    ``detections`` by name and ``dataset`` in memory take the place of the files that ``options`` name. Raises
+    UserError if a file is missing, is not a detection result, or names unknown classes or videos.
     """
     started = time.perf_counter()
-    measured = measure(options)
+    measured = measure(options, detections, dataset)
     if not options.quiet:
         _print(measured, options)
         print(f"{time.perf_counter() - started:.1f} s")
@@ -72,15 +76,20 @@ def evaluate(options: EvaluateOptions) -> list[Evaluation]:
     return measured.evaluations
 
 
-def measure(options: EvaluateOptions) -> EvaluatedFiles:
-    """All numbers that ``options`` ask for; nothing is printed or written. Raises UserError as :func:`evaluate`."""
-    if not options.files:
+def measure(
+    options: EvaluateOptions, detections: Mapping[str, Detections] | None = None, dataset: Dataset | None = None
+) -> EvaluatedFiles:
+    """All numbers that ``options`` ask for; nothing is printed or written. Arguments and errors as :func:`evaluate`."""
+    if detections is None and not options.files:
         raise UserError("name at least one file of detections (train/detect.py makes them)")
-    names, truth = short_names(options.files), read_evaluation_set(options)
+    names = short_names(options.files) if detections is None else list(detections)
+    if detections is None:
+        detections = {str(path): Detections.read(path) for path in options.files}
+    truth = read_evaluation_set(options, dataset)
     dataset, said = truth.dataset, []
     found = []
-    for path in options.files:
-        own, lines = _read(path, truth, options)
+    for source, given in detections.items():
+        own, lines = _match(source, given, truth, options)
         found.append(own)
         said += lines
     elsewhere: Literal["drop", "count"] = "count" if options.unknown_videos == "count" else "drop"
@@ -99,9 +108,14 @@ def measure(options: EvaluateOptions) -> EvaluatedFiles:
     return EvaluatedFiles(truth, found, evaluations, recalls, calibrations, analyses, level, said)
 
 
-def _read(path: Path, truth: EvaluationSet, options: EvaluateOptions) -> tuple[Detections, list[str]]:
-    """The detections of a file, and what is not counted. Raises UserError on unknown classes and videos."""
-    found, said = Detections.read(path), []
+def _match(
+    source: str, found: Detections, truth: EvaluationSet, options: EvaluateOptions
+) -> tuple[Detections, list[str]]:
+    """Detections with the class indices of the truth, and a line for everything that is not counted.
+
+    ``source``: the file or the name of the detections, for messages. Raises UserError on unknown classes and videos.
+    """
+    said = []
     strangers = sum(video not in truth.known.videos for video in found.ids)
     try:
         found = found.relabelled(truth.known.labels)
@@ -109,16 +123,16 @@ def _read(path: Path, truth: EvaluationSet, options: EvaluateOptions) -> tuple[D
             found.matched(truth.known)
     except UserError as error:
         hint = "; --unknown-videos drop leaves them out" if "videos are not in" in str(error) else ""
-        raise UserError(f"{path}: {error}{hint}") from None
+        raise UserError(f"{source}: {error}{hint}") from None
     elsewhere = sum(video in truth.known.videos and video not in truth.dataset.videos for video in found.ids)
     if strangers + elsewhere:
         fate = "counted as false alarms" if options.unknown_videos == "count" else "left out"
         said.append(
-            f"{path}: {fate} are detections in {strangers} unknown videos and {elsewhere} that are not evaluated"
+            f"{source}: {fate} are detections in {strangers} unknown videos and {elsewhere} that are not evaluated"
         )
     reached = coverage(truth.dataset, found.ids)
     if reached.unreachable:
-        said.append(f"{path}: {reached}")
+        said.append(f"{source}: {reached}")
     return found, said
 
 

@@ -32,9 +32,12 @@ class EvaluationSet:
     """What the protocol counts, in a line to print beside numbers; None without one."""
 
 
-def read_evaluation_set(options: EvaluateOptions) -> EvaluationSet:
-    """The annotations as ``options`` say. Raises UserError where they are missing or hold no truth."""
-    everything = load(options.annotations)
+def read_evaluation_set(options: EvaluateOptions, dataset: Dataset | None = None) -> EvaluationSet:
+    """The annotations that ``options`` name, or ``dataset``, as ``options`` say.
+
+    Raises UserError if they are missing or hold no truth.
+    """
+    everything = dataset or load(options.annotations)
     known = _without(everything, options.ambiguous)
     line = None
     if options.protocol is not None:

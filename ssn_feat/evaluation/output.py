@@ -138,6 +138,7 @@ def write_json(
 ) -> None:
     """Write all numbers, and what was counted, as JSON; ``parts``: what else is known of each file, by its key."""
     videos = truth.dataset.videos
+    files = options.files or [e.name for e in evaluations]  # detections in memory have only a name
     content = {
         "protocol": truth.line,
         "definition": options.definition,
@@ -150,7 +151,7 @@ def write_json(
         "bootstrap": {"draws": options.bootstrap, "seed": options.seed, "confidence": 0.95},
         "files": [
             {"path": str(file), **e.plain, **{key: values[number] for key, values in parts.items() if values}}
-            for number, (file, e) in enumerate(zip(options.files, evaluations, strict=True))
+            for number, (file, e) in enumerate(zip(files, evaluations, strict=True))
         ],
         "differences": [_plain_difference(e, evaluations[0]) for e in evaluations[1:] if e.resampled is not None],
     }
