@@ -16,7 +16,7 @@ from ssn_feat import commands
 from ssn_feat.store import FeatureStore
 
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
-CHAPTER = TOUR.partition("\n## Features of others\n")[2]
+CHAPTER = TOUR.partition("\n## Features of other programs\n")[2]
 # What these print is the same on every machine.
 EXACT = {"import", "status", "export"}
 
