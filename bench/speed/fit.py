@@ -22,7 +22,7 @@ from bench.speed import plain_fit
 from bench.speed.figures import Figure, machine_of, print_figures, write_figures
 from bench.speed.made_up import ACTIVITYNET, THUMOS14, MadeUp, make_up
 from bench.speed.timing import timed
-from ssn_feat.annotations import load
+from ssn_feat.annotations import read_annotations
 from ssn_feat.devices import device_of
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups, LossOptions, Scores, ssn_loss
@@ -94,7 +94,9 @@ def measure_fit(options: FitSpeedOptions) -> list[Figure]:
     device = device_of(options.device)
     durations = None
     if options.annotations is not None:
-        durations = [video.duration for video in load(options.annotations).videos.values() if video.instances]
+        durations = [
+            video.duration for video in read_annotations(options.annotations).videos.values() if video.instances
+        ]
     with tempfile.TemporaryDirectory(prefix="ssn_feat-speed-", dir=options.folder) as name:
         folder = Path(name)
         data = make_up(folder / "thumos14", THUMOS14, options.videos, options.width, options.seed, durations)

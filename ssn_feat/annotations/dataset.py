@@ -63,8 +63,8 @@ class Dataset:
     """A named collection of videos with the label names that their instances use.
 
     ``labels`` is in alphabetical order: the class index of a label is its position there (0-based; background is
-    index 0 of activity logits only, and is not a label). ``source`` is what :func:`ssn_feat.annotations.load` read it
-    from, a path or DIALECT:PATH, and None for a data set that was made or changed in memory.
+    index 0 of activity logits only, and is not a label). ``source`` is the path or
+    DIALECT:PATH that it was read from, None for a data set that was made or changed in memory.
     """
 
     name: str

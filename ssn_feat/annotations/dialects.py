@@ -29,7 +29,7 @@ _BY_ENDING = {".json": "activitynet", ".csv": "csv"}
 
 
 def load_records(spec: str | Path) -> Records:
-    """The records behind ``spec``; see :func:`load`."""
+    """The records behind ``spec``; see :func:`read_annotations`."""
     dialect, colon, rest = str(spec).partition(":")
     if colon and dialect == _SSN_LIST:
         return _ssn_list(rest)
@@ -76,7 +76,7 @@ def _seconds(path: Path) -> dict[str, float] | None:
     return seconds if len(seconds) == len(values) else None
 
 
-def load(spec: str | Path) -> Dataset:
+def read_annotations(spec: str | Path) -> Dataset:
     """Read annotations of any dialect.
 
     ``spec`` is a path (``.json``: ActivityNet's JSON and its dialects, ``.csv``: a table) or ``DIALECT:PATH``:
@@ -85,7 +85,12 @@ def load(spec: str | Path) -> Dataset:
     ``ssn-list:LIST@DURATIONS`` (the truth in an SSN proposal list; DURATIONS is a JSON object of seconds by video id,
     or other annotations of the videos).
 
-    Raises UserError where nothing is there, the dialect cannot be told, or the file is at fault (with its key or line).
+    Raises UserError if there is no such file, if its dialect is not known, or if it is faulty (naming the key or line).
+
+    ::
+
+        truth = sf.read_annotations("thumos14:annotations/thumos14")
+        truth.subset("testing").videos["video_test_0000004"].instances
     """
     dataset = load_records(spec).dataset()
     object.__setattr__(dataset, "source", str(spec))

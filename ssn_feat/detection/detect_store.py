@@ -10,7 +10,7 @@ from pathlib import Path
 
 import tyro
 
-from ssn_feat.annotations import Dataset, load
+from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.detection.model import save_model
 from ssn_feat.detection.postprocess import PRESETS as POSTPROCESS_PRESETS
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
@@ -109,7 +109,7 @@ def detect(options: DetectOptions) -> Detections:
     """
     started = time.perf_counter()
     options.require_input()
-    dataset = load(options.annotations) if options.annotations else None
+    dataset = read_annotations(options.annotations) if options.annotations else None
     wanted = dataset.subset(options.subset) if dataset is not None and options.subset else dataset
     scores = _read_scores(options, dataset) if options.scores else _score(options, wanted)
     fused = fuse(scores, options.weights)

@@ -19,7 +19,7 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from ssn_feat.annotations import Dataset, load
+from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.protocols import coverage, protocol
 from ssn_feat.drawing.html import Rows, section
 from ssn_feat.drawing.tables import cell
@@ -174,7 +174,7 @@ def compare(options: CompareOptions) -> tuple[list[MethodResult], list[str]]:
 
 def _truth(options: CompareOptions) -> tuple[Dataset, list[str]]:
     """What counts, and the lines that say so."""
-    dataset, said = load(options.annotations), []
+    dataset, said = read_annotations(options.annotations), []
     if options.protocol is not None:
         chosen = protocol(options.protocol)
         said.append(f"protocol {chosen.line(dataset)}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ssn_feat.annotations import Dataset, load
+from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.protocols import protocol
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import truths_of
@@ -37,7 +37,7 @@ def read_evaluation_set(options: EvaluateOptions, dataset: Dataset | None = None
 
     Raises UserError if they are missing or hold no truth.
     """
-    everything = dataset or load(options.annotations)
+    everything = dataset or read_annotations(options.annotations)
     known = _without(everything, options.ambiguous)
     line = None
     if options.protocol is not None:

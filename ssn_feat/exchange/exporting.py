@@ -14,7 +14,7 @@ import tyro
 import yaml
 from numpy.typing import NDArray
 
-from ssn_feat.annotations import Dataset, load
+from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.dataset import Video
 from ssn_feat.errors import UserError
 from ssn_feat.exchange.grids import Grid, grid_of
@@ -76,7 +76,7 @@ def export_features(options: ExportOptions) -> ExportReport:
     would compute other times than the store's (by more than ``tolerance``).
     """
     store = FeatureStore.open(options.store)
-    dataset = load(options.annotations) if options.annotations else None
+    dataset = read_annotations(options.annotations) if options.annotations else None
     ids = [i for i in dataset.videos if i in set(store.ids)] if dataset else list(store.ids)
     if not ids:
         of = f" that {options.annotations} names" if dataset else ""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.annotations import Dataset, load
+from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.dataset import Video
 from ssn_feat.errors import UserError
 from ssn_feat.exchange.arrays import read_array
@@ -56,7 +56,7 @@ def import_features(options: ImportOptions) -> ImportReport:
     Prints what it will do and what was missing, extra or wrong. Raises UserError where nothing can be done at all:
     nothing found, no id that the annotations know, a store of another recipe.
     """
-    dataset = load(options.annotations)
+    dataset = read_annotations(options.annotations)
     found = _found(options)
     wanted = {video_id: found[video_id] for video_id in dataset.videos if video_id in found}
     missing = tuple(sorted(dataset.videos.keys() - found.keys()))

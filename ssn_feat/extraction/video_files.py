@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssn_feat.annotations import load
+from ssn_feat.annotations import read_annotations
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 
@@ -84,7 +84,7 @@ def coverage(
     found = find_videos(where, prefix)
     if annotations is None:
         return Coverage(name or where.stem or where.resolve().stem, found)
-    dataset = load(annotations)
+    dataset = read_annotations(annotations)
     expected = _expected(dataset, subsets)
     wanted = {video_id: path for video_id, path in found.items() if video_id in expected}
     if not wanted:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssn_feat.annotations import Dataset, Video, load
+from ssn_feat.annotations import Dataset, Video, read_annotations
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.backbones.weights import save_state
 from ssn_feat.cli import to_dict
@@ -295,7 +295,7 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
     if stream == "flow" and not options.quiet:
         print(f"flow by {cut.flow_method}: extract with --flow-method {cut.flow_method}")
     found = coverage(options.videos, options.annotations, (options.subset,), options.prefix)
-    dataset = load(options.annotations).subset(options.subset)
+    dataset = read_annotations(options.annotations).subset(options.subset)
     videos = index_videos(found.videos, tuple(dataset.videos), options.pixels, group, options.quiet)
     clips = clips_of(dataset, videos, cut, options.clips.background)
     task = ClipsTask(clips, options.clips, backbone.feature_dim, options.seed, group.device)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.annotations import Dataset, load
+from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
@@ -115,7 +115,7 @@ def propose(options: ProposeOptions) -> Proposals:
     """
     started = time.perf_counter()
     store = FeatureStore.open(options.store)
-    dataset = load(options.annotations) if options.annotations else None
+    dataset = read_annotations(options.annotations) if options.annotations else None
     learned_from = dataset
     if dataset is not None and options.subset:
         dataset = dataset.subset(options.subset)

@@ -10,7 +10,7 @@ import torch
 import tyro
 from torch import Tensor
 
-from ssn_feat.annotations import load
+from ssn_feat.annotations import read_annotations
 from ssn_feat.backbones.weights import Checkpoint, file_sha256
 from ssn_feat.backbones.weights import read_checkpoint as read_weights
 from ssn_feat.cli import to_dict
@@ -205,7 +205,7 @@ def _ssn_head(state: dict[str, Tensor], options: ImportCheckpointOptions) -> tup
 
 
 def _labels(options: ImportCheckpointOptions, head: SSNHead | ActionnessHead) -> list[str]:
-    known = load(options.annotations).labels
+    known = read_annotations(options.annotations).labels
     labels = list(known)
     if options.labels is not None:
         try:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ssn_feat.annotations import Dataset, load
+from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.devices import device_of
 from ssn_feat.errors import UserError
 from ssn_feat.heads.features import Standardisation, stream_dims
@@ -70,7 +70,7 @@ def read_data(options: FitOptions, values: bool = True) -> TrainingData:
     """
     store = FeatureStore.open(options.store)
     stream_dims(store, options.streams)
-    annotations = load(options.annotations)
+    annotations = read_annotations(options.annotations)
     dataset = _with_instances(annotations.subset(options.subset), options)
     proposals = _proposals(options)
     intersect = partial(intersect_ids, missing=options.missing, quiet=options.quiet)

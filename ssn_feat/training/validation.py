@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ssn_feat.annotations import load
+from ssn_feat.annotations import read_annotations
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.scoring import score_store
 from ssn_feat.errors import UserError
@@ -52,7 +52,7 @@ def validation(options: FitOptions) -> Callable[[Run], dict[str, float]]:
     if path is None:
         raise UserError("--eval measures detections of proposals: add --proposals FILE (train/propose.py makes one)")
     proposals = Proposals.load(path)
-    dataset = load(options.annotations).subset(options.eval or "")
+    dataset = read_annotations(options.annotations).subset(options.eval or "")
     ids = tuple(video.id for video in dataset.videos.values() if video.instances)
     if not ids:
         raise UserError(f"none of the {len(dataset.videos)} {options.eval} videos to measure on has an instance")

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssn_feat import UserError
-from ssn_feat.annotations import Dataset, Instance, Video, load, read_activitynet, write_activitynet
+from ssn_feat.annotations import Dataset, Instance, Video, read_activitynet, read_annotations, write_activitynet
 
 PLAIN: dict[str, Any] = {
     "version": "1",
@@ -66,7 +66,7 @@ def test_reads_seconds_labels_and_subsets(tmp_path: Path) -> None:
 def test_real_activitynet_files(
     shared: Path, tmp_path: Path, file: str, videos: int, instances: int, labels: int, subsets: dict[str, int]
 ) -> None:
-    dataset = load(shared / "data/annotations/activitynet" / file)
+    dataset = read_annotations(shared / "data/annotations/activitynet" / file)
     assert (len(dataset.videos), count(dataset), len(dataset.labels)) == (videos, instances, labels)
     assert {s: len(dataset.subset(s).videos) for s in dataset.subsets} == subsets
     write_activitynet(dataset, tmp_path / "copy.json")
@@ -190,15 +190,15 @@ def test_faults_are_named_with_file_and_key(tmp_path: Path, document: Any, messa
 
 def test_missing_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no annotations at .*nowhere\.json"):
-        load(tmp_path / "nowhere.json")
+        read_annotations(tmp_path / "nowhere.json")
     with pytest.raises(UserError, match="cannot read the annotations"):
         read_activitynet(tmp_path)
     (tmp_path / "binary.json").write_bytes(b"\x80\x81")
     with pytest.raises(UserError, match="is not UTF-8 text: byte 0 is 0x80"):
-        load(tmp_path / "binary.json")
+        read_annotations(tmp_path / "binary.json")
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(UserError, match="cannot tell the dialect"):
-        load(tmp_path / "a.txt")
+        read_annotations(tmp_path / "a.txt")
     with pytest.raises(UserError, match="cannot write the annotations"):
         write_activitynet(Dataset.of("x", []), tmp_path / "a.txt" / "folder.json")
 

@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from test_activitynet import datasets, json_values
 
 from ssn_feat import UserError
-from ssn_feat.annotations import Dataset, Instance, Video, load, read_csv, read_multithumos, write_csv
+from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, read_csv, read_multithumos, write_csv
 from ssn_feat.annotations.dialects import _READERS
 
 
 def test_the_plainest_table(tmp_path: Path) -> None:
     path = tmp_path / "plain.csv"
     path.write_bytes(b"\xef\xbb\xbfvideo, start, end, label\r\na,1,2.5,Jump\r\n\r\nb,0,3,Fall\r\na,4,5,Jump\r\n")
-    dataset = load(path)
+    dataset = read_annotations(path)
     assert dataset.name == "plain"
     assert dataset.videos["a"] == Video("a", 5.0, "unnamed", (Instance("Jump", 1, 2.5), Instance("Jump", 4, 5)))
     assert dataset.labels == ("Fall", "Jump")
@@ -63,7 +63,7 @@ def test_faults_are_named_with_file_and_line(tmp_path: Path, text: str, message:
     path = tmp_path / "faulty.csv"
     path.write_text(text)
     with pytest.raises(UserError, match=message) as raised:
-        load(path)
+        read_annotations(path)
     assert "faulty.csv" in str(raised.value)
     assert len(str(raised.value).splitlines()) == 1
 
@@ -78,7 +78,7 @@ def test_what_is_written_reads_back_equal(tmp_path_factory: pytest.TempPathFacto
 
 def test_multithumos(shared: Path, tmp_path: Path) -> None:
     path = shared / "data/annotations/other/multithumos.json"
-    dataset = load(f"multithumos:{path}")
+    dataset = read_annotations(f"multithumos:{path}")
     counts = {s: (len(p.videos), sum(len(v.instances) for v in p.videos.values())) for s in dataset.subsets
               for p in [dataset.subset(s)]}  # fmt: skip
     assert counts == {"testing": (213, 20208), "training": (200, 18482)}
@@ -105,7 +105,7 @@ def test_multithumos(shared: Path, tmp_path: Path) -> None:
 def outcome(spec: str) -> str:
     """The message with which ``spec`` is refused; empty where it is read."""
     try:
-        load(spec)
+        read_annotations(spec)
     except UserError as error:
         return str(error)
     return ""

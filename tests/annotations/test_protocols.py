@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ssn_feat import UserError
-from ssn_feat.annotations import Dataset, Instance, Video, load
+from ssn_feat.annotations import Dataset, Instance, Video, read_annotations
 from ssn_feat.annotations.protocols import Protocol, coverage, protocol
 
 DATASET = Dataset.of(
@@ -60,7 +60,7 @@ def test_names() -> None:
 )
 def test_real_data_sets_have_the_published_sizes(shared: Path, spec: str, name: str, size: tuple[int, int]) -> None:
     dialect, path = spec.split(":")
-    dataset = load(f"{dialect}:{shared / 'data/annotations' / path}")
+    dataset = read_annotations(f"{dialect}:{shared / 'data/annotations' / path}")
     counted = protocol(name).apply(dataset)
     assert (len(counted.videos), sum(len(v.instances) for v in counted.videos.values())) == size
     assert "NOT the whole" not in protocol(name).line(dataset)
@@ -69,11 +69,14 @@ def test_real_data_sets_have_the_published_sizes(shared: Path, spec: str, name: 
 def test_ssns_protocol_leaves_the_same_as_its_reader(shared: Path) -> None:
     folder = shared / "data/annotations/thumos14"
     ssn = protocol("thumos14-ssn-210")
-    assert ssn.apply(load(f"thumos14:{folder}")).videos == ssn.apply(load(f"thumos14-ssn:{folder}")).videos
+    assert (
+        ssn.apply(read_annotations(f"thumos14:{folder}")).videos
+        == ssn.apply(read_annotations(f"thumos14-ssn:{folder}")).videos
+    )
 
 
 def test_an_incomplete_data_set_is_called_so(shared: Path) -> None:
-    dataset = load(shared / "data/annotations/activitynet/activity_net.v1-2.min-missing-removed.json")
+    dataset = read_annotations(shared / "data/annotations/activitynet/activity_net.v1-2.min-missing-removed.json")
     line = protocol("activitynet1.2").line(dataset)
     assert line.startswith("activitynet1.2: 2198 videos with truth, 3281 instances, subset validation; NOT the whole")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
+from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
 from ssn_feat.annotations.dialects import load_records
 from ssn_feat.annotations.records import faults
 from ssn_feat.errors import UserError
@@ -30,19 +30,19 @@ def folder(tmp_path: Path) -> Path:
 
 def test_shares_and_frames_become_seconds(folder: Path) -> None:
     for durations, subset in (("seconds.json", "unnamed"), ("truth.json", "testing")):
-        made = load(f"ssn-list:{folder}/list.txt@{folder / durations}")
+        made = read_annotations(f"ssn-list:{folder}/list.txt@{folder / durations}")
         assert made.labels == ("class 03", "class 12")
         assert made.videos["a"].instances == (Instance("class 03", 2.0, 10.0), Instance("class 12", 10.0, 20.0))
         assert (made.videos["b"].instances, made.videos["b"].duration) == ((), 5.0)
         assert made.subsets == (subset,)
-    framed = load(f"ssn-list:{folder}/frames.txt@{folder}/seconds.json")
+    framed = read_annotations(f"ssn-list:{folder}/frames.txt@{folder}/seconds.json")
     assert framed.videos["a"].instances == (Instance("class 3", 2.0, 10.0),)
 
 
 def test_real_lists_have_the_truth_of_the_annotations(shared: Path) -> None:
     truth = f"thumos14:{shared}/data/annotations/thumos14"
     path = shared / "data/proposals/thumos14_tag_test_normalized_proposal_list.from_ctap.txt"
-    records, expected = load_records(f"ssn-list:{path}@{truth}"), load(truth)
+    records, expected = load_records(f"ssn-list:{path}@{truth}"), read_annotations(truth)
     # Instances that start after the end of their video: the list cuts their ends to that.
     assert {problem.kind for problem in faults(records)} == {"reversed"}
     made = replace(records, instances=[i for i in records.instances if i.end >= i.start]).dataset()
@@ -80,4 +80,4 @@ def test_what_is_missing_is_named(folder: Path, spec: str, message: str) -> None
     (folder / "text.json").write_text('{"a": "long"}')
     (folder / "empty.txt").write_text("# 4\na\n0\n1\n0\n0\n")
     with pytest.raises(UserError, match=message):
-        load("ssn-list:" + spec.format(folder))
+        read_annotations("ssn-list:" + spec.format(folder))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ssn_feat import UserError
-from ssn_feat.annotations import Dataset, Instance, load, read_thumos14
+from ssn_feat.annotations import Dataset, Instance, read_annotations, read_thumos14
 
 
 def sizes(dataset: Dataset) -> tuple[int, int, int]:
@@ -21,7 +21,7 @@ def sizes(dataset: Dataset) -> tuple[int, int, int]:
 
 def test_filtered_as_ssn_it_is_what_the_original_had(shared: Path, golden: Callable[[str], Any]) -> None:
     reference = golden("thumosdb.json")
-    dataset = load(f"thumos14-ssn:{shared / 'data/annotations/thumos14'}")
+    dataset = read_annotations(f"thumos14-ssn:{shared / 'data/annotations/thumos14'}")
     assert list(dataset.labels) == reference["class_names_in_index_order"]
     for name, expected in reference["subsets"].items():
         part = dataset.subset(name)
@@ -38,7 +38,7 @@ def test_filtered_as_ssn_it_is_what_the_original_had(shared: Path, golden: Calla
 
 def test_complete_it_has_every_line_but_the_ambiguous(shared: Path) -> None:
     folder = shared / "data/annotations/thumos14"
-    dataset = load(f"thumos14:{folder}")
+    dataset = read_annotations(f"thumos14:{folder}")
     assert sizes(dataset.subset("test")) == (1574, 212, 3358)
     assert sizes(dataset.subset("val")) == (1010, 200, 3007)
     assert sizes(read_thumos14(folder, ambiguous=True).subset("test"))[1] == 213
@@ -99,4 +99,4 @@ def test_faults_are_named_with_file_and_line(tmp_path: Path, file: str, content:
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is no THUMOS14 folder"):
-        load(f"thumos14:{tmp_path}")
+        read_annotations(f"thumos14:{tmp_path}")

@@ -14,7 +14,7 @@ from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import NearestCentroid
 
 from ssn_feat import UserError
-from ssn_feat.annotations import load
+from ssn_feat.annotations import read_annotations
 from ssn_feat.annotations.toy import (
     APPEARANCE_CLASSES,
     CLASSES,
@@ -92,8 +92,8 @@ def test_written_videos_hold_the_frames_and_the_truth_is_the_same_bytes(tmp_path
     write_toy(tmp_path / "b", SMALL, jobs=2)
     truth = tmp_path / "a" / "annotations.json"
     assert truth.read_bytes() == (tmp_path / "b" / "annotations.json").read_bytes()
-    assert load(truth).videos == dataset.videos
-    assert load(truth).labels == CLASSES
+    assert read_annotations(truth).videos == dataset.videos
+    assert read_annotations(truth).labels == CLASSES
     assert {p.name for p in (tmp_path / "a").iterdir()} == {"videos", "annotations.json", "toy.yaml"}
     for planned in plan(SMALL):
         capture = cv2.VideoCapture(str(tmp_path / "a" / "videos" / f"{planned.video.id}.webm"))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssn_feat import UserError
-from ssn_feat.annotations import Instance, load
+from ssn_feat.annotations import Instance, read_annotations
 from ssn_feat.annotations.dialects import load_records
 from ssn_feat.annotations.validate import ValidateOptions, mended, problems, validate
 
@@ -81,7 +81,7 @@ def test_a_mended_copy_is_sound_and_every_change_is_listed(faulty: Path, capsys:
     assert "database.late.annotations[1]: 'Jump' [12, 13] of 'late' taken out: nothing of it lies within" in printed
     assert "the class 'jump' added to the list" in printed
     assert "11 changes" in printed
-    dataset = load(out)
+    dataset = read_annotations(out)
     assert "timeless" not in dataset.videos
     assert {v.id: v.instances for v in dataset.videos.values()} == {
         "reversed": (Instance("Jump", 2, 3),),
@@ -108,7 +108,7 @@ def test_tables_and_folders_are_named_by_line(tmp_path: Path, capsys: pytest.Cap
     printed = capsys.readouterr().out
     assert "line 3: 'J' [4, 6] of 'a' ends after the end of the video (5 s)" in printed
     assert "line 4: has 2 cells under a header of 5" in printed
-    assert load(out).videos["a"].instances == (Instance("J", 1, 2), Instance("J", 4, 5))
+    assert read_annotations(out).videos["a"].instances == (Instance("J", 1, 2), Instance("J", 4, 5))
     assert validate(ValidateOptions(str(out))) == 0
     with pytest.raises(UserError, match="is the file itself"):
         validate(ValidateOptions(str(path), fix=path))
@@ -120,8 +120,8 @@ def test_what_is_said_twice_is_said_once_in_the_copy(tmp_path: Path, capsys: pyt
     assert validate(ValidateOptions(str(path), fix=out)) == 1
     printed = capsys.readouterr().out
     assert "line 3: left out as far as it cannot be read: says something else of video 'a' than line 2" in printed
-    assert load(out).videos["a"].instances == (Instance("J", 1, 2), Instance("J", 3, 4))
-    assert load(out).videos["a"].duration == 5
+    assert read_annotations(out).videos["a"].instances == (Instance("J", 1, 2), Instance("J", 3, 4))
+    assert read_annotations(out).videos["a"].duration == 5
 
 
 def test_only_the_first_of_many_are_shown_unless_all_are_asked_for(

@@ -14,7 +14,7 @@ import torch
 from conftest import ROOT
 from training.synthetic_store import Synthetic, write
 
-from ssn_feat.annotations import load
+from ssn_feat.annotations import read_annotations
 from ssn_feat.cli import load_yaml, save_yaml
 from ssn_feat.detection.detect_store import PRESETS, DetectOptions, detect, score_files
 from ssn_feat.detection.scores import ProposalScores
@@ -194,7 +194,7 @@ def test_options_that_do_not_fit_together(options: DetectOptions) -> None:
 
 
 def test_an_empty_proposal_file_is_refused(data: Synthetic, options: DetectOptions, tmp_path: Path) -> None:
-    ids = load(data.annotations).subset("testing").videos
+    ids = read_annotations(data.annotations).subset("testing").videos
     Proposals({i: np.zeros((0, 2)) for i in ids}, {i: np.zeros(0) for i in ids}, "none").save(tmp_path / "empty.npz")
     with pytest.raises(UserError, match=r"empty\.npz holds no proposal for any of the 6 videos"):
         detect(replace(options, proposals=tmp_path / "empty.npz"))

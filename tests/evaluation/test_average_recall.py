@@ -11,7 +11,7 @@ from conftest import meta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
+from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import TIOU_GRIDS, best_overlaps, recall_at_tiou, recall_curve
 from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals
@@ -24,7 +24,7 @@ SETTINGS = ["anet_100", "anet_auto", "thumos_50", "more_than_available_500"]
 
 @pytest.fixture(scope="module")
 def toolkit(golden, shared) -> tuple[Dataset, Proposals, dict]:
-    dataset = load(shared / "golden" / "toolkit_gt.json").subset("testing")
+    dataset = read_annotations(shared / "golden" / "toolkit_gt.json").subset("testing")
     proposals = read_proposal_json(shared / "golden" / "toolkit_proposals.json")
     return dataset, proposals, golden("toolkit_results.json")["proposal"]
 

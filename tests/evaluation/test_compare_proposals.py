@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
+from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
 from ssn_feat.cli import parse
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import recall_at_tiou
@@ -87,7 +87,7 @@ def test_what_is_written_is_what_was_measured(options: CompareOptions) -> None:
 def test_groups_of_instances_and_time_are_told(options: CompareOptions, capsys) -> None:
     changed = replace(options, lengths=(3.5,), instances=(2, 3), methods=("anchors", "oracle"))
     tagged, anchored, oracle = compare_proposals(changed)
-    truth = load(options.annotations)
+    truth = read_annotations(options.annotations)
     lengths = np.concatenate([np.diff(video.intervals(), axis=1)[:, 0] for video in truth.videos.values()])
     assert oracle.by_length.names == ("<=3.5 s", ">3.5 s")
     assert oracle.by_length.instances.tolist() == [(lengths <= 3.5).sum(), (lengths > 3.5).sum()]
@@ -192,7 +192,7 @@ def test_the_seed_decides(options: CompareOptions) -> None:
 
 
 def test_every_format_holds_the_same(folder: Path) -> None:
-    dataset = load(folder / "truth.json")
+    dataset = read_annotations(folder / "truth.json")
     made = Proposals.load(folder / "tag.npz")
     write_ssn_list(list_blocks(made, dataset), folder / "list.txt", normalised=True)
     results = {
@@ -216,7 +216,7 @@ def test_every_format_holds_the_same(folder: Path) -> None:
 
 
 def test_a_list_is_told_by_how_it_begins(folder: Path) -> None:
-    dataset, rates = load(folder / "truth.json"), folder / "fps.json"
+    dataset, rates = read_annotations(folder / "truth.json"), folder / "fps.json"
     (folder / "frames.txt").write_text("\nv0 1 2\nv0 3 4\n")
     with pytest.raises(UserError, match="add --fps"):
         load_proposals(folder / "frames.txt", dataset)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
+from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import average_precision_of, truths_of
 from ssn_feat.evaluation.error_analysis import (
@@ -142,7 +142,7 @@ def test_characteristics_by_hand() -> None:
 
 def test_characteristics_are_those_that_detad_published(shared: Path) -> None:
     """First instances of videos of THUMOS14 with what DETAD's file of extra characteristics says of them."""
-    dataset = load(f"thumos14:{shared / 'data' / 'annotations' / 'thumos14'}").subset("testing")
+    dataset = read_annotations(f"thumos14:{shared / 'data' / 'annotations' / 'thumos14'}").subset("testing")
     values, truths = characteristics(dataset), truths_of(dataset)
     for video, length, coverage, instances in (
         ("video_test_0000292", 1.5, 0.01971971708779218, 1),

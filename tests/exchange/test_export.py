@@ -14,7 +14,7 @@ from foreign import DURATIONS, GRID, annotations, features
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssn_feat.annotations import load
+from ssn_feat.annotations import read_annotations
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportOptions, ImportOptions, export_features, import_features
 from ssn_feat.exchange.grids import Grid
@@ -94,10 +94,10 @@ def test_missing_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     store = imported(tmp_path, {"a": held["a"], "c": held["c"]})
     out = exported(tmp_path, store, "opentad")
     assert (out / "features" / "missing_files.txt").read_text() == "b\n"
-    assert set(load(str(out / "annotations.json")).videos) == {"a", "b", "c"}
+    assert set(read_annotations(str(out / "annotations.json")).videos) == {"a", "b", "c"}
     assert "1 that" in capsys.readouterr().out
     out = exported(tmp_path, store, "actionformer")
-    assert set(load(str(out / "annotations.json")).videos) == {"a", "c"}
+    assert set(read_annotations(str(out / "annotations.json")).videos) == {"a", "c"}
 
 
 def test_opentad(tmp_path: Path) -> None:

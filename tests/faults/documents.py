@@ -18,7 +18,15 @@ import numpy as np
 from hypothesis.strategies import SearchStrategy, sampled_from
 from training.synthetic_store import quick, write
 
-from ssn_feat.annotations import Dataset, Instance, Video, load, read_activitynet, write_activitynet, write_csv
+from ssn_feat.annotations import (
+    Dataset,
+    Instance,
+    Video,
+    read_activitynet,
+    read_annotations,
+    write_activitynet,
+    write_csv,
+)
 from ssn_feat.annotations.dialects import load_records
 from ssn_feat.annotations.validate import problems
 from ssn_feat.cli import load_yaml, to_dict
@@ -168,7 +176,7 @@ def _annotations(folder: Path) -> list[Kind]:
 
     def kind(name: str, file: str, strategy: SearchStrategy[bytes], spec: str) -> list[Kind]:
         return [
-            Kind(name, file, strategy, lambda path: load(spec.format(path)), used),
+            Kind(name, file, strategy, lambda path: read_annotations(spec.format(path)), used),
             Kind(f"{name} (validate)", file, strategy, validated(spec)),
         ]
 
@@ -192,7 +200,7 @@ def _thumos(folder: Path) -> list[Kind]:
 
         def read(path: Path, whole: str = whole) -> Any:
             try:
-                return load(f"thumos14-ssn:{folder}")
+                return read_annotations(f"thumos14-ssn:{folder}")
             finally:
                 path.write_text(whole)
 

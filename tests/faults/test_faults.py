@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ssn_feat.annotations import load
+from ssn_feat.annotations import read_annotations
 from ssn_feat.cli import load_yaml, read_yaml
 from ssn_feat.detection.classifier import read_class_scores
 from ssn_feat.errors import UserError
@@ -42,7 +42,7 @@ def test_faults_are_survived(name: str, tmp_path: Path) -> None:
 _TOO_DEEP = {
     "detections.json": ("[" * 100_000, Detections.read),
     "proposals.json": ('{"a":' * 100_000, read_proposal_json),
-    "annotations.json": ("[" * 100_000, load),
+    "annotations.json": ("[" * 100_000, read_annotations),
     "scores.json": ("[" * 100_000, lambda path: read_class_scores(path, ("a",))),
     "options.yaml": ("a: [" * 3000, read_yaml),
 }

@@ -10,7 +10,7 @@ import torch
 from report.pages import dataset_of, inputs_in
 from training.synthetic_store import quick, write
 
-from ssn_feat.annotations import load
+from ssn_feat.annotations import read_annotations
 from ssn_feat.errors import UserError
 from ssn_feat.proposals import action_probability
 from ssn_feat.report.page_inputs import read_log, sort_inputs
@@ -38,7 +38,7 @@ def test_what_is_what(tmp_path: Path) -> None:
 def test_actionness_of_a_run_on_a_store(tmp_path: Path) -> None:
     data = write(tmp_path, videos=6)
     fit(data.options(tmp_path / "actionness", head="actionness", proposals=None, optimisation=quick(epochs=1)))
-    ids = list(load(data.annotations).subset("testing").videos)
+    ids = list(read_annotations(data.annotations).subset("testing").videos)
     # Beside it the run of a network, which has no head.
     (tmp_path / "network").mkdir()
     network = {"format": FORMAT, "version": FORMAT_VERSION, "head": {"kind": "clips"}}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from attacks import HOSTILE_IDS, store_of, tree
 
-from ssn_feat.annotations import Dataset, Instance, Video, load, write_activitynet
+from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
 from ssn_feat.cli import run
 from ssn_feat.detection.detect_store import summarise
 from ssn_feat.errors import UserError
@@ -30,7 +30,7 @@ def test_ids_are_never_paths(tmp_path: Path) -> None:
     work.mkdir(parents=True)
     videos = [Video(i, 9.0, "testing", (Instance("jump", 1.0, 2.0),)) for i in HOSTILE_IDS]
     write_activitynet(Dataset.of("hostile", videos, ("jump",)), work / "truth.json")
-    ids = tuple(load(str(work / "truth.json")).videos)
+    ids = tuple(read_annotations(str(work / "truth.json")).videos)
     assert ids == HOSTILE_IDS
     store = store_of(work / "s.zarr", *ids)
     for number, video_id in enumerate(ids):
