@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.proposals import Proposals
-from ssn_feat.store import FeatureStore, pack
+from ssn_feat.store import FeatureStore, create_store, pack
 
 # Snippets every 6 frames of videos of 30 frames a second.
 _STRIDE, _FPS = 6, 30.0
@@ -80,7 +80,7 @@ def make_up(
     path = folder / "proposals.npz"
     Proposals(intervals, {name: np.zeros(len(own)) for name, own in intervals.items()}, "made up").save(path)
     growing, packed = folder / "features.zarr", folder / "packed.zarr"
-    store = FeatureStore.create(growing, {"backbone": "made up", "streams": ["rgb"]}, "made up")
+    store = create_store(growing, {"backbone": "made up", "streams": ["rgb"]}, "made up")
     rows = _write_features(generator, store, made, width)
     pack(store, packed)
     return MadeUp(growing, packed, annotations, path, rows, float(drawn.sum()))

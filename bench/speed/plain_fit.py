@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, open_store
 
 Item = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -55,7 +55,7 @@ class ProposalItems(Dataset[Item]):
         """In the process that reads: open files are not sent to another."""
         import zarr
 
-        self._opened = FeatureStore.open(self.store)
+        self._opened = open_store(self.store)
         if self.by_row:
             group = zarr.open_group(str(self.store), mode="r", zarr_format=3)
             self._array = group[self.stream]  # type: ignore[assignment]

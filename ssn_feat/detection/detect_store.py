@@ -23,7 +23,7 @@ from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections
 from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.runs.folders import run_folders
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, open_store
 
 _NPZ = b"PK"
 
@@ -140,7 +140,7 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     """Score the proposals of the wanted videos by each run, and keep the scores."""
     assert options.store is not None
     assert options.proposals is not None
-    store = FeatureStore.open(options.store)
+    store = open_store(options.store)
     proposals = _present(Proposals.load(options.proposals), store, dataset, options)
     runs = [load_run(folder) for folder in options.runs]
     # Before the work, since a part of it may be lost; but not of runs that do not fit.

@@ -35,7 +35,7 @@ from ssn_feat.evaluation.average_recall import (
 )
 from ssn_feat.evaluation.compared_methods import ComparedMethod, compared_methods, load_proposals
 from ssn_feat.proposals import AnchorOptions, SlidingOptions, TagOptions
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 from ssn_feat.terminal import printable_lines
 
 
@@ -182,7 +182,7 @@ def _truth(options: CompareOptions) -> tuple[Dataset, list[str]]:
     elif options.subset:
         dataset = dataset.subset(options.subset)
     if options.store is not None:
-        said.append(f"store: {coverage(dataset, FeatureStore.open(options.store).ids)}")
+        said.append(f"store: {coverage(dataset, open_store(options.store).ids)}")
     return dataset, said
 
 

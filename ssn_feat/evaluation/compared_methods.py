@@ -19,7 +19,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.proposals import Proposals, VideoData, listed_proposals, load_method, propose_each, read_ssn_list
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
 from ssn_feat.proposals.methods import Method, dense, grouped, oracle, ranked, sliding, uniform
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, open_store
 
 if TYPE_CHECKING:
     from ssn_feat.evaluation.compare_proposals import CompareOptions
@@ -55,7 +55,7 @@ def compared_methods(dataset: Dataset, options: CompareOptions) -> Iterator[Comp
     loaded = (load_proposals(path, dataset, options.fps) for path in options.files)
     files = [ComparedMethod(name, proposals) for name, proposals in zip(names, loaded, strict=True)]
     yield from files
-    store = FeatureStore.open(options.store) if options.store else None
+    store = open_store(options.store) if options.store else None
     sources = _sources(files, dataset, store, options.actionness)
     best = sources.get(_FUSED) or next(iter(sources.values()), None)
     for name in options.methods:

@@ -21,7 +21,7 @@ from ssn_feat.exchange.grids import Grid, grid_of
 from ssn_feat.exchange.patterns import ID
 from ssn_feat.exchange.rescale import rescaled
 from ssn_feat.progress import progress_bar
-from ssn_feat.store import FeatureStore, StoredVideo
+from ssn_feat.store import FeatureStore, StoredVideo, open_store
 
 ExportFormat = Literal["actionformer", "opentad", "bmn"]
 _LONGEST_NAME = 200
@@ -75,7 +75,7 @@ def export_features(options: ExportOptions) -> ExportReport:
     Raises UserError where the folder is taken, where an id cannot be the name of a file, and where the other project
     would compute other times than the store's (by more than ``tolerance``).
     """
-    store = FeatureStore.open(options.store)
+    store = open_store(options.store)
     dataset = read_annotations(options.annotations) if options.annotations else None
     ids = [i for i in dataset.videos if i in set(store.ids)] if dataset else list(store.ids)
     if not ids:

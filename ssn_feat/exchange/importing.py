@@ -18,7 +18,7 @@ from ssn_feat.exchange.layouts import Orientation
 from ssn_feat.exchange.patterns import ID, Location
 from ssn_feat.exchange.time_base import Rescaled, TimeBase
 from ssn_feat.progress import progress_bar
-from ssn_feat.store import FeatureStore, StoreWriteError
+from ssn_feat.store import FeatureStore, StoreWriteError, open_or_create_store
 from ssn_feat.terminal import printable
 
 Streams = dict[str, NDArray[Any]]
@@ -72,7 +72,7 @@ def import_features(options: ImportOptions) -> ImportReport:
     report = ImportReport({}, 0, missing, extra, {})
     if options.dry_run:
         return report
-    store = FeatureStore.open_or_create(options.store, recipe, options.name or dataset.name, options.compress)
+    store = open_or_create_store(options.store, recipe, options.name or dataset.name, options.compress)
     report = _run(options, store, dataset, wanted, report)
     print(_summary(report, store), flush=True)
     return report

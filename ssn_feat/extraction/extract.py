@@ -15,7 +15,7 @@ from ssn_feat.extraction.plan import Plan, describe, make_plan, run_record
 from ssn_feat.extraction.video_files import coverage
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.progress import progress_bar
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, open_or_create_store
 from ssn_feat.terminal import printable
 from ssn_feat.video import resolved_method
 
@@ -74,7 +74,7 @@ def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractRepo
     report = ExtractReport({}, len(plan.done), found.missing, {}, {})
     if options.dry_run:
         return report
-    store = FeatureStore.open_or_create(options.store, plan.recipe, found.name, options.compress)
+    store = open_or_create_store(options.store, plan.recipe, found.name, options.compress)
     if again:
         for video_id in plan.todo:
             store.discard(video_id)

@@ -17,7 +17,7 @@ from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_progress import about
 from ssn_feat.extraction.recipes import snippet_options_of
 from ssn_feat.progress import progress_bar
-from ssn_feat.store import Compression, FeatureStore, StoreStatus, pack, status, verify
+from ssn_feat.store import Compression, FeatureStore, StoreStatus, open_store, pack, status, verify
 from ssn_feat.store.claims import Claim
 from ssn_feat.terminal import printable
 
@@ -36,7 +36,7 @@ class StatusOptions:
 
 def print_status(options: StatusOptions) -> StoreStatus:
     """How far a feature store is: videos done, failed (why, how often), in work and pending; sizes and time left."""
-    store = FeatureStore.open(options.store)
+    store = open_store(options.store)
     found = status(store)
     print(describe_status(store, found, options.ids))
     return found
@@ -86,7 +86,7 @@ class VerifyOptions:
 
 def verify_store(options: VerifyOptions) -> int:
     """Read every array of a feature store, compare its hash, name what is damaged. Exit code 1 where something is."""
-    store = FeatureStore.open(options.store)
+    store = open_store(options.store)
     damage = _damage(store)
     if damage and options.repair:
         store.require_growing()
@@ -145,7 +145,7 @@ class PackOptions:
 
 def pack_store(options: PackOptions) -> None:
     """Copy a feature store into a packed one: read-only, a few large files, every hash checked on the way."""
-    store = FeatureStore.open(options.store)
+    store = open_store(options.store)
     with progress_bar("videos", len(store)) as advance:
         packed = pack(store, options.out, advance, options.compress)
     found = status(packed)

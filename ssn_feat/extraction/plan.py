@@ -16,7 +16,7 @@ from ssn_feat.extraction.extract_progress import about
 from ssn_feat.extraction.forecast import predicted_rate
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.extraction.video_files import Coverage
-from ssn_feat.store import FeatureStore, location
+from ssn_feat.store import FeatureStore, location, open_store, store_exists
 from ssn_feat.terminal import printable
 from ssn_feat.video import SnippetOptions, expected_snippets, open_source
 from ssn_feat.video.raft import load_raft
@@ -71,8 +71,8 @@ def make_plan(options: ExtractOptions, found: Coverage, again: Collection[str] =
     recipe = recipe_of(backbones, snippet_options, options.keep_crops, options.fps)
     done: frozenset[str] = frozenset()
     failed_before = 0
-    if options.resume or FeatureStore.exists(options.store):
-        store = FeatureStore.open(options.store)
+    if options.resume or store_exists(options.store):
+        store = open_store(options.store)
         store.require_recipe(recipe)
         done = frozenset(store.ids) & found.videos.keys() - set(again)
         failed_before = len(store.failures().keys() & found.videos.keys())

@@ -35,7 +35,7 @@ from ssn_feat.proposals.actionness import FusionName
 from ssn_feat.proposals.logistic import LogisticActionness, LogisticOptions, fit_logistic
 from ssn_feat.proposals.methods import dense, grouped, ranked, sliding
 from ssn_feat.runs.checkpoints import Run, actionness_scores, load_run
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, open_store
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def propose(options: ProposeOptions) -> Proposals:
     videos is in the store, and where there is not a single proposal.
     """
     started = time.perf_counter()
-    store = FeatureStore.open(options.store)
+    store = open_store(options.store)
     dataset = read_annotations(options.annotations) if options.annotations else None
     learned_from = dataset
     if dataset is not None and options.subset:

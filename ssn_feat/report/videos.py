@@ -22,7 +22,7 @@ from ssn_feat.proposals.propose import actionness_run, read_videos
 from ssn_feat.results.detections import Detections
 from ssn_feat.results.ragged import Float
 from ssn_feat.runs.checkpoints import CHECKPOINT, read_run_checkpoint
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 
 # Points of a curve of actionness: more than a screen has columns show nothing more.
 _POINTS = 2000
@@ -80,7 +80,7 @@ def actionness_of(
             if each.actionness is not None and each.spans is not None:
                 found.update((video, (each.actionness[video], spans)) for video, spans in each.spans.items())
         return found
-    opened = FeatureStore.open(store)
+    opened = open_store(store)
     sources = [actionness_run(run, opened) for run in runs if _is_actionness(run)]
     if not sources:
         raise UserError("--store gives timelines their actionness by a run: name a run folder of an actionness head")

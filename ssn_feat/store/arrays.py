@@ -1,4 +1,4 @@
-"""Arrays of one video on disk: features and float64 spans, one chunk each, checked at writing and reading."""
+"""The arrays of one video on disk: features and float64 spans, one chunk each, checked when written and read."""
 
 from __future__ import annotations
 
@@ -8,16 +8,14 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import google_crc32c  # comes with zarr
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
-
-if TYPE_CHECKING:
-    from ssn_feat.store.backends import Build, Place
+from ssn_feat.store.backends import GroupBuilder, StoreBackend
 
 TIME = "time"
 FEATURE_TYPES = ("float16", "float32")
@@ -27,8 +25,8 @@ Compression = Literal["none", "zstd"]
 def as_features(values: ArrayLike, where: str, dtype: str = "float16") -> NDArray[np.floating[Any]]:
     """Features as stored: ``dtype`` (float16 or float32) ``(T, D)`` or ``(T, C, D)``, in C order.
 
-    Raises UserError where ``values`` have another shape, are no floats, are not finite or do not fit ``dtype``;
-    ``where`` names the video and the stream in the message.
+    Raises UserError if ``values`` have another shape, are not floating-point numbers, are not finite or do not fit
+    ``dtype``; ``where`` names the video and the stream in the message.
     """
     array = np.asarray(values)
     if array.dtype.kind != "f":
@@ -44,39 +42,39 @@ def as_features(values: ArrayLike, where: str, dtype: str = "float16") -> NDArra
     over = array.size - int(np.isfinite(stored).sum())
     if over:
         raise UserError(
-            f"{where}: {over} of {array.size} features do not fit {dtype}, which ends at {np.finfo(dtype).max:g}; "
+            f"{where}: {over} of {array.size} features do not fit {dtype}, whose maximum is {np.finfo(dtype).max:g}; "
             f"the largest is {float(np.abs(array).max()):g}"
         )
     return stored
 
 
 def as_spans(spans: ArrayLike, where: str) -> NDArray[np.float64]:
-    """Spans of snippets as stored: float64 ``(T, 2)``, seconds; each ends after it starts, starts never go back.
+    """Spans of snippets as stored: float64 ``(T, 2)``, seconds, with start <= end in each row and ascending starts.
 
-    Raises UserError with the first row that breaks this.
+    Raises UserError with the first row that violates this.
     """
     array = np.ascontiguousarray(spans, dtype=np.float64)
     if array.ndim != 2 or array.shape[1] != 2 or len(array) == 0:
         raise UserError(f"{where}: spans must be (T, 2) with at least one row, not {array.shape}")
-    wrong = ~np.isfinite(array).all(axis=1) | (array[:, 1] < array[:, 0])
-    wrong[1:] |= array[1:, 0] < array[:-1, 0]
-    if wrong.any():
-        row = int(np.argmax(wrong))
+    invalid = ~np.isfinite(array).all(axis=1) | (array[:, 1] < array[:, 0])
+    invalid[1:] |= array[1:, 0] < array[:-1, 0]
+    if invalid.any():
+        row = int(np.argmax(invalid))
         raise UserError(
             f"{where}: span {row} of {len(array)} is {array[row].tolist()} seconds: "
-            "spans must be finite, start in order and end after they start"
+            "spans must be finite, ascend, and not end before they start"
         )
     return array
 
 
 def sha256(array: NDArray[Any]) -> str:
-    """sha256 of an array's values as little-endian bytes in C order: independent of chunks and compression."""
+    """sha256 of an array's values as little-endian bytes in C order, independent of chunks and compression."""
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     return hashlib.sha256(little.data.cast("B") if little.size else b"").hexdigest()
 
 
-def describe(array: NDArray[Any]) -> dict[str, Any]:
-    """What a video's attributes say of one of its arrays."""
+def describe_array(array: NDArray[Any]) -> dict[str, Any]:
+    """The description of an array in the attributes of its video."""
     return {
         "shape": list(array.shape),
         "dtype": array.dtype.name,
@@ -94,16 +92,16 @@ def create_array(
     shards: tuple[int, ...] | None = None,
     compress: Compression = "none",
 ) -> Any:
-    """A new Zarr array ``name`` at a place in a group in the making: crc32c, by default no compression and one chunk.
+    """Create the Zarr array ``name`` with a crc32c per chunk, by default without compression and in one chunk.
 
-    ``target``: as :meth:`ssn_feat.store.backends.Build.array` gives it. What is there under that name, left behind by a
-    writer that was killed, is written over.
+    ``target`` is from :meth:`ssn_feat.store.backends.GroupBuilder.zarr_target`. An array of that name that a killed
+    writer left behind is overwritten.
     """
     import zarr
 
     axes = {TIME: ("snippet", "bound"), "offsets": ("video",), "index": ("byte",)}
     return zarr.create_array(
-        # At its own place: given a name, Zarr makes the group around it too, which would be taken for committed.
+        # Not by name in a group: Zarr would then create the group too, which readers would take for committed.
         target,
         shape=shape,
         chunks=chunks or shape,
@@ -111,7 +109,7 @@ def create_array(
         dtype=np.dtype(dtype),
         compressors=_codecs(compress, np.dtype(dtype)),
         filters=None,
-        # Readers that take a missing chunk for fill values get NaN from it, not features that look real.
+        # A reader that replaces a missing chunk by the fill value gets NaN, not plausible features.
         fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
         dimension_names=axes.get(name, ("snippet", "feature") if len(shape) == 2 else ("snippet", "crop", "feature")),
         config={"write_empty_chunks": True},
@@ -121,68 +119,68 @@ def create_array(
 
 
 def _codecs(compress: Compression, dtype: np.dtype[Any]) -> list[Any]:
-    """Codecs after the one that makes bytes. The crc32c is the last, of the bytes on disk: decoders see whole data."""
+    """Codecs after the bytes codec. The crc32c comes last and covers the bytes on disk: decoders see intact data."""
     from zarr.codecs import BloscCodec, Crc32cCodec
 
     if compress == "none":
         return [Crc32cCodec()]
-    # Shuffled by byte: features with zeros in them shrink to 1/1.6 of their size then, with shuffled bits to 1/1.3.
+    # Byte shuffle: sparse features shrink by a factor of 1.6, with bit shuffle only by 1.3.
     return [BloscCodec(cname="zstd", clevel=1, shuffle="shuffle", typesize=dtype.itemsize), Crc32cCodec()]
 
 
-def write_array(build: Build, name: str, array: NDArray[Any], compress: Compression = "none") -> None:
-    """Write ``array`` as the Zarr array ``name`` in a group in the making, in one chunk."""
-    with build.small_array(name) as target:
+def write_array(builder: GroupBuilder, name: str, array: NDArray[Any], compress: Compression = "none") -> None:
+    """Write ``array`` as the Zarr array ``name`` of the group that is being built, in one chunk."""
+    with builder.small_zarr_target(name) as target:
         create_array(target, name, array.shape, array.dtype, compress=compress)[...] = array
 
 
 class Damage(Exception):
-    """An array on disk is not what was written: missing, cut, changed. The message says which array and how."""
+    """An array on disk is missing, truncated or changed. The message says which array and how."""
 
 
-def read_array(place: Place, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
-    """Read the Zarr array ``name`` of a store that :func:`describe` described.
+def read_array(backend: StoreBackend, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
+    """Read the Zarr array ``name`` of a store; ``described`` is from :func:`describe_array`.
 
-    Raises Damage where it or a chunk is missing or does not match its crc32c, and for another shape or type.
+    Raises Damage if the array or a chunk is missing, does not match its crc32c, or has another shape or dtype.
     """
     label = name.rpartition("/")[2]
-    with damage_of(label, "is missing"):
-        metadata = json.loads(place.read(f"{name}/zarr.json"))
-    with damage_of(label, "lacks its chunk"):
+    with as_damage(label, "is missing"):
+        metadata = json.loads(backend.read(f"{name}/zarr.json"))
+    with as_damage(label, "lacks its chunk"):
         plain = PlainCodec.of(metadata["codecs"], metadata["data_type"])
         if plain is not None and _is_one_chunk(metadata):
             shape = tuple(metadata["shape"])
-            array = plain.decode(place.read_bytes(f"{name}/{'/'.join(['c', *['0'] * len(shape)])}"), shape)
+            array = plain.decode(backend.read_bytes(f"{name}/{'/'.join(['c', *['0'] * len(shape)])}"), shape)
         else:
-            array = _read_any(place, name, label)
+            array = _read_by_zarr(backend, name, label)
     check_shape(label, array, described)
     return array
 
 
 @contextmanager
-def damage_of(label: str, missing: str) -> Iterator[None]:
-    """Turns what reading the array ``label`` raises into Damage; ``missing`` says what a file's absence means."""
+def as_damage(label: str, missing: str) -> Iterator[None]:
+    """Turn exceptions from reading the array ``label`` into Damage; ``missing`` says what a missing file means."""
     try:
         yield
     except (Damage, UserError):
         raise
     except FileNotFoundError:
         raise Damage(f"array {label!r} {missing}") from None
-    except Exception as error:  # codecs raise what they like on bytes that are not theirs
+    except Exception as error:  # codecs raise exceptions of any type for invalid bytes
         raise Damage(f"array {label!r} is damaged ({' '.join(str(error).split())[:120]})") from error
 
 
 def check_shape(name: str, array: NDArray[Any], described: Mapping[str, Any]) -> None:
-    """Raises Damage unless the array has the shape and type that :func:`describe` recorded."""
+    """Raises Damage unless the array has the recorded shape and dtype."""
     shape, dtype = tuple(_recorded(name, described, "shape")), _recorded(name, described, "dtype")
     if array.shape != shape or array.dtype.name != dtype:
         raise Damage(f"array {name!r} is {array.dtype.name} {array.shape}, recorded was {dtype} {shape}")
 
 
 def check_hash(name: str, array: NDArray[Any], described: Mapping[str, Any]) -> None:
-    """Raises Damage unless the array has the sha256 that :func:`describe` recorded."""
+    """Raises Damage unless the array has the recorded sha256."""
     if sha256(array) != _recorded(name, described, "sha256"):
-        raise Damage(f"array {name!r} is damaged (its sha256 is not the one recorded)")
+        raise Damage(f"array {name!r} is damaged (its sha256 differs from the recorded one)")
 
 
 def _recorded(name: str, described: Mapping[str, Any], what: str) -> Any:
@@ -192,8 +190,8 @@ def _recorded(name: str, described: Mapping[str, Any], what: str) -> Any:
         raise Damage(f"zarr.json lacks the {what} of array {name!r}") from None
 
 
-# A Zarr reader passes every array through an event loop in another thread, which takes longer than reading it. What
-# this program writes is so plain (bytes, at most compressed, and a crc32c of them) that it can be read as a file.
+# Zarr passes every array through an event loop in another thread, which takes longer than reading the file. The codecs
+# that this program uses (bytes, optional compression, crc32c) are simple enough to be decoded directly.
 _PLAIN_TYPES = ("float16", "float32", "float64", "int64")
 _BYTES = {"name": "bytes", "configuration": {"endian": "little"}}
 _CRC = {"name": "crc32c"}
@@ -202,14 +200,14 @@ CRC_BYTES = 4
 
 @dataclass(frozen=True)
 class PlainCodec:
-    """Decodes chunks that this program wrote."""
+    """Decoder of chunks that this program wrote."""
 
     dtype: np.dtype[Any]
     blosc: bool
 
     @classmethod
     def of(cls, codecs: Any, data_type: Any) -> PlainCodec | None:
-        """The decoder for chunks of these codecs (as in ``zarr.json``); None where only Zarr can read them."""
+        """The decoder for the codecs of a ``zarr.json``; None if only Zarr can decode them."""
         between = codecs[1:-1]
         if data_type not in _PLAIN_TYPES or codecs[:1] != [_BYTES] or codecs[-1:] != [_CRC] or len(between) > 1:
             return None
@@ -218,11 +216,11 @@ class PlainCodec:
         return cls(np.dtype(data_type).newbyteorder("<"), bool(between))
 
     def decode(self, data: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[Any]:
-        """The values of a chunk. Raises ValueError where it is not whole."""
+        """The values of a chunk. Raises ValueError if it is truncated or damaged."""
         expected = math.prod(shape) * self.dtype.itemsize
         if len(data) <= CRC_BYTES or (not self.blosc and len(data) != expected + CRC_BYTES):
             raise ValueError(f"{len(data)} of {expected + CRC_BYTES} bytes")
-        values = checked(data)
+        values = strip_crc(data)
         if self.blosc:
             from numcodecs import blosc
 
@@ -231,8 +229,8 @@ class PlainCodec:
         return values.view(self.dtype).reshape(shape)
 
 
-def checked(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """``data`` without the crc32c at its end. Raises ValueError where that does not match."""
+def strip_crc(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """``data`` without the crc32c at its end. Raises ValueError if it does not match."""
     values, stored = data[:-CRC_BYTES], int(data[-CRC_BYTES:].copy().view("<u4")[0])
     if google_crc32c.value(values) != stored:
         raise ValueError("its crc32c does not match")
@@ -241,19 +239,41 @@ def checked(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _is_one_chunk(metadata: Mapping[str, Any]) -> bool:
     encoding = {"name": "default", "configuration": {"separator": "/"}}
-    one = metadata["chunk_grid"]["configuration"]["chunk_shape"] == metadata["shape"]
-    return bool(one and metadata["chunk_key_encoding"] == encoding)
+    whole = metadata["chunk_grid"]["configuration"]["chunk_shape"] == metadata["shape"]
+    return bool(whole and metadata["chunk_key_encoding"] == encoding)
 
 
-def open_array(place: Place, name: str) -> Any:
-    """An array by Zarr, for reading, which must be one of Zarr 3: codecs of Zarr 2 may unpickle what they read."""
+def open_array(backend: StoreBackend, name: str) -> Any:
+    """Open an array for reading by Zarr. Zarr 2 is refused because its codecs may unpickle data."""
     import zarr
 
-    return zarr.open_array(place.arrays(name), mode="r", zarr_format=3)
+    return zarr.open_array(backend.zarr_source(name), mode="r", zarr_format=3)
 
 
-def _read_any(place: Place, name: str, label: str) -> NDArray[Any]:
-    source = open_array(place, name)
+def _read_by_zarr(backend: StoreBackend, name: str, label: str) -> NDArray[Any]:
+    source = open_array(backend, name)
     if source.nchunks_initialized != source.nchunks:
         raise Damage(f"array {label!r} lacks {source.nchunks - source.nchunks_initialized} of {source.nchunks} chunks")
     return np.asarray(source[...])
+
+
+__all__ = [
+    "CRC_BYTES",
+    "FEATURE_TYPES",
+    "TIME",
+    "Compression",
+    "Damage",
+    "PlainCodec",
+    "as_damage",
+    "as_features",
+    "as_spans",
+    "check_hash",
+    "check_shape",
+    "create_array",
+    "describe_array",
+    "open_array",
+    "read_array",
+    "sha256",
+    "strip_crc",
+    "write_array",
+]

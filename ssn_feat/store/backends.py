@@ -1,78 +1,43 @@
-"""Where a store is kept: a tree of small files in a local folder or in an object store.
+"""The interface between a store and the files it consists of, in a local folder or in an object store.
 
-:class:`Place` is all that the rest of the package knows of either. Names are relative to the store, with slashes, and
-made of keys (:mod:`ssn_feat.store.keys`) and names of arrays only.
+Names of files are relative to the store, use slashes, and consist of keys (:mod:`ssn_feat.store.keys`) and names of
+arrays only.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.errors import UserError
-from ssn_feat.store.claims import Board
-from ssn_feat.store.recipe import fingerprint, parsed
+from ssn_feat.store.claims import ClaimStore
+from ssn_feat.store.recipe import fingerprint, parse_json
 
 GROUP = "zarr.json"
-# One letter would be a Windows drive.
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
-
-
-def location(path: Path | str) -> Path | str:
-    """Where a store is: a local path as a Path, anything else as a URL.
-
-    A URL that went through :class:`~pathlib.Path`, which makes one slash of two, is put right again. ``file://`` is a
-    local path. Raises UserError for a URL that carries credentials, which belong into the environment.
-    """
-    match = _URL.fullmatch(str(path))
-    if match is None:
-        return Path(path)
-    scheme, rest = match.groups()
-    if scheme in ("file", "local"):
-        return Path("/" + rest)
-    if "@" in urlsplit(f"{scheme}://{rest}").netloc:
-        raise UserError(f"a {scheme} URL must not hold credentials: leave them in the environment")
-    return f"{scheme}://{rest.rstrip('/')}"
-
-
-def place_of(path: Path | str) -> Place:
-    """The place at a local path or URL. Raises UserError where the package for such URLs is not installed."""
-    where = location(path)
-    if isinstance(where, Path):
-        from ssn_feat.store.local_store import LocalPlace
-
-        return LocalPlace(where)
-    from ssn_feat.store.object_store import ObjectPlace
-
-    return ObjectPlace(where)
-
-
-# The attribute that holds the checksum of the others: numbers in them have no other guard against a flipped bit.
+# The attribute that holds the checksum of the others. Nothing else protects numbers in them against a flipped bit.
 _CHECKSUM = "checksum"
 
 
 def group_bytes(attributes: Mapping[str, Any]) -> bytes:
     """The ``zarr.json`` of a Zarr 3 group, with a checksum of its attributes."""
-    whole = {**attributes, _CHECKSUM: fingerprint(attributes)} if attributes else {}
-    node = {"zarr_format": 3, "node_type": "group", "attributes": whole}
+    checksummed = {**attributes, _CHECKSUM: fingerprint(attributes)} if attributes else {}
+    node = {"zarr_format": 3, "node_type": "group", "attributes": checksummed}
     return json.dumps(node, indent=2, allow_nan=False).encode("ascii")
 
 
 def group_attributes(content: bytes, checksummed: bool = False) -> dict[str, Any]:
-    """What :func:`group_bytes` was given. Raises ValueError where ``content`` is no group, or not what was written.
+    """The attributes that :func:`group_bytes` was given.
 
-    ``checksummed``: a checksum must be there.
+    ``checksummed``: a missing checksum is an error. Raises ValueError if ``content`` does not describe a group or does
+    not match its checksum.
     """
-    node = parsed(content)
+    node = parse_json(content)
     if not isinstance(node, dict) or node.get("node_type") != "group" or not isinstance(node.get("attributes"), dict):
         raise ValueError("it does not describe a Zarr group with attributes")
     attributes: dict[str, Any] = node["attributes"]
@@ -84,56 +49,59 @@ def group_attributes(content: bytes, checksummed: bool = False) -> dict[str, Any
     return attributes
 
 
-class Build(ABC):
-    """A group in the making: nothing of it is there for readers before :meth:`commit`."""
+class GroupBuilder(ABC):
+    """A group that is being written. Readers do not see it before :meth:`commit`."""
 
-    def group(self, name: str, attributes: Mapping[str, Any]) -> None:
-        """Make a group in it; the group itself has the name ""."""
-        self.record(name, group_bytes(attributes))
-
-    @abstractmethod
-    def record(self, name: str, metadata: bytes) -> None:
-        """Make a group in it from the bytes of its ``zarr.json``."""
+    def add_group(self, name: str, attributes: Mapping[str, Any]) -> None:
+        """Add a subgroup, or with the name "" the attributes of the group itself."""
+        self.add_metadata(name, group_bytes(attributes))
 
     @abstractmethod
-    def array(self, name: str) -> Any:
-        """What Zarr makes the array of that name from."""
+    def add_metadata(self, name: str, metadata: bytes) -> None:
+        """Like :meth:`add_group`, from the bytes of its ``zarr.json``."""
+
+    @abstractmethod
+    def zarr_target(self, name: str) -> Any:
+        """The Zarr store (or path) to create the array ``name`` in."""
 
     @contextmanager
-    def small_array(self, name: str) -> Iterator[Any]:
-        """What Zarr makes the array of that name from, whole, within the block: one that fits into memory."""
-        yield self.array(name)
+    def small_zarr_target(self, name: str) -> Iterator[Any]:
+        """Like :meth:`zarr_target`, for an array that fits into memory and is written completely within the block."""
+        yield self.zarr_target(name)
 
     @abstractmethod
-    def metadata(self, array: str) -> bytes:
-        """The ``zarr.json`` of an array that was made."""
+    def array_metadata(self, array: str) -> bytes:
+        """The ``zarr.json`` of an array that was written."""
 
     @abstractmethod
     def commit(self) -> bool:
-        """Make it be there, durably, at once; False, and nothing changes, where there is one of that name."""
+        """Commit atomically and durably. False, without any change, if a group of this name exists."""
 
 
-class Place(ABC):
-    """A store's files. Reading raises FileNotFoundError for a file that is not there."""
+class StoreBackend(ABC):
+    """The files of a store. Reading a file that does not exist raises FileNotFoundError."""
 
     path: Path | str
-    """As users know it: a Path or a URL."""
+    """The path or URL, as users know it."""
     is_remote: ClassVar[bool]
-    """Whether every file costs a round trip, so that many are to be read at once."""
+    """Whether every file costs a round trip, so that many should be read at once."""
     write_errors: ClassVar[tuple[type[Exception], ...]]
-    """What writing raises where the place cannot be written."""
-    board: Board
+    """Exceptions that mean that the store cannot be written."""
+    claim_store: ClaimStore
     """Where claims are kept."""
     checksummed = False
-    """Whether attributes without a checksum are damaged ones; the first stores had none."""
+    """Whether attributes without a checksum are damaged. The first stores had no checksums."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
-        """A whole file."""
+        """Read a whole file."""
 
     @abstractmethod
     def read_bytes(self, name: str, start: int = 0, count: int | None = None) -> NDArray[np.uint8]:
-        """Part of a file, in memory of its own; ``start`` counts from the end where negative. Short at its end."""
+        """Read part of a file into a new writable array, shorter than ``count`` if the file ends before.
+
+        A negative ``start`` counts from the end.
+        """
 
     @abstractmethod
     def exists(self, name: str) -> bool:
@@ -141,43 +109,46 @@ class Place(ABC):
 
     @abstractmethod
     def is_taken(self) -> bool:
-        """Whether there is anything where the store would be, but for what a killed making of a store left."""
+        """Whether anything exists at :attr:`path`, apart from what a killed creation of a store left behind."""
 
     @abstractmethod
     def groups(self, group: str) -> list[str]:
-        """Names of groups in a group. Raises FileNotFoundError where there is no such group."""
+        """Names of the subgroups of a group. Raises FileNotFoundError if there is no such group."""
 
     @abstractmethod
-    def times(self, group: str) -> dict[str, float]:
-        """When each group in a group was committed: seconds since 1970 by name."""
+    def commit_times(self, group: str) -> dict[str, float]:
+        """The time at which each subgroup was committed, seconds since 1970, by name."""
 
     @abstractmethod
-    def building(self, name: str) -> AbstractContextManager[Build]:
-        """A new group of that name. What was not committed when the block ends is not there."""
+    def build(self, name: str) -> AbstractContextManager[GroupBuilder]:
+        """Build a new group of that name. It is discarded if the block ends without a commit."""
 
     @abstractmethod
     def replace(self, name: str, attributes: Mapping[str, Any]) -> None:
-        """Make a group without arrays, in place of an earlier one, at once."""
+        """Write a group without arrays atomically, replacing an earlier one."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Take a group away, its attributes first; nothing happens where there is none."""
+        """Remove a group, its attributes first. Does nothing if there is none."""
 
     def remove_record(self, name: str) -> None:
-        """Take away a group without arrays; nothing happens where there is none."""
+        """Remove a group without arrays. Does nothing if there is none."""
         self.remove(name)
 
     @abstractmethod
-    def arrays(self, name: str) -> Any:
-        """What Zarr opens the array of that name from."""
+    def zarr_source(self, name: str) -> Any:
+        """The Zarr store (or path) to open the array ``name`` from."""
 
     @abstractmethod
     def clean(self) -> None:
-        """Remove what dead processes of this machine left behind."""
+        """Remove what ended processes of this machine left behind."""
 
     def attributes(self, name: str) -> dict[str, Any]:
         """Attributes of a group.
 
-        Raises FileNotFoundError where there is none, ValueError where they are not what was written.
+        Raises FileNotFoundError if there is no such group, ValueError if its attributes are damaged.
         """
         return group_attributes(self.read(f"{name}/{GROUP}" if name else GROUP), self.checksummed)
+
+
+__all__ = ["GROUP", "GroupBuilder", "StoreBackend", "group_attributes", "group_bytes"]

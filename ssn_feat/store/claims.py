@@ -1,9 +1,9 @@
-"""Claims: which process is at work on which video, so that several runs share a store without doing work twice.
+"""Claims say which process is working on which video, so that several runs share a store without repeating work.
 
-A claim is advice, not a lock: should two processes extract one video after all, the second finds it committed and is
-told so. A claim ends with its process, or on other machines when it was not renewed for the length of its lease. Its
-age is told by the clock of whatever stores the claims (:class:`Board`), never by that of the machine that asks: clocks
-that are wrong take no claim away from the living.
+A claim is advisory, not a lock: if two processes extract the same video, the second one finds it committed. A claim
+ends with its process, or on another machine when it was not renewed within the lease. The age of a claim is measured by
+the clock of whatever stores the claims (:class:`ClaimStore`), so a wrong clock on one machine does not end the claims
+of others.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
-from ssn_feat.store.files import Owner
 from ssn_feat.store.keys import key_of
-from ssn_feat.store.recipe import parsed
+from ssn_feat.store.recipe import parse_json
+from ssn_feat.store.staging import Owner
 
 LEASE_SECONDS = 600.0
 _SECONDS_BETWEEN_RENEWALS = 30.0
@@ -27,66 +27,68 @@ _TRIES = 100
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One video in the hands of one process."""
+    """One video that one process is working on."""
 
     id: str
     host: str
     pid: int
     since: float
-    """When it was renewed last: seconds since 1970, by the clock of what stores it."""
+    """When it was last renewed: seconds since 1970, by the clock of the claim store."""
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A claim as it lies on the board: what is written on it and when it was renewed last."""
+class StoredClaim:
+    """A claim as read from the claim store: its content and when it was last renewed."""
 
     content: bytes
     renewed: float
 
 
-class Board(Protocol):
-    """Where claims are kept: small named notes. Every operation is one step that others may come between."""
+class ClaimStore(Protocol):
+    """Storage of claims as small named files. Each method is atomic; other processes may act between two calls."""
 
     def now(self) -> float:
-        """The time by the clock that :attr:`Seen.renewed` is told by, seconds."""
+        """The current time by the clock of :attr:`StoredClaim.renewed`, seconds."""
 
     def create(self, key: str, content: bytes) -> bool:
-        """Put up a claim; False, and nothing changes, where there is one of that name."""
+        """Store a claim. False, without any change, if there is one of that name."""
 
-    def look(self, key: str) -> Seen | None:
-        """The claim of that name, None where there is none."""
+    def read(self, key: str) -> StoredClaim | None:
+        """The claim of that name, None if there is none."""
 
     def renew(self, key: str, content: bytes) -> bool:
-        """Renew the claim of that name; False where it is not (any more) the one that reads ``content``."""
+        """Renew the claim of that name. False if its content is no longer ``content``."""
 
     def remove(self, key: str, content: bytes) -> None:
-        """Take down the claim of that name, if it reads ``content``."""
+        """Remove the claim of that name if its content is ``content``."""
 
     def keys(self) -> Iterable[str]:
         """Names of all claims."""
 
     def close(self) -> None:
-        """Remove what is of no use without claims."""
+        """Remove folders that are not needed when there are no claims."""
 
 
 class HeldClaim:
     """A claim of this process."""
 
-    def __init__(self, board: Board, key: str, content: bytes, clock: Callable[[], float] = time.monotonic) -> None:
-        self._board, self._key, self.content, self._clock = board, key, content, clock
+    def __init__(
+        self, claim_store: ClaimStore, key: str, content: bytes, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._claim_store, self._key, self.content, self._clock = claim_store, key, content, clock
         self._renewed = clock()
         self.lost = False
-        """Whether another process took it for abandoned: whichever commits first decides."""
+        """Whether another process took the claim because it looked abandoned. The first to commit wins."""
 
     def renew(self) -> None:
-        """Say that the work goes on; cheap enough to be called after every batch."""
+        """Renew the claim. Cheap enough to be called after every batch."""
         if not self.lost and self._clock() - self._renewed > _SECONDS_BETWEEN_RENEWALS:
             self._renewed = self._clock()
-            self.lost = not self._board.renew(self._key, self.content)
+            self.lost = not self._claim_store.renew(self._key, self.content)
 
     def release(self) -> None:
-        """Take the claim down, if it is still this one."""
-        self._board.remove(self._key, self.content)
+        """Remove the claim, unless another process took it."""
+        self._claim_store.remove(self._key, self.content)
 
 
 class Claims:
@@ -94,17 +96,17 @@ class Claims:
 
     def __init__(
         self,
-        board: Board,
+        claim_store: ClaimStore,
         me: Callable[[], Owner] = Owner.me,
         is_dead: Callable[[Owner], bool] = Owner.is_dead,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.board, self._me, self._is_dead, self._clock = board, me, is_dead, clock
+        self.claim_store, self._me, self._is_dead, self._clock = claim_store, me, is_dead, clock
 
     @contextmanager
     def hold(self, video_id: str) -> Iterator[HeldClaim | None]:
-        """The claim on a video for the length of the block; None where another living process has it."""
-        claim = _to_the_end(self.taking(video_id))
+        """Hold the claim on a video within the block. None if another running process holds it."""
+        claim = _run_to_end(self.acquire(video_id))
         if claim is None:
             yield None
             return
@@ -112,51 +114,52 @@ class Claims:
             yield claim
         finally:
             claim.release()
-            self.board.close()
+            self.claim_store.close()
 
-    def taking(self, video_id: str) -> Generator[None, None, HeldClaim | None]:
-        """:meth:`hold` as steps, one at the most on the board between two of them; the claim comes at the end."""
+    def acquire(self, video_id: str) -> Generator[None, None, HeldClaim | None]:
+        """The steps of :meth:`hold`, at most one call of the claim store between two yields; returns the claim."""
         key = key_of(video_id)
         owner = self._me()
         content = json.dumps({"id": video_id, "owner": owner.name, "token": uuid.uuid4().hex}).encode()
         for _ in range(_TRIES):
-            if self.board.create(key, content):
-                return HeldClaim(self.board, key, content, self._clock)
+            if self.claim_store.create(key, content):
+                return HeldClaim(self.claim_store, key, content, self._clock)
             yield
-            seen = self.board.look(key)
+            stored = self.claim_store.read(key)
             yield
-            if seen is None:  # gone since
+            if stored is None:  # removed in the meantime
                 continue
-            if self._alive(seen):
+            if self._is_active(stored):
                 return None
             yield
-            self.board.remove(key, seen.content)
+            self.claim_store.remove(key, stored.content)
             yield
         return None
 
-    def living(self) -> list[Claim]:
-        """Claims of processes that are at work, sorted by id."""
-        found = [_parse(seen) for _, seen in self._all() if self._alive(seen)]
-        return sorted((claim for claim in found if claim is not None), key=lambda claim: claim.id)
+    def active(self) -> list[Claim]:
+        """Claims of running processes, sorted by id."""
+        claims = [_claim_of(stored) for _, stored in self._all() if self._is_active(stored)]
+        return sorted((claim for claim in claims if claim is not None), key=lambda claim: claim.id)
 
     def clean(self) -> None:
-        """Remove claims of processes that are not."""
-        for key, seen in self._all():
-            if not self._alive(seen):
-                self.board.remove(key, seen.content)
-        self.board.close()
+        """Remove the claims of ended processes."""
+        for key, stored in self._all():
+            if not self._is_active(stored):
+                self.claim_store.remove(key, stored.content)
+        self.claim_store.close()
 
-    def _all(self) -> list[tuple[str, Seen]]:
-        return [(key, seen) for key in self.board.keys() if (seen := self.board.look(key)) is not None]  # noqa: SIM118
+    def _all(self) -> list[tuple[str, StoredClaim]]:
+        stored = ((key, self.claim_store.read(key)) for key in self.claim_store.keys())  # noqa: SIM118
+        return [(key, claim) for key, claim in stored if claim is not None]
 
-    def _alive(self, seen: Seen) -> bool:
-        owner = _owner(seen)
+    def _is_active(self, stored: StoredClaim) -> bool:
+        owner = _owner_of(stored)
         if owner is not None and owner.host == self._me().host:
             return not self._is_dead(owner)
-        return self.board.now() - seen.renewed < LEASE_SECONDS
+        return self.claim_store.now() - stored.renewed < LEASE_SECONDS
 
 
-def _to_the_end(steps: Generator[None, None, HeldClaim | None]) -> HeldClaim | None:
+def _run_to_end(steps: Generator[None, None, HeldClaim | None]) -> HeldClaim | None:
     while True:
         try:
             next(steps)
@@ -165,19 +168,22 @@ def _to_the_end(steps: Generator[None, None, HeldClaim | None]) -> HeldClaim | N
             return claim
 
 
-def _owner(seen: Seen) -> Owner | None:
-    """None where the claim was put up but not written yet, or is damaged."""
+def _owner_of(stored: StoredClaim) -> Owner | None:
+    """None if the claim is not fully written yet, or damaged."""
     try:
-        return Owner.parse(parsed(seen.content)["owner"])
+        return Owner.parse(parse_json(stored.content)["owner"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _parse(seen: Seen) -> Claim | None:
-    owner = _owner(seen)
+def _claim_of(stored: StoredClaim) -> Claim | None:
+    owner = _owner_of(stored)
     if owner is None:
         return None
     try:
-        return Claim(str(parsed(seen.content)["id"]), owner.host, owner.pid, seen.renewed)
+        return Claim(str(parse_json(stored.content)["id"]), owner.host, owner.pid, stored.renewed)
     except KeyError:
         return None
+
+
+__all__ = ["LEASE_SECONDS", "Claim", "ClaimStore", "Claims", "HeldClaim", "StoredClaim"]

@@ -1,9 +1,8 @@
-"""Names of files for ids of videos: ids are data and may hold anything, names of files may not.
+"""File names for ids of videos, which may contain any character.
 
-A key is the id, percent-encoded byte by byte except for ``a-z 0-9 - _``. Encoding capital letters and dots as well
-makes keys safe where case does not count (two ids that differ in case only stay two files), where names such as ``con``
-or names that end in a dot are forbidden, and against ``..`` and hidden files. ``urllib.parse.unquote`` gives the id
-back.
+A key is the id, percent-encoded byte by byte except for ``a-z 0-9 - _``. Capital letters and dots are encoded as well,
+so that ids that differ only in case stay apart on case-insensitive file systems, and names such as ``con``, ``..``,
+hidden files and a dot at the end cannot occur. ``urllib.parse.unquote`` returns the id.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from urllib.parse import unquote_to_bytes
 from ssn_feat.errors import UserError
 
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
-# Names that Windows keeps for devices, in any case and with any extension.
+# Names that Windows reserves for devices, in any case and with any extension.
 _DEVICES = frozenset(["con", "prn", "aux", "nul", *(f"{d}{n}" for d in ("com", "lpt") for n in range(10))])
-# File systems allow 255 bytes; a longer key is cut and told apart by a hash. "~" occurs in no other key.
+# File systems allow 255 bytes; a longer key is shortened and ends in a hash. "~" does not occur in other keys.
 _LONGEST = 160
 _HEAD = 100
 _MARK = "~"
 
 
 def key_of(video_id: str) -> str:
-    """The name under which a video is stored; equal keys mean equal ids. Raises UserError for the empty id."""
+    """The name under which a video is stored; different ids have different keys. Raises UserError for an empty id."""
     if not video_id:
         raise UserError("a video's id must not be empty")
     raw = video_id.encode("utf-8", "surrogatepass")
@@ -38,5 +37,8 @@ def key_of(video_id: str) -> str:
 
 
 def id_of(key: str) -> str | None:
-    """The id that a key stands for; None for a key that was cut (its id is in the video's attributes)."""
+    """The id of a key; None for a shortened key, whose id is in the attributes of the video."""
     return None if _MARK in key else unquote_to_bytes(key).decode("utf-8", "surrogatepass")
+
+
+__all__ = ["id_of", "key_of"]

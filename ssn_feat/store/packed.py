@@ -1,12 +1,12 @@
-"""The packed tier: a finished store as a few large arrays, read-only, for many videos and for shipping.
+"""The packed tier: a finished store as a few large arrays, read-only, for many videos and for distribution.
 
 ::
 
     NAME.zarr/                 attributes as in the growing tier, tier "packed", runs; consolidated metadata
       rgb, flow, ...           float16 (sum T, D) or (sum T, C, D), video after video, sharded
       time                     float64 (sum T, 2), seconds
-      offsets                  int64 (V + 1,): rows offsets[v] to offsets[v + 1] are those of video v
-      index                    uint8: the attributes of each video as in the growing tier, a JSON list in order
+      offsets                  int64 (V + 1,): video v has the rows offsets[v] to offsets[v + 1]
+      index                    uint8: a JSON list of the attributes of each video as in the growing tier, in order
 """
 
 from __future__ import annotations
@@ -29,68 +29,69 @@ from ssn_feat.store.arrays import (
     TIME,
     Compression,
     Damage,
+    as_damage,
     check_hash,
     check_shape,
     create_array,
-    damage_of,
     open_array,
     write_array,
 )
-from ssn_feat.store.backends import GROUP, Build, Place, group_bytes, place_of
+from ssn_feat.store.backends import GROUP, GroupBuilder, StoreBackend, group_bytes
 from ssn_feat.store.feature_store import FORMAT, FORMAT_VERSION, FeatureStore
-from ssn_feat.store.files import writing
-from ssn_feat.store.records import Failure, StoredVideo
+from ssn_feat.store.location import open_backend
 from ssn_feat.store.shards import ShardedRows
+from ssn_feat.store.staging import writing
+from ssn_feat.store.stored_video import FailedVideo, StoredVideo
 
 _CHUNK_BYTES = 2 << 20
 _SHARD_BYTES = 128 << 20
 
 
 class PackedStore(FeatureStore):
-    """A packed store; reads like the growing one it was made from."""
+    """A packed store. It is read like the growing store that it was made from."""
 
     tier = "packed"
 
-    def __init__(self, place: Place, attributes: Mapping[str, Any]) -> None:
-        super().__init__(place, attributes)
-        self._runs: list[dict[str, Any]] = attributes["runs"]
+    def __init__(self, backend: StoreBackend, attributes: Mapping[str, Any]) -> None:
+        super().__init__(backend, attributes)
+        self._attributes = attributes
         self._readers = threading.local()
 
-    def __reduce__(self) -> tuple[Callable[[Path | str], FeatureStore], tuple[Path | str]]:
-        return FeatureStore.open, (self.path,)  # readers stay in their process
+    def __reduce__(self) -> tuple[type[PackedStore], tuple[StoreBackend, Mapping[str, Any]]]:
+        return PackedStore, (self.backend, self._attributes)  # readers cannot be pickled
 
     @cached_property
     def _index(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """First row and attributes of each video."""
         try:
-            records = json.loads(bytes(self._whole("index")))
-            offsets = self._whole("offsets").tolist()
+            records = json.loads(bytes(self._read_array("index")))
+            offsets = self._read_array("offsets").tolist()
             index = {r["id"]: (start, r) for start, r in zip(offsets[:-1], records, strict=True)}
         except (Damage, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise UserError(f"the packed store {self.path} is damaged: {error}; {self._mend}") from None
+            raise UserError(f"the packed store {self.path} is damaged: {error}; {self._advice}") from None
         return index
 
     @property
-    def _mend(self) -> str:
+    def _advice(self) -> str:
         return f"make it again: python extract/pack.py STORE {self.path}"
 
-    def _whole(self, name: str) -> NDArray[Any]:
-        with damage_of(name, "cannot be opened"):
-            source = open_array(self.place, name)
+    def _read_array(self, name: str) -> NDArray[Any]:
+        with as_damage(name, "cannot be opened"):
+            source = open_array(self.backend, name)
             if source.nchunks_initialized != source.nchunks:
                 raise Damage(f"array {name!r} has missing chunks")
             return np.asarray(source[...])
 
-    def _rows_of(self, name: str) -> ShardedRows:
-        """The reader of an array, one for each thread."""
+    def _reader_of(self, name: str) -> ShardedRows:
+        """The reader of an array for this thread."""
         readers: dict[str, ShardedRows] = self._readers.__dict__
         if name not in readers:
-            readers[name] = ShardedRows(self.place, name)
+            readers[name] = ShardedRows(self.backend, name)
         return readers[name]
 
     def _array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
         start, rows = self._index[video_id][0], self.rows(video_id)
-        array = self._rows_of(name).read(start, start + rows)
+        array = self._reader_of(name).read(start, start + rows)
         check_shape(name, array, described)
         return array
 
@@ -106,19 +107,20 @@ class PackedStore(FeatureStore):
         return self._index[video_id][1]
 
     def damaged(self, video_id: str, what: str) -> UserError:
-        """What to raise of a damaged video: names it, the damage and the command that mends it."""
-        return UserError(f"video {video_id!r} of the packed store {self.path}: {what}; {self._mend}")
+        """The error for a damaged video: names it, the damage and the command that repairs it."""
+        return UserError(f"video {video_id!r} of the packed store {self.path}: {what}; {self._advice}")
 
-    def failures(self) -> dict[str, Failure]:
+    def failures(self) -> dict[str, FailedVideo]:
         return {}
 
     def runs(self) -> list[dict[str, Any]]:
-        return self._runs
+        runs: list[dict[str, Any]] = self._attributes["runs"]
+        return runs
 
     def require_growing(self) -> NoReturn:
         raise UserError(
-            f"{self.path} is a packed store, which cannot be written to: extract into, or repair, the one that it was "
-            "made from, and pack that again"
+            f"{self.path} is a packed store, which is read-only: extract into, or repair, the store that it was made "
+            "from, and pack that one again"
         )
 
     def write(
@@ -145,52 +147,56 @@ def pack(
     out: Path | str,
     advance: Callable[[], object] = lambda: None,
     compress: Compression | None = None,
-) -> FeatureStore:
-    """Copy a growing store into a packed one at ``out``, which appears all at once; every array's sha256 is checked.
+) -> PackedStore:
+    """Copy a growing store into a packed one at ``out``, committed atomically. Checks the sha256 of every array.
 
-    ``out``: a local path or URL. ``advance`` is called after each video. ``compress``: how arrays are kept, default as
-    in ``store``. Raises UserError where ``out`` is taken, the store is empty or packed already, or a video is damaged.
+    ``out`` is a local path or URL. ``advance`` is called after each video. ``compress`` is how arrays are stored,
+    default as in ``store``. Raises UserError if ``out`` exists, the store is empty or already packed, or a video is
+    damaged.
     """
-    place = place_of(out)
+    backend = open_backend(out)
     if store.tier != "growing":
-        raise UserError(f"{store.path} is a packed store already")
-    if place.is_taken():
-        raise UserError(f"{place.path} exists already; choose another name for the packed store")
-    attributes = list(store.map(store.attributes, store.ids))
-    if not attributes:
+        raise UserError(f"{store.path} is already a packed store")
+    if backend.is_taken():
+        raise UserError(f"{backend.path} already exists; choose another name for the packed store")
+    videos = list(store.map(store.attributes, store.ids))
+    if not videos:
         raise UserError(f"the store {store.path} holds no video to pack")
-    place.clean()
-    with writing(place.path, place.write_errors), place.building("") as build:
-        _build(build, store, attributes, compress or store.compress, advance)
-        if not build.commit():
-            raise UserError(f"{place.path} was made by another process meanwhile")
-    return FeatureStore.open(out)
+    compress = compress or store.compress
+    backend.clean()
+    with writing(backend.path, backend.write_errors), backend.build("") as builder:
+        names = _write_arrays(builder, store, videos, compress, advance)
+        attributes = _root_attributes(store, compress)
+        builder.add_metadata("", _consolidated(attributes, builder, names))
+        if not builder.commit():
+            raise UserError(f"{backend.path} was created by another process in the meantime")
+    return PackedStore(backend, attributes)
 
 
-def _build(
-    build: Build,
+def _write_arrays(
+    builder: GroupBuilder,
     store: FeatureStore,
-    attributes: Sequence[Mapping[str, Any]],
+    videos: Sequence[Mapping[str, Any]],
     compress: Compression,
     advance: Callable[[], object],
-) -> None:
-    """All of a packed store but its commit."""
-    counts = [a["arrays"][TIME]["shape"][0] for a in attributes]
+) -> list[str]:
+    """Write all arrays of a packed store, given the attributes of its videos; the names of the arrays."""
+    counts = [video["arrays"][TIME]["shape"][0] for video in videos]
     writers = {
-        name: _Rows(build, name, (sum(counts), *described["shape"][1:]), described["dtype"], compress)
-        for name, described in attributes[0]["arrays"].items()
+        name: _ShardWriter(builder, name, (sum(counts), *described["shape"][1:]), described["dtype"], compress)
+        for name, described in videos[0]["arrays"].items()
     }
-    for video, recorded in zip(store.read_all(a["id"] for a in attributes), attributes, strict=True):
-        _copy(store, video, recorded, writers)
+    for video, attributes in zip(store.read_all(v["id"] for v in videos), videos, strict=True):
+        _copy(store, video, attributes, writers)
         advance()
     for writer in writers.values():
         writer.finish()
-    write_array(build, "offsets", np.cumsum([0, *counts], dtype=np.int64))
-    write_array(build, "index", np.frombuffer(json.dumps(attributes).encode("ascii"), dtype=np.uint8))
-    build.record("", _consolidated(_root(store, compress), build, [*writers, "offsets", "index"]))
+    write_array(builder, "offsets", np.cumsum([0, *counts], dtype=np.int64))
+    write_array(builder, "index", np.frombuffer(json.dumps(videos).encode("ascii"), dtype=np.uint8))
+    return [*writers, "offsets", "index"]
 
 
-def _root(store: FeatureStore, compress: Compression) -> dict[str, Any]:
+def _root_attributes(store: FeatureStore, compress: Compression) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -200,12 +206,14 @@ def _root(store: FeatureStore, compress: Compression) -> dict[str, Any]:
         "recipe": store.recipe,
         "fingerprint": store.fingerprint,
         **({} if compress == "none" else {"compress": compress}),
-        # How it was made; which videos were meant is of no use any more.
+        # The options remain on record; the planned videos no longer matter.
         "runs": [{**run, "videos": {}} for run in store.runs()],
     }
 
 
-def _copy(store: FeatureStore, video: StoredVideo, attributes: Mapping[str, Any], writers: Mapping[str, _Rows]) -> None:
+def _copy(
+    store: FeatureStore, video: StoredVideo, attributes: Mapping[str, Any], writers: Mapping[str, _ShardWriter]
+) -> None:
     arrays: dict[str, NDArray[Any]] = {TIME: video.spans, **video.features}
     for name, array in arrays.items():
         try:
@@ -215,15 +223,17 @@ def _copy(store: FeatureStore, video: StoredVideo, attributes: Mapping[str, Any]
         writers[name].add(array)
 
 
-class _Rows:
-    """Rows into a sharded array: whole shards only, since writing part of one means writing all of it again."""
+class _ShardWriter:
+    """Writes rows into a sharded array, whole shards only: writing part of a shard rewrites all of it."""
 
-    def __init__(self, build: Build, name: str, shape: tuple[int, ...], dtype: str, compress: Compression) -> None:
+    def __init__(
+        self, builder: GroupBuilder, name: str, shape: tuple[int, ...], dtype: str, compress: Compression
+    ) -> None:
         row = math.prod(shape[1:]) * np.dtype(dtype).itemsize
         chunk = max(1, min(_CHUNK_BYTES // row, shape[0]))
         self._shard = chunk * max(1, min(_SHARD_BYTES // (chunk * row), math.ceil(shape[0] / chunk)))
         self._array = create_array(
-            build.array(name), name, shape, dtype, (chunk, *shape[1:]), (self._shard, *shape[1:]), compress
+            builder.zarr_target(name), name, shape, dtype, (chunk, *shape[1:]), (self._shard, *shape[1:]), compress
         )
         self._waiting: list[NDArray[Any]] = []
         self._count = self._written = 0
@@ -246,22 +256,25 @@ class _Rows:
         self._waiting, self._count = [rows[count:]], len(rows) - count
 
 
-def _consolidated(root: Mapping[str, Any], build: Build, names: Iterable[str]) -> bytes:
-    """The ``zarr.json`` of the store with those of its arrays in it, as Zarr writes it."""
+def _consolidated(attributes: Mapping[str, Any], builder: GroupBuilder, names: Iterable[str]) -> bytes:
+    """The ``zarr.json`` of the store with consolidated metadata of its arrays, as Zarr writes it."""
     import zarr
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / GROUP).write_bytes(group_bytes(root))
+        (folder / GROUP).write_bytes(group_bytes(attributes))
         for array in names:
             (folder / array).mkdir()
-            (folder / array / GROUP).write_bytes(build.metadata(array))
+            (folder / array / GROUP).write_bytes(builder.array_metadata(array))
         with warnings.catch_warnings():
-            # Of it not being part of the specification yet; every array has its own too.
+            # Consolidated metadata are not part of the specification yet. Each array has its own metadata, too.
             warnings.simplefilter("ignore")
             zarr.consolidate_metadata(name)
         node = json.loads((folder / GROUP).read_bytes())
-    held = node["consolidated_metadata"]
-    # Zarr lists them as the file system does, or sorted, as its version is.
-    held["metadata"] = dict(sorted(held["metadata"].items()))
+    consolidated = node["consolidated_metadata"]
+    # Some versions of Zarr list the arrays in the order of the file system.
+    consolidated["metadata"] = dict(sorted(consolidated["metadata"].items()))
     return json.dumps(node, indent=2, allow_nan=False).encode("ascii")
+
+
+__all__ = ["PackedStore", "pack"]

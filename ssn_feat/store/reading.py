@@ -1,4 +1,4 @@
-"""Reading a feature store: all that both tiers and all places have in common."""
+"""Reading a feature store: what both tiers and all backends have in common."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.store.arrays import FEATURE_TYPES, TIME, Compression, Damage, check_hash, read_array
-from ssn_feat.store.backends import GROUP, Place
+from ssn_feat.store.backends import GROUP, StoreBackend
 from ssn_feat.store.claims import Claims
 from ssn_feat.store.keys import id_of, key_of
 from ssn_feat.store.recipe import Recipe
-from ssn_feat.store.records import Failure, StoredVideo
+from ssn_feat.store.stored_video import FailedVideo, StoredVideo
 
 VIDEOS, FAILED, RUNS = "videos", "failed", "runs"
-# Videos that are on their way at once where each file costs a round trip.
-_AT_ONCE = 16
+# Concurrent requests to a remote store.
+_CONCURRENT = 16
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -30,27 +30,27 @@ def group_of(video_id: str) -> str:
 
 
 class StoreReader:
-    """What may be asked of a store. Opened by :meth:`ssn_feat.store.FeatureStore.open`."""
+    """The read interface of a store, returned by :func:`~ssn_feat.store.open_store`."""
 
     tier = "growing"
 
-    def __init__(self, place: Place, attributes: Mapping[str, Any]) -> None:
-        self.place = place
-        place.checksummed = bool(attributes.get("checksums"))
-        self.path = place.path
+    def __init__(self, backend: StoreBackend, attributes: Mapping[str, Any]) -> None:
+        self.backend = backend
+        backend.checksummed = bool(attributes.get("checksums"))
+        self.path = backend.path
         self.name: str = attributes["name"]
         self.recipe: Recipe = attributes["recipe"]
         self.fingerprint: str = attributes["fingerprint"]
         self.compress: Compression = attributes.get("compress", "none")
-        self.claims = Claims(place.board)
+        self.claims = Claims(backend.claim_store)
         self._layout: tuple[str, dict[str, list[int]]] | None = None
 
     @property
     def dtype(self) -> str:
-        """Name of the type of stored features: what the recipe says, else float16."""
+        """Name of the dtype of stored features: as in the recipe, otherwise float16."""
         return str(self.recipe.get("dtype", FEATURE_TYPES[0]))
 
-    # ------------------------------------------------------------------ what is there
+    # --- content
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -62,22 +62,22 @@ class StoreReader:
 
     def _keys(self, group: str) -> list[str]:
         try:
-            return self.place.groups(group)
+            return self.backend.groups(group)
         except FileNotFoundError:
-            raise UserError(f"the store {self.path} has no folder {group!r}: it was moved or cut apart") from None
+            raise UserError(f"the store {self.path} has no folder {group!r}: it is incomplete") from None
 
     def _listed(self, group: str) -> Iterator[str]:
         for key in self._keys(group):
             video_id = id_of(key)
             if video_id is None:
                 video_id = self._long_id(f"{group}/{key}")
-            if video_id and key_of(video_id) == key:  # else a file manager's or an operating system's own folder
+            if video_id and key_of(video_id) == key:  # otherwise a folder of a file manager or an operating system
                 yield video_id
 
     def _long_id(self, name: str) -> str:
-        """The id of a video whose key was cut."""
+        """The id of a video whose key was shortened."""
         try:
-            return str(self.place.attributes(name)["id"])
+            return str(self.backend.attributes(name)["id"])
         except (OSError, ValueError, KeyError) as error:
             raise UserError(
                 f"the store {self.path}: {name}/{GROUP} cannot be read ({error}); "
@@ -85,12 +85,12 @@ class StoreReader:
             ) from None
 
     def commit_times(self) -> dict[str, float]:
-        """When each video was committed: seconds since 1970 by id."""
-        times = self.place.times(VIDEOS)
+        """The time at which each video was committed, seconds since 1970, by id."""
+        times = self.backend.commit_times(VIDEOS)
         return {video_id: times[key] for video_id in self.ids if (key := key_of(video_id)) in times}
 
     def __contains__(self, video_id: str) -> bool:
-        return self.place.exists(f"{group_of(video_id)}/{GROUP}")
+        return self.backend.exists(f"{group_of(video_id)}/{GROUP}")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -104,18 +104,18 @@ class StoreReader:
             streams = " + ".join(f"{stream} {self.feature_dim(stream)}" for stream in self.streams) if len(self) else ""
         except UserError as error:
             count, streams = f"cannot be read: {error}", ""
-        said = ", ".join(part for part in (count, streams and f"{streams} {self.dtype}", self.tier) if part)
-        return f"<FeatureStore {self.name!r} at {self.path}: {said}, recipe {self.fingerprint[:12]}>"
+        parts = (count, streams and f"{streams} {self.dtype}", self.tier, f"recipe {self.fingerprint[:12]}")
+        return f"<FeatureStore {self.name!r} at {self.path}: {', '.join(part for part in parts if part)}>"
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Names of the streams that every video has, sorted; those of the recipe as long as there is no video."""
+        """Names of the streams of every video, sorted; those of the recipe while the store is empty."""
         for video_id in self._video_ids():
             return tuple(sorted(self._arrays(video_id).keys() - {TIME}))
         return tuple(sorted(self.recipe.get("streams", ())))
 
     def feature_dim(self, stream: str) -> int:
-        """Number of features D of one row of ``stream``. Raises UserError for an unknown stream or an empty store."""
+        """Number D of features of a row of ``stream``. Raises UserError for an unknown stream or an empty store."""
         for video_id in self._video_ids():
             arrays = self._arrays(video_id)
             if stream not in arrays or stream == TIME:
@@ -132,13 +132,13 @@ class StoreReader:
         return arrays
 
     def attributes(self, video_id: str) -> dict[str, Any]:
-        """Everything recorded of a committed video but its arrays. Raises UserError where it is missing or damaged."""
+        """Everything recorded about a committed video except its arrays. Raises UserError if missing or damaged."""
         try:
-            attributes = self.place.attributes(group_of(video_id))
+            attributes = self.backend.attributes(group_of(video_id))
             if attributes["id"] != video_id or TIME not in attributes["arrays"]:
-                raise ValueError(f"is that of video {attributes['id']!r}")
+                raise ValueError(f"it belongs to video {attributes['id']!r}")
         except OSError:
-            if not self.place.is_remote and key_of(video_id) in self._keys(VIDEOS):
+            if not self.backend.is_remote and key_of(video_id) in self._keys(VIDEOS):
                 raise self.damaged(video_id, "zarr.json is missing") from None
             raise self._unknown(video_id) from None
         except (ValueError, KeyError, TypeError) as error:
@@ -150,23 +150,23 @@ class StoreReader:
         why = f": it could not be extracted ({failure.reason})" if failure else ""
         return UserError(
             f"the store {self.path} has no video {video_id!r}{why}; it holds {len(self)} videos, "
-            f"python extract/status.py {self.path} tells more"
+            f"see python extract/status.py {self.path}"
         )
 
     def damaged(self, video_id: str, what: str) -> UserError:
-        """What to raise of a damaged video: names it, the damage and the command that mends it."""
+        """The error for a damaged video: names it, the damage and the command that repairs it."""
         return UserError(
             f"video {video_id!r} of the store {self.path}: {what}; "
-            f"python extract/verify.py {self.path} --repair extracts what is damaged again"
+            f"python extract/verify.py {self.path} --repair extracts damaged videos again"
         )
 
-    # ------------------------------------------------------------------ reading
+    # --- reading
 
     def read(self, video_id: str, streams: Sequence[str] | None = None) -> StoredVideo:
-        """One video with the features of ``streams`` (default: all; an empty list reads the spans only).
+        """Read one video with the features of ``streams`` (default: all; an empty list reads the spans only).
 
-        Raises UserError, naming the video and the array, for a video or stream that is not there, and where what is
-        on disk is not what was written (a missing file is an error, never zeros).
+        Raises UserError, naming the video and the array, for an unknown video or stream and for damaged or missing
+        files (which are never read as zeros).
         """
         attributes = self.attributes(video_id)
         described = attributes["arrays"]
@@ -183,66 +183,69 @@ class StoreReader:
         return StoredVideo.of(video_id, attributes, spans, features)
 
     def read_all(self, ids: Iterable[str] | None = None, streams: Sequence[str] | None = None) -> Iterator[StoredVideo]:
-        """Videos one after the other, in the order of ``ids`` (default: all, sorted): the fast way to read many.
+        """Read many videos in the order of ``ids`` (default: all, sorted), faster than single calls of :meth:`read`.
 
-        Arguments and errors as of :meth:`read`.
+        Arguments and errors as for :meth:`read`.
         """
         return self.map(lambda video_id: self.read(video_id, streams), self.ids if ids is None else ids)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """``function`` of each item, in order; several at a time where the store is far away."""
-        if not self.place.is_remote:
+        """Apply ``function`` to each item, in order, concurrently if the store is remote."""
+        if not self.backend.is_remote:
             yield from map(function, items)
             return
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(_CONCURRENT) as pool:
             waiting = []
             for item in items:
                 waiting.append(pool.submit(function, item))
-                if len(waiting) > _AT_ONCE:  # no more in memory than that
+                if len(waiting) > _CONCURRENT:  # bounds the results in memory
                     yield waiting.pop(0).result()
             yield from (future.result() for future in waiting)
 
     def _named_array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
-        if name != key_of(name):  # a store of others must not lead out of its folder
-            raise Damage(f"{name!r} is no name of an array")
+        if name != key_of(name):  # an untrusted store must not lead out of its folder
+            raise Damage(f"{name!r} is not the name of an array")
         return self._array(video_id, name, described)
 
     def _array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
-        return read_array(self.place, f"{group_of(video_id)}/{name}", described)
+        return read_array(self.backend, f"{group_of(video_id)}/{name}", described)
 
     def check(self, video_id: str) -> list[str]:
-        """What is damaged about a committed video, one line each: reads everything, compares its sha256."""
+        """Read all arrays of a committed video and compare their sha256; one line for each damage."""
         try:
             described = self.attributes(video_id)["arrays"]
         except UserError as error:
             return [str(error)]
-        found: list[str] = []
+        damage: list[str] = []
         for name, expected in described.items():
             try:
                 array = self._named_array(video_id, name, expected)
                 check_hash(name, array, expected)
                 if len(array) != described[TIME]["shape"][0]:
-                    found.append(f"array {name!r} has {len(array)} rows, the times {described[TIME]['shape'][0]}")
-            except Damage as damage:
-                found.append(str(damage))
-        return found
+                    damage.append(f"array {name!r} has {len(array)} rows, the times {described[TIME]['shape'][0]}")
+            except Damage as error:
+                damage.append(str(error))
+        return damage
 
-    def failures(self) -> dict[str, Failure]:
+    def failures(self) -> dict[str, FailedVideo]:
         """Videos that failed when last tried and are not committed, sorted by id."""
-        found = (self._failure(key_of(video_id)) for video_id in sorted(self._listed(FAILED)))
-        return {f.id: f for f in found if f is not None and f.id not in self}
+        failures = (self._failure(key_of(video_id)) for video_id in sorted(self._listed(FAILED)))
+        return {f.id: f for f in failures if f is not None and f.id not in self}
 
-    def _failure(self, key: str) -> Failure | None:
+    def _failure(self, key: str) -> FailedVideo | None:
         try:
-            values = self.place.attributes(f"{FAILED}/{key}")
-            return Failure(values["id"], values["reason"], values["tries"], values["time"])
-        except (OSError, ValueError, KeyError):  # no record, or one cut short by a crash: the next try writes a new one
+            values = self.backend.attributes(f"{FAILED}/{key}")
+            return FailedVideo(values["id"], values["reason"], values["tries"], values["time"])
+        except (OSError, ValueError, KeyError):  # no record, or one truncated by a crash: the next attempt replaces it
             return None
 
     def runs(self) -> list[dict[str, Any]]:
-        """What :meth:`record_run` recorded, in an order that does not change."""
-        found = []
+        """Recorded plans of extraction runs (see ``FeatureStore.record_run``), in a fixed order."""
+        runs = []
         for name in sorted(self._keys(RUNS)):
-            with suppress(OSError, ValueError):  # cut short by a crash: the next run writes it anew
-                found.append(self.place.attributes(f"{RUNS}/{name}"))
-        return found
+            with suppress(OSError, ValueError):  # truncated by a crash: the next run replaces it
+                runs.append(self.backend.attributes(f"{RUNS}/{name}"))
+        return runs
+
+
+__all__ = ["FAILED", "RUNS", "VIDEOS", "StoreReader", "group_of"]

@@ -1,4 +1,4 @@
-"""A recipe: all that decides the value of a feature, as plain JSON. Features of two recipes never share a store."""
+"""A recipe: everything that determines the value of a feature, as plain JSON. A store holds features of one recipe."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from ssn_feat.errors import UserError
 
 Recipe = dict[str, Any]
 _ABSENT = "(absent)"
-# Nothing of ours is nested deeper than ten; recursion over what is deeper than this could end the program.
+# Files of this program nest less than ten levels deep. Much deeper nesting could end the program by recursion.
 _DEEPEST = 100
 
 
-def parsed(content: bytes) -> Any:
-    """JSON of a file that may be anybody's. Raises ValueError where it is none, or nested deeper than any of ours."""
+def parse_json(content: bytes) -> Any:
+    """Parse JSON of an untrusted file. Raises ValueError if it is not JSON or is nested too deeply."""
     try:
         value = json.loads(content)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
     level = [value] if content.count(b"{") + content.count(b"[") > _DEEPEST else []
     for _ in range(_DEEPEST):
         parts = (node.values() if isinstance(node, dict) else node for node in level)
         level = [part for inner in parts for part in inner if isinstance(part, dict | list)]
     if level:
-        raise ValueError("it is nested too deep")
+        raise ValueError("it is nested too deeply")
     return value
 
 
 def plain_recipe(recipe: Mapping[str, Any]) -> Recipe:
-    """``recipe`` as it reads back from JSON (tuples become lists). Raises UserError for what JSON cannot hold."""
+    """``recipe`` as read back from JSON (tuples become lists). Raises UserError for values that JSON cannot hold."""
     try:
         plain: Recipe = json.loads(json.dumps(recipe, allow_nan=False))
     except (TypeError, ValueError) as error:
@@ -40,7 +40,7 @@ def plain_recipe(recipe: Mapping[str, Any]) -> Recipe:
 
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:
-    """sha256 (64 hexadecimal digits) of the recipe; the order of its keys does not matter."""
+    """sha256 (64 hexadecimal digits) of the recipe. The order of its keys does not matter."""
     return hashlib.sha256(
         json.dumps(plain_recipe(recipe), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()
@@ -48,17 +48,20 @@ def fingerprint(recipe: Mapping[str, Any]) -> str:
 
 def differences(held: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
     """Fields in which two recipes differ: (dotted name, value held, value asked), sorted by name."""
-    found: list[tuple[str, Any, Any]] = []
+    fields: list[tuple[str, Any, Any]] = []
     for name in sorted(held.keys() | asked.keys()):
         a, b = held.get(name, _ABSENT), asked.get(name, _ABSENT)
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found += differences(a, b, f"{prefix}{name}.")
+            fields += differences(a, b, f"{prefix}{name}.")
         elif a != b:
-            found.append((prefix + name, a, b))
-    return found
+            fields.append((prefix + name, a, b))
+    return fields
 
 
-def short(value: Any) -> str:
-    """A value of a recipe in a message."""
+def shorten(value: Any) -> str:
+    """A value of a recipe for a message, at most 60 characters."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+__all__ = ["Recipe", "differences", "fingerprint", "parse_json", "plain_recipe", "shorten"]

@@ -1,4 +1,4 @@
-"""Rows of the large arrays of a packed store, read as the few bytes or the long runs that they are on disk."""
+"""Reads rows of the large, sharded arrays of a packed store with few file accesses."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.store.arrays import CRC_BYTES, Damage, PlainCodec, checked, damage_of, open_array
-from ssn_feat.store.backends import Place
+from ssn_feat.store.arrays import CRC_BYTES, Damage, PlainCodec, as_damage, open_array, strip_crc
+from ssn_feat.store.backends import StoreBackend
 
 _INDEX_CODECS = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
 _MISSING = np.uint64(2**64 - 1)
-# Gaps between chunks up to this size are read along with them.
+# Gaps between chunks up to this size are read too, to save a file access.
 _GAP = 1 << 20
 
 
 class ShardedRows:
-    """Rows of a Zarr array that is sharded and chunked along its first axis, by one reader.
+    """Reads rows of a Zarr array that is sharded and chunked along its first axis. Not thread-safe.
 
-    Keeps the chunk that was decoded last: videos that follow each other share the one at their border. Arrays with
-    other codecs than this program writes are read by Zarr.
+    Keeps the last decoded chunk, since consecutive videos share the chunk at their border. Arrays with codecs that
+    this program does not write are read by Zarr.
     """
 
-    def __init__(self, place: Place, name: str) -> None:
-        self._place, self._name = place, name
-        with damage_of(name, "is missing"):
-            metadata = json.loads(place.read(f"{name}/zarr.json"))
-        with damage_of(name, "is missing"):
+    def __init__(self, backend: StoreBackend, name: str) -> None:
+        self._backend, self._name = backend, name
+        with as_damage(name, "is missing"):
+            metadata = json.loads(backend.read(f"{name}/zarr.json"))
+        with as_damage(name, "is missing"):
             self.shape: tuple[int, ...] = tuple(metadata["shape"])
             self._shard: tuple[int, ...] = tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"])
             self._chunk, self._codec = _sharding(metadata)
@@ -38,12 +38,12 @@ class ShardedRows:
         self._last: tuple[int, NDArray[Any]] | None = None
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
-        """Rows ``start`` to ``stop``, in memory of their own. Raises Damage where they are not what was written."""
+        """A copy of rows ``start`` to ``stop``. Raises Damage if they are missing or damaged."""
         if self._codec is None:
-            return self._read_any(start, stop)
+            return self._read_by_zarr(start, stop)
         out = np.empty((stop - start, *self.shape[1:]), dtype=self._codec.dtype)
         height = self._chunk[0]
-        with damage_of(self._name, f"lacks rows {start} to {stop}"):
+        with as_damage(self._name, f"lacks rows {start} to {stop}"):
             for number, rows in self._chunks(start // height, -(-stop // height)):
                 first = number * height
                 begin, end = max(start, first), min(stop, first + height)
@@ -51,7 +51,7 @@ class ShardedRows:
         return out
 
     def _chunks(self, first: int, last: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Chunks ``first`` to ``last`` (numbered through all shards) and their rows."""
+        """Numbers (across all shards) and rows of chunks ``first`` to ``last``."""
         if self._last is not None and self._last[0] == first:
             yield self._last
             first += 1
@@ -59,13 +59,13 @@ class ShardedRows:
         while first < last:
             shard, begin = divmod(first, per_shard)
             end = min(per_shard, begin + last - first)
-            for number, rows in self._of_shard(shard, begin, end):
+            for number, rows in self._chunks_of_shard(shard, begin, end):
                 self._last = (shard * per_shard + number, rows)
                 yield self._last
             first += end - begin
 
-    def _of_shard(self, shard: int, begin: int, end: int) -> Iterator[tuple[int, NDArray[Any]]]:
-        """Chunks ``begin`` to ``end`` of a shard, from as few reads as there are gaps between them."""
+    def _chunks_of_shard(self, shard: int, begin: int, end: int) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Numbers and rows of chunks ``begin`` to ``end`` of a shard. Neighbouring chunks are read together."""
         index = self._index(shard)[begin:end]
         if (index == _MISSING).any():
             raise Damage(f"array {self._name!r} lacks a chunk of shard {shard}")
@@ -74,35 +74,35 @@ class ShardedRows:
         assert self._codec is not None
         for run in np.split(np.arange(end - begin), apart):
             base = offsets[run[0]]
-            data = self._place.read_bytes(self._file(shard), int(base), int(offsets[run[-1]] + sizes[run[-1]] - base))
+            data = self._backend.read_bytes(self._file(shard), int(base), int(offsets[run[-1]] + sizes[run[-1]] - base))
             for i in run:
                 chunk = data[offsets[i] - base : offsets[i] - base + sizes[i]]
                 yield begin + int(i), self._codec.decode(chunk, self._chunk)
 
     def _index(self, shard: int) -> NDArray[np.uint64]:
-        """Offset and size of each chunk of a shard, which lie at its end."""
+        """Offset and size of each chunk of a shard, uint64 ``(chunks, 2)``, stored at the end of the shard."""
         if shard not in self._indices:
             count = self._shard[0] // self._chunk[0]
-            data = self._place.read_bytes(self._file(shard), -(16 * count + CRC_BYTES))
+            data = self._backend.read_bytes(self._file(shard), -(16 * count + CRC_BYTES))
             if len(data) != 16 * count + CRC_BYTES:
-                raise ValueError(f"shard {shard} is cut")
-            self._indices[shard] = checked(data).view("<u8").reshape(count, 2)
+                raise ValueError(f"shard {shard} is truncated")
+            self._indices[shard] = strip_crc(data).view("<u8").reshape(count, 2)
         return self._indices[shard]
 
     def _file(self, shard: int) -> str:
         return "/".join([self._name, "c", str(shard), *["0"] * (len(self.shape) - 1)])
 
-    def _read_any(self, start: int, stop: int) -> NDArray[Any]:
-        with damage_of(self._name, "is missing"):
-            array = np.asarray(open_array(self._place, self._name)[start:stop])
-        # Rows of a shard that is not there read as NaN, which no store holds.
+    def _read_by_zarr(self, start: int, stop: int) -> NDArray[Any]:
+        with as_damage(self._name, "is missing"):
+            array = np.asarray(open_array(self._backend, self._name)[start:stop])
+        # Zarr fills rows of a missing shard with NaN, which no store contains.
         if array.dtype.kind == "f" and np.isnan(array).any():
             raise Damage(f"array {self._name!r} lacks rows {start} to {stop}")
         return array
 
 
 def _sharding(metadata: Any) -> tuple[tuple[int, ...], PlainCodec | None]:
-    """Shape and decoder of the chunks in a shard; no decoder where only Zarr can read them."""
+    """Shape and decoder of the chunks in a shard; the decoder is None if only Zarr can read them."""
     plain = metadata["codecs"][0]
     if len(metadata["codecs"]) != 1 or plain["name"] != "sharding_indexed":
         return (), None
@@ -115,3 +115,6 @@ def _sharding(metadata: Any) -> tuple[tuple[int, ...], PlainCodec | None]:
     if not (whole_rows and usual and separator and math.prod(chunk)):
         return (), None
     return chunk, PlainCodec.of(options["codecs"], metadata["data_type"])
+
+
+__all__ = ["ShardedRows"]

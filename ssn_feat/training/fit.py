@@ -13,7 +13,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.features import stream_dims
 from ssn_feat.runs.checkpoints import CHECKPOINT, EVENTS, RunFolder
 from ssn_feat.runs.folders import is_run, run_folders
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.loop import Measure, run_epochs, stop_requested, threads_and_seed
 from ssn_feat.training.seeds import summarise_seeds
@@ -80,7 +80,7 @@ def _fit_streams(options: FitOptions, validation: Callable[[FitOptions], Measure
     if (options.out / CHECKPOINT).exists():
         raise UserError(f"{options.out} holds a run of one head: choose another --out for one of each stream")
     # What would stop the last stream stops the first.
-    stream_dims(FeatureStore.open(options.store), options.streams)
+    stream_dims(open_store(options.store), options.streams)
     names = {stream: quote(stream, safe="") for stream in options.streams}
     own = {s: replace(options, streams=(s,), fusion="early", out=options.out / name) for s, name in names.items()}
     for run in own.values():

@@ -19,7 +19,7 @@ from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.features import stream_dims
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 from ssn_feat.runs.checkpoints import RunFolder, describe_head, load_run, write_atomically
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.training.fit_options import FitOptions
 
 _SSN_LAYERS = ("activity_fc", "completeness_fc", "regressor_fc")
@@ -72,7 +72,7 @@ def import_checkpoint(options: ImportCheckpointOptions) -> None:
     """
     found = read_weights(options.checkpoint)
     state = _layers(found)
-    store = FeatureStore.open(options.store)
+    store = open_store(options.store)
     width = sum(stream_dims(store, options.streams))
     head, state = _actionness_head(state, options) if "classifier_fc.weight" in state else _ssn_head(state, options)
     if head.feature_dim != width:

@@ -21,7 +21,7 @@ from ssn_feat.proposals import Proposals
 from ssn_feat.sampling.feature_memory import allocate, fits
 from ssn_feat.sampling.feature_table import FeatureTable, intersect_ids
 from ssn_feat.sampling.pools import Candidates, candidates_of, random_windows
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.training.fit_options import FitOptions
 
 
@@ -68,7 +68,7 @@ def read_data(options: FitOptions, values: bool = True) -> TrainingData:
 
     Raises UserError for whatever is missing or does not fit together.
     """
-    store = FeatureStore.open(options.store)
+    store = open_store(options.store)
     stream_dims(store, options.streams)
     annotations = read_annotations(options.annotations)
     dataset = _with_instances(annotations.subset(options.subset), options)

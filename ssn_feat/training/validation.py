@@ -16,7 +16,7 @@ from ssn_feat.evaluation.measure import evaluate_detections
 from ssn_feat.proposals import Proposals
 from ssn_feat.runs.checkpoints import Run
 from ssn_feat.sampling.feature_table import intersect_ids
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.sweep import SweepOptions, sweep
@@ -47,7 +47,7 @@ def validation(options: FitOptions) -> Callable[[Run], dict[str, float]]:
     Raises UserError where the store or the proposals lack a video (unless ``options.missing`` is ``skip``), or no
     video has an instance.
     """
-    store = FeatureStore.open(options.store)
+    store = open_store(options.store)
     path = options.eval_proposals or options.proposals
     if path is None:
         raise UserError("--eval measures detections of proposals: add --proposals FILE (train/propose.py makes one)")

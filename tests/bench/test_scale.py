@@ -15,7 +15,7 @@ from ssn_feat.annotations.activitynet import write_activitynet
 from ssn_feat.annotations.dataset import Dataset, Instance, Video
 from ssn_feat.errors import UserError
 from ssn_feat.results.detections import Detections
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import create_store
 from ssn_feat.store.packed import pack
 
 
@@ -83,7 +83,7 @@ def test_a_longer_stride_saves_all_but_decoding() -> None:
 
 def test_files_are_those_of_a_real_store(tmp_path: Path) -> None:
     options = ScaleOptions(video_seconds=20.0, fps=10.0, stride=20, widths=(4, 4))
-    store = FeatureStore.create(tmp_path / "s.zarr", {"made": "up"})
+    store = create_store(tmp_path / "s.zarr", {"made": "up"})
     times = np.arange(10.0)[:, None] * 2 + [0, 2]
     for number in range(3):
         store.write(f"v{number}", {"rgb": np.ones((10, 4)), "flow": np.ones((10, 4))}, times)

@@ -17,7 +17,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups, LossOptions, Scores, ssn_loss
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 from ssn_feat.proposals import Proposals
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 from ssn_feat.training.presets import PRESETS
 
 
@@ -50,14 +50,14 @@ def test_made_up_videos_have_the_size_of_real_ones(tmp_path):
     assert 100 < data.seconds / 25 < 400
     proposals = Proposals.load(data.proposals)
     assert sum(map(len, proposals.intervals.values())) == pytest.approx(data.seconds * 250 / 209, rel=0.1)
-    store, packed = FeatureStore.open(data.store), FeatureStore.open(data.packed)
+    store, packed = open_store(data.store), open_store(data.packed)
     assert tuple(store.ids) == tuple(packed.ids)
 
 
 @pytest.mark.parametrize("by_row", [False, True])
 def test_plain_items_are_the_rows_of_the_store(tmp_path, by_row):
     data = make_up(tmp_path / "data", THUMOS14, 4, 8, 0)
-    store = FeatureStore.open(data.store)
+    store = open_store(data.store)
     video = store.ids[2]
     others = [torch.ones(1, 2), torch.ones(1), torch.ones(1, 2)]
     items = plain_fit.ProposalItems(data.packed, "rgb", [(video, [0, 3, 3])], others, by_row)

@@ -26,7 +26,7 @@ from ssn_feat.heads.stages import row_ranges, stages
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections
 from ssn_feat.runs.checkpoints import load_run
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import create_store, open_store
 from ssn_feat.training.fit import fit
 
 
@@ -95,7 +95,7 @@ def test_scores_can_be_cut_to_a_subset(data: Synthetic, options: DetectOptions, 
 @pytest.mark.parametrize("number", [0, 1])
 def test_scores_are_those_of_the_head_on_pooled_stages(data: Synthetic, runs: tuple[Path, Path], number: int) -> None:
     """Dense scoring of a stored video equals the head's layers on means of the rows of each stage, de-normalised."""
-    run, store = load_run(runs[number]), FeatureStore.open(data.store)
+    run, store = load_run(runs[number]), open_store(data.store)
     video, proposals = "v/13", np.array([[3.0, 8.0], [0.0, 4.0], [1.0, 30.0]])
     stored = store.read(video)
     [scores] = score_store(store, {video: proposals}, [run])
@@ -128,7 +128,7 @@ def test_usable_proposals() -> None:
 
 
 def test_released_folding_differs_where_a_stage_has_parts(data: Synthetic, runs: tuple[Path, Path]) -> None:
-    store, proposals = FeatureStore.open(data.store), {"v/13": np.array([[3.0, 8.0]])}
+    store, proposals = open_store(data.store), {"v/13": np.array([[3.0, 8.0]])}
     loaded = [load_run(run) for run in runs]
     ours, theirs = (score_store(store, proposals, loaded, original_scoring) for original_scoring in (False, True))
     assert not np.allclose(ours[1].completeness, theirs[1].completeness, atol=1e-3)
@@ -207,8 +207,8 @@ def test_runs_of_other_features_or_heads_are_refused(data: Synthetic, options: D
     fit(data.options(tmp_path / "actionness", head="actionness", proposals=None))
     with pytest.raises(UserError, match="detection needs runs of the ssn head"):
         detect(replace(options, checkpoint=(tmp_path / "actionness",)))
-    other = FeatureStore.create(tmp_path / "other.zarr", {"backbone": "another"}, "toy")
-    stored = FeatureStore.open(data.store).read("v/13")
+    other = create_store(tmp_path / "other.zarr", {"backbone": "another"}, "toy")
+    stored = open_store(data.store).read("v/13")
     other.write("v/13", stored.features, stored.spans, {"duration": stored.duration})
     with pytest.raises(UserError, match="trained on features of recipe"):
         detect(replace(options, store=tmp_path / "other.zarr"))
@@ -217,7 +217,7 @@ def test_runs_of_other_features_or_heads_are_refused(data: Synthetic, options: D
 def test_scores_of_different_classes_are_not_fused(data: Synthetic, runs: tuple[Path, Path]) -> None:
     first, second = (load_run(run) for run in runs)
     with pytest.raises(UserError, match="different classes"):
-        score_store(FeatureStore.open(data.store), {}, [first, replace(second, labels=("x", "y", "z"))])
+        score_store(open_store(data.store), {}, [first, replace(second, labels=("x", "y", "z"))])
 
 
 def test_a_scorer_refuses_features_of_another_width(runs: tuple[Path, Path]) -> None:

@@ -31,7 +31,7 @@ from ssn_feat.proposals import Proposals, TagOptions, sliding_windows
 from ssn_feat.proposals.propose import ProposeOptions, propose
 from ssn_feat.results.detections import Detections
 from ssn_feat.sampling.pools import PoolOptions
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import create_store, open_store
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import ActionnessOptions, FitOptions
 
@@ -125,7 +125,7 @@ def test_a_model_proposes_as_many_as_its_proposals_were(
 ) -> None:
     assert chain.store is not None
     folder = chain.store.parent
-    store, tagged = FeatureStore.open(chain.store), Proposals.load(folder / "tag.npz")
+    store, tagged = open_store(chain.store), Proposals.load(folder / "tag.npz")
     levels = tuple(np.linspace(0.3, 0.7, 41).tolist())
     found = []
     for number in (None, 2):
@@ -173,7 +173,7 @@ def test_the_script_prints_what_it_found(
 def test_a_model_is_replaced_and_nothing_else_is(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
     assert chain.store is not None
     model = shutil.copytree(chain.store.parent / "model", tmp_path / "model")
-    store, proposals = FeatureStore.open(chain.store), Proposals.load(chain.store.parent / "tag.npz")
+    store, proposals = open_store(chain.store), Proposals.load(chain.store.parent / "tag.npz")
     save_model(model, store, proposals, chain.checkpoint[:1], trusted=TINY)
     assert sorted(path.name for path in model.iterdir()) == ["actionness-1", "model.yaml", "ssn-1"]
     (tmp_path / "precious").mkdir()
@@ -220,7 +220,7 @@ def test_modules_that_only_a_model_names_are_not_imported(
 
 def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
     assert chain.store is not None
-    store, folder = FeatureStore.open(chain.store), chain.store.parent
+    store, folder = open_store(chain.store), chain.store.parent
     windows, tagged = Proposals.load(folder / "windows.npz"), Proposals.load(folder / "tag.npz")
     with pytest.raises(UserError, match="of method 'sliding'"):
         save_model(tmp_path / "m", store, windows, chain.checkpoint)
@@ -232,7 +232,7 @@ def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections
     classified = replace(PRESETS["thumos14"], classifier=tmp_path / "c.json")
     with pytest.raises(UserError, match="outside classifier"):
         save_model(tmp_path / "m", store, tagged, chain.checkpoint, options=classified)
-    imported = FeatureStore.create(tmp_path / "i.zarr", {"from": "elsewhere"}, "toy")
+    imported = create_store(tmp_path / "i.zarr", {"from": "elsewhere"}, "toy")
     with pytest.raises(UserError, match="not extracted from videos by this program"):
         save_model(tmp_path / "m", imported, tagged, chain.checkpoint)
     assert not (tmp_path / "m").exists()

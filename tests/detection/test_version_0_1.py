@@ -18,7 +18,7 @@ from ssn_feat.evaluation.evaluate import EvaluateOptions, evaluate
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections
 from ssn_feat.runs.checkpoints import load_run
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 
 SCORES = ("detections.scores-1-flow.npz", "detections.scores-2-rgb.npz")
 
@@ -61,7 +61,7 @@ def test_the_evaluation_of_these_detections_has_not_changed() -> None:
 
 def test_runs_score_stored_features_as_they_did() -> None:
     known = expected()
-    store, runs = FeatureStore.open(V0_1 / "growing.zarr"), [load_run(V0_1 / "runs/late" / s) for s in ("flow", "rgb")]
+    store, runs = open_store(V0_1 / "growing.zarr"), [load_run(V0_1 / "runs/late" / s) for s in ("flow", "rgb")]
     intervals = {known["scored"]["video"]: np.array(known["scored"]["intervals"])}
     scored = score_store(store, intervals, runs)
     for scores, stream in zip(scored, ("flow", "rgb"), strict=True):
@@ -126,7 +126,7 @@ def test_a_model_detects_what_it_did(model: Model, copy: Path) -> None:
 
 def test_a_model_can_be_saved_from_what_was_written(model: Model, copy: Path) -> None:
     runs = [copy / "runs/late/flow", copy / "runs/late/rgb"]
-    store, proposals = FeatureStore.open(copy / "growing.zarr"), Proposals.load(copy / "proposals.npz")
+    store, proposals = open_store(copy / "growing.zarr"), Proposals.load(copy / "proposals.npz")
     trusted = expected()["model"]["trust_modules"]
     save_model(copy / "again", store, proposals, runs, [1, 2], trusted=trusted)
     old, new = (read_settings(copy / name / SETTINGS) for name in ("model", "again"))
@@ -139,6 +139,6 @@ def test_proposals_with_options_of_another_version_make_a_model(
     proposals = Proposals.load(copy / "proposals.npz")
     proposals.parameters["newer"] = 1
     runs, trusted = [copy / "runs/late/flow"], expected()["model"]["trust_modules"]
-    save_model(copy / "again", FeatureStore.open(copy / "growing.zarr"), proposals, runs, trusted=trusted)
+    save_model(copy / "again", open_store(copy / "growing.zarr"), proposals, runs, trusted=trusted)
     assert "newer" in capsys.readouterr().err
     assert read_settings(copy / "again" / SETTINGS).tag.smoothing == 0.3

@@ -18,7 +18,7 @@ from ssn_feat.evaluation.average_recall import recall_at_tiou
 from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals, load_proposals
 from ssn_feat.proposals import Proposals, VideoData, list_blocks, write_ssn_list
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import create_store
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_methods_of_ones_own(options: CompareOptions) -> None:
 
 def test_runs_and_features_of_a_store(options: CompareOptions, folder: Path, monkeypatch) -> None:
     """Actionness of two runs: each is grouped, and both together; a method of one's own is given the features."""
-    store = FeatureStore.create(folder / "s.zarr", {"backbone": "x"}, "toy")
+    store = create_store(folder / "s.zarr", {"backbone": "x"}, "toy")
     made = Proposals.load(folder / "tag.npz")
     for id in made.ids[:7]:
         logits = np.log(made.actionness[id] / (1 - made.actionness[id]))

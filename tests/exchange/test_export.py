@@ -19,7 +19,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportOptions, ImportOptions, export_features, import_features
 from ssn_feat.exchange.grids import Grid
 from ssn_feat.exchange.rescale import rescaled
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, create_store, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -31,7 +31,7 @@ def imported(tmp_path: Path, held: dict[str, np.ndarray], name: str = "s", **opt
         np.save(folder / f"{video_id}.npy", array)
     values: dict[str, Any] = {**GRID, "layout": "actionformer", **options}
     import_features(ImportOptions(folder, tmp_path / f"{name}.zarr", annotations(tmp_path), **values))
-    return FeatureStore.open(tmp_path / f"{name}.zarr")
+    return open_store(tmp_path / f"{name}.zarr")
 
 
 def exported(tmp_path: Path, store: FeatureStore, format: str, **options: Any) -> Path:
@@ -67,7 +67,7 @@ def test_actionformer_and_back(tmp_path: Path, dtype: str, offset: float) -> Non
     import_features(
         ImportOptions(out / "features", back, where, layout="actionformer", dtype=dtype, **grid)  # type: ignore[arg-type]
     )
-    for video in FeatureStore.open(back):
+    for video in open_store(back):
         np.testing.assert_array_equal(video.features["features"], held[video.id])
         np.testing.assert_allclose(video.spans, store.read(video.id).spans, rtol=0, atol=1e-6)
 
@@ -130,7 +130,7 @@ def test_bmn_and_back(tmp_path: Path, dtype: str) -> None:
     assert (out / "csv_mean_100" / "v_a.csv").read_text().partition("\n")[0] == "f0,f1,f2,f3"
     options: dict[str, Any] = {"layout": "bmn", "rows_per_video": 100, "dtype": dtype}
     import_features(ImportOptions(out / "csv_mean_100", tmp_path / "back.zarr", annotations(tmp_path), **options))
-    for video in FeatureStore.open(tmp_path / "back.zarr"):
+    for video in open_store(tmp_path / "back.zarr"):
         np.testing.assert_array_equal(video.features["features"], held[video.id])
         np.testing.assert_array_equal(video.spans, store.read(video.id).spans)
 
@@ -167,7 +167,7 @@ def test_streams_side_by_side(tmp_path: Path) -> None:
 
 def extracted(tmp_path: Path, fps: float, times: np.ndarray) -> FeatureStore:
     """A store as extraction makes one, with snippets of 4 frames at ``times``."""
-    store = FeatureStore.create(tmp_path / "own.zarr", {"snippets": {"stride": 4}, "streams": {"rgb": {}}})
+    store = create_store(tmp_path / "own.zarr", {"snippets": {"stride": 4}, "streams": {"rgb": {}}})
     spans = np.stack([times[:-1], times[1:]], axis=1)
     store.write("a", {"rgb": np.ones((len(spans), 3))}, spans, {"duration": 20.0, "fps": fps})
     return store
@@ -202,7 +202,7 @@ def test_taken_folders_and_hostile_ids_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not empty"):
         exported(tmp_path, store, "bmn")
     for video_id in ("../x", "a/b", "nul\0", "x" * 300):
-        hostile = FeatureStore.create(tmp_path / f"h{len(video_id)}{video_id[0]}.zarr", {})
+        hostile = create_store(tmp_path / f"h{len(video_id)}{video_id[0]}.zarr", {})
         hostile.write(video_id, {"rgb": np.ones((2, 2))}, [[0, 1], [1, 2]])
         with pytest.raises(UserError, match="cannot be the name of a file"):
             export_features(ExportOptions(hostile.path, tmp_path / "hostile", "bmn", files="{id}"))

@@ -15,7 +15,7 @@ from foreign import DURATIONS, GRID, annotations, features, rows
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ImportOptions, import_features
 from ssn_feat.exchange.arrays import read_array
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -25,7 +25,7 @@ def run(tmp_path: Path, **options: Any) -> FeatureStore:
     if "annotations" not in values:
         values["annotations"] = annotations(tmp_path)
     import_features(ImportOptions(store=tmp_path / "s.zarr", **values))
-    return FeatureStore.open(tmp_path / "s.zarr")
+    return open_store(tmp_path / "s.zarr")
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ def test_command(tmp_path: Path, folder: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "imported 3 videos" in done.stdout
-    assert FeatureStore.open(tmp_path / "s.zarr").compress == "zstd"
+    assert open_store(tmp_path / "s.zarr").compress == "zstd"
 
 
 def test_real_tsp_vectors(shared: Path, tmp_path: Path) -> None:

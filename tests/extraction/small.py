@@ -17,7 +17,7 @@ sys.path.append(str(HERE.parent / "video"))
 from films import pictures, write  # noqa: E402
 
 from ssn_feat.extraction import ExtractOptions  # noqa: E402
-from ssn_feat.store import FeatureStore  # noqa: E402
+from ssn_feat.store import open_store  # noqa: E402
 from ssn_feat.video import SnippetOptions  # noqa: E402
 
 
@@ -43,7 +43,7 @@ def options(folder: Path, store: Path, **changes: Any) -> ExtractOptions:
 
 def arrays(path: Path) -> dict[str, bytes]:
     """Bytes of every array of every video of a store, by place in it."""
-    store = FeatureStore.open(path)
+    store = open_store(path)
     for video_id in store.ids:
         store.read(video_id)
     return {str(p.relative_to(path)): p.read_bytes() for p in sorted((path / "videos").rglob("c/0/*")) if p.is_file()}

@@ -21,7 +21,7 @@ from ssn_feat.extraction import ExtractOptions, extract, extract_video, main, wo
 from ssn_feat.extraction.extract import settled
 from ssn_feat.extraction.worker_pools import Place
 from ssn_feat.extraction.workers import outcomes
-from ssn_feat.store import FeatureStore, StoreWriteError
+from ssn_feat.store import StoreWriteError, open_store
 from ssn_feat.store.arrays import write_array
 from ssn_feat.video import import_cv2
 
@@ -40,7 +40,7 @@ def whole(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_store_holds_the_features_of_each_video(folder: Path, whole: Path) -> None:
-    store = FeatureStore.open(whole)
+    store = open_store(whole)
     assert store.ids == ("v0", "v1", "v2")
     assert (store.name, store.streams, store.feature_dim("flow")) == ("toyset", ("flow", "rgb"), 6)
     chosen = options(folder, whole)
@@ -52,7 +52,7 @@ def test_store_holds_the_features_of_each_video(folder: Path, whole: Path) -> No
         assert stored.info["source"]["sha256"] == expected.info["source"]["sha256"]
         for stream, rows in expected.features.items():
             np.testing.assert_array_equal(stored.features[stream], rows.astype(np.float16))
-    assert not store.staging.path.exists()
+    assert not store.backend.staging.path.exists()
 
 
 def test_what_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -91,10 +91,10 @@ def test_resume_goes_on_and_does_not_begin(folder: Path, whole: Path, tmp_path: 
     with pytest.raises(UserError, match=r"feature store .*typo\.zarr does not exist"):
         extract(options(folder, tmp_path / "typo.zarr", resume=True))
     assert not list(tmp_path.iterdir())
-    runs = FeatureStore.open(whole).runs()
+    runs = open_store(whole).runs()
     assert extract(options(folder, whole, resume=True)).done_before == 3
-    assert FeatureStore.open(whole).runs() == runs
-    with pytest.raises(UserError, match="exists but is not a feature store; a new one needs a name that is free"):
+    assert open_store(whole).runs() == runs
+    with pytest.raises(UserError, match="exists but is not a feature store; choose a path that does not exist"):
         extract(options(folder, folder))
 
 
@@ -121,12 +121,12 @@ def test_one_bad_video_does_not_stop_the_rest(tmp_path: Path, jobs: int, capsys:
     assert "is not a video" in report.failures["junk"]
     assert "0 bytes" in report.failures["nothing"]
     assert re.search(r"stream 'rgb': \d+ of 24 features do not fit float16", report.failures["white"])
-    assert FeatureStore.open(store).failures()["junk"].tries == 1
+    assert open_store(store).failures()["junk"].tries == 1
     told = capsys.readouterr().out
     assert "4 videos failed; running the same" in told
     assert "  junk: " in told
     extract(chosen)
-    assert FeatureStore.open(store).failures()["junk"].tries == 2
+    assert open_store(store).failures()["junk"].tries == 2
     assert "4 to extract, of which 4 failed before" in capsys.readouterr().out
 
 
@@ -140,7 +140,7 @@ def test_incomplete_video_is_no_success_unless_asked_for(tmp_path: Path) -> None
     report = extract(options(folder, tmp_path / "s.zarr", allow_incomplete=True))
     assert (list(report.extracted), report.exit_code) == (["v1"], 0)
     assert report.warnings["v1"][0].startswith("incomplete: ")
-    assert FeatureStore.open(tmp_path / "s.zarr").read("v1").info["damage"]
+    assert open_store(tmp_path / "s.zarr").read("v1").info["damage"]
 
 
 def test_folders_of_images_are_videos(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_folders_of_images_are_videos(tmp_path: Path) -> None:
         extract(options(tmp_path / "images", store, fps=10.0))
     report = extract(options(tmp_path / "images", tmp_path / "t.zarr", fps=10.0))
     assert report.extracted == {"a": 4, "b": 4}
-    assert FeatureStore.open(tmp_path / "t.zarr").read("a").duration == pytest.approx(2.0)
+    assert open_store(tmp_path / "t.zarr").read("a").duration == pytest.approx(2.0)
 
 
 def test_unforeseen_error_names_itself(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_dead_worker_costs_its_video_only(tmp_path: Path) -> None:
     assert sorted(report.extracted) == ["v0", "v1", "v2", "v3"]
     assert list(report.failures) == ["v1w"]
     assert "its worker process died" in report.failures["v1w"]
-    assert not FeatureStore.open(tmp_path / "s.zarr").staging.path.exists()
+    assert not open_store(tmp_path / "s.zarr").backend.staging.path.exists()
 
 
 def test_run_that_ends_early_leaves_nothing_of_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,7 +183,7 @@ def test_run_that_ends_early_leaves_nothing_of_its_workers(tmp_path: Path, monke
     white(folder / "v1w.avi", frames=60)  # the longest comes first
     with pytest.raises(StoreWriteError, match="the disk is full"):
         extract(options(folder, tmp_path / "s.zarr", jobs=2, backbone=("tiny:full",)))
-    assert not FeatureStore.open(tmp_path / "s.zarr").staging.path.exists()
+    assert not open_store(tmp_path / "s.zarr").backend.staging.path.exists()
 
 
 def test_worker_whose_parent_is_gone_ends(
@@ -193,9 +193,7 @@ def test_worker_whose_parent_is_gone_ends(
     watched: list[int] = []
     monkeypatch.setattr(workers, "_end_with", watched.append)
     chosen = settled(options(folder, whole))
-    outcome = workers._worker(
-        chosen, FeatureStore.open(whole), "v0", folder / "v0.avi", Place(1, os.getpid(), tmp_path)
-    )
+    outcome = workers._worker(chosen, open_store(whole), "v0", folder / "v0.avi", Place(1, os.getpid(), tmp_path))
     assert (outcome.failure, watched) == (None, [os.getpid()])
     code = "import os, time; from ssn_feat.extraction import workers; workers._end_with(os.getpid()); time.sleep(600)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 1
@@ -228,7 +226,7 @@ def test_store_that_cannot_be_written_stops_the_run(
     monkeypatch.setattr("ssn_feat.store.feature_store.write_array", full)
     with pytest.raises(StoreWriteError, match="No space left on device"):
         extract(options(folder, tmp_path / "s.zarr"))
-    assert FeatureStore.open(tmp_path / "s.zarr").failures() == {}
+    assert open_store(tmp_path / "s.zarr").failures() == {}
 
 
 def test_video_committed_meanwhile_is_left_alone(folder: Path, whole: Path) -> None:
@@ -238,7 +236,7 @@ def test_video_committed_meanwhile_is_left_alone(folder: Path, whole: Path) -> N
 
     chosen = settled(options(folder, whole.parent / "none.zarr"))
     plan = make_plan(chosen, coverage(folder))
-    found = list(outcomes(chosen, FeatureStore.open(whole), plan, Progress(print, plan.rows)))
+    found = list(outcomes(chosen, open_store(whole), plan, Progress(print, plan.rows)))
     assert [(o.id, o.failure) for o in found] == [("v0", None), ("v1", None), ("v2", None)]
 
 
@@ -305,11 +303,11 @@ def test_killed_and_resumed_equals_uninterrupted(tmp_path: Path, jobs: int) -> N
     # The output is closed when worker processes have ended, too: at once, but for one that was never given a video.
     process.communicate(timeout=400)
     assert process.returncode == -signal.SIGKILL
-    assert 2 <= len(FeatureStore.open(cut).ids) < 6
+    assert 2 <= len(open_store(cut).ids) < 6
     report = extract(options(folder, cut))
     assert (report.exit_code, len(report.extracted) + report.done_before) == (0, 6)
     assert arrays(cut) == arrays(whole)
-    assert not FeatureStore.open(cut).staging.path.exists()
+    assert not open_store(cut).backend.staging.path.exists()
 
 
 def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,8 +330,8 @@ def test_ctrl_c_leaves_a_store_that_goes_on(tmp_path: Path, monkeypatch: pytest.
                 extract(options(folder, store))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert FeatureStore.open(store).ids == ("v0",)
-    assert not FeatureStore.open(store).staging.path.exists()
+    assert open_store(store).ids == ("v0",)
+    assert not open_store(store).backend.staging.path.exists()
     assert extract(options(folder, store)).done_before == 1
 
 

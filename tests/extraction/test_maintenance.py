@@ -19,7 +19,7 @@ from ssn_feat.extraction.maintenance import (
     print_status,
     verify_store,
 )
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, create_store, open_or_create_store, open_store
 
 TINY = ("tiny:net", "tiny:medium")
 
@@ -52,12 +52,12 @@ def test_status_of_a_finished_store(store: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_status_of_a_store_that_is_not(folder: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    FeatureStore.open(store).discard("v1")
+    open_store(store).discard("v1")
     (folder / "v1.avi").write_bytes(b"x" * 100)
     extract(options(folder, store))
-    FeatureStore.open(store).discard("v2")
+    open_store(store).discard("v2")
     capsys.readouterr()
-    with FeatureStore.open(store).claims.hold("v2"):
+    with open_store(store).claims.hold("v2"):
         found = print_status(StatusOptions(store, ids=True))
     assert found.pending == {"v2": 6.0}
     told = capsys.readouterr().out
@@ -95,11 +95,11 @@ def test_repair_takes_sizes_from_the_recipe(
     """Also where the record gives those of a network of 224 pixels, as records of defaults once did."""
     store = tmp_path / "m.zarr"
     extract(options(folder, store, backbone=("tiny:medium",)))
-    snippets = FeatureStore.open(store).recipe["snippets"]
+    snippets = open_store(store).recipe["snippets"]
     assert (snippets["crop"], snippets["short_side"]) == (64, 73)
     before = arrays(store)
     damage(store, "v1")
-    (run,) = FeatureStore.open(store).runs()
+    (run,) = open_store(store).runs()
     run["options"]["snippets"] |= recorded
     monkeypatch.setattr(FeatureStore, "runs", lambda _: [run])
     assert verify_store(VerifyOptions(store, repair=True, trust_modules=TINY)) == 0
@@ -110,11 +110,11 @@ def test_repair_without_the_video_keeps_what_is_there(store: Path, folder: Path)
     damage(store, "v1", "v2")
     (folder / "v1.avi").unlink()
     assert verify_store(VerifyOptions(store, repair=True, trust_modules=TINY)) == 1
-    assert FeatureStore.open(store).ids == ("v0", "v1", "v2")
+    assert open_store(store).ids == ("v0", "v1", "v2")
 
 
 def test_repair_of_what_no_run_made(tmp_path: Path) -> None:
-    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    store = create_store(tmp_path / "s.zarr", {})
     store.write("v1", {"rgb": np.ones((2, 2))}, [[0, 1], [1, 2]])
     damage(store.path, "v1")
     with pytest.raises(UserError, match="no run on record extracts v1"):
@@ -123,7 +123,7 @@ def test_repair_of_what_no_run_made(tmp_path: Path) -> None:
 
 def test_pack(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pack_store(PackOptions(store, tmp_path / "p.zarr"))
-    packed, source = FeatureStore.open(tmp_path / "p.zarr"), FeatureStore.open(store)
+    packed, source = open_store(tmp_path / "p.zarr"), open_store(store)
     assert packed.ids == source.ids
     np.testing.assert_array_equal(packed.read("v1").features["flow"], source.read("v1").features["flow"])
     told = capsys.readouterr().out
@@ -132,7 +132,7 @@ def test_pack(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     source.discard("v1")
     pack_store(PackOptions(store, tmp_path / "q.zarr"))
     assert "s.zarr is not finished: 1 videos pending" in capsys.readouterr().out
-    with pytest.raises(UserError, match="a packed store, which cannot be written to"):
+    with pytest.raises(UserError, match="a packed store, which is read-only"):
         extract(options(tmp_path / "videos", packed.path))
 
 
@@ -179,8 +179,8 @@ def test_shards_make_the_whole(folder: Path, store: Path, tmp_path: Path) -> Non
 
 
 def test_video_in_work_elsewhere_is_left(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    FeatureStore.open_or_create(tmp_path / "s.zarr", _recipe(folder, tmp_path))
-    with FeatureStore.open(tmp_path / "s.zarr").claims.hold("v1"):
+    open_or_create_store(tmp_path / "s.zarr", _recipe(folder, tmp_path))
+    with open_store(tmp_path / "s.zarr").claims.hold("v1"):
         report = extract(options(folder, tmp_path / "s.zarr"))
     assert (sorted(report.extracted), report.elsewhere, report.exit_code) == (["v0", "v2"], ("v1",), 0)
     assert "1 video left to other runs" in capsys.readouterr().out
@@ -188,4 +188,4 @@ def test_video_in_work_elsewhere_is_left(folder: Path, tmp_path: Path, capsys: p
 
 def _recipe(folder: Path, tmp_path: Path) -> dict[str, object]:
     extract(options(folder / "v0.avi", tmp_path / "recipe.zarr"))
-    return FeatureStore.open(tmp_path / "recipe.zarr").recipe
+    return open_store(tmp_path / "recipe.zarr").recipe

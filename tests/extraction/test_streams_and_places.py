@@ -20,7 +20,7 @@ from ssn_feat.extraction import worker_pools as pools
 from ssn_feat.extraction.extract import settled
 from ssn_feat.extraction.extract_progress import about
 from ssn_feat.extraction.worker_pools import Place
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 from ssn_feat.video import SnippetOptions, snippets
 
 MODULE = sys.modules["ssn_feat.extraction.extract"]
@@ -41,7 +41,7 @@ def test_every_stream_with_networks_of_its_own(folder: Path, tmp_path: Path) -> 
         backbone=("rgb=tiny:net", "flow=tiny:net", "rgbdiff=tiny:net", "clip=tiny:clips"),
     )
     assert extract(chosen).exit_code == 0
-    store = FeatureStore.open(tmp_path / "s.zarr")
+    store = open_store(tmp_path / "s.zarr")
     recipe = store.recipe["snippets"]
     assert (recipe["crop"], recipe["short_side"]) == (32, 37)
     assert (recipe["stream_crops"], recipe["clip_length"]) == (["clip=16"], 8)
@@ -88,14 +88,14 @@ def test_a_video_model_of_torchvision(folder: Path, tmp_path: Path) -> None:
         crop=32,
     )
     assert extract(chosen).exit_code == 0
-    store = FeatureStore.open(tmp_path / "s.zarr")
+    store = open_store(tmp_path / "s.zarr")
     assert store.read("v0").features["clip"].shape == (2, 512)
     assert store.recipe["snippets"]["clip_length"] == 16
 
 
 def test_an_explicit_crop_is_the_networks_input(folder: Path, tmp_path: Path) -> None:
     extract(options(folder, tmp_path / "s.zarr", crop=48, short_side=56, streams=("rgb",)))
-    recipe = FeatureStore.open(tmp_path / "s.zarr").recipe
+    recipe = open_store(tmp_path / "s.zarr").recipe
     assert (recipe["snippets"]["crop"], recipe["streams"]["rgb"]["backbone"]["input_size"]) == (48, 48)
     with pytest.raises(UserError, match=r"short_side must be 0 .no scaling. or at least 32"):
         extract(options(folder, tmp_path / "t.zarr", short_side=20))
@@ -104,7 +104,7 @@ def test_an_explicit_crop_is_the_networks_input(folder: Path, tmp_path: Path) ->
 def test_half_precision_is_in_the_recipe_and_close(folder: Path, tmp_path: Path) -> None:
     for name in ("float32", "bfloat16"):
         extract(options(folder, tmp_path / name, precision=name))
-    full, half = (FeatureStore.open(tmp_path / name) for name in ("float32", "bfloat16"))
+    full, half = (open_store(tmp_path / name) for name in ("float32", "bfloat16"))
     assert "precision" not in full.recipe["streams"]["rgb"]["backbone"]
     assert half.recipe["streams"]["rgb"]["backbone"]["precision"] == "bfloat16"
     assert full.fingerprint != half.fingerprint

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssn_feat.store import FeatureStore, verify
+from ssn_feat.store import FeatureStore, create_store, verify
 from ssn_feat.store.claims import LEASE_SECONDS
 from ssn_feat.store.keys import key_of
 
@@ -46,7 +46,7 @@ def rounds(generator: np.random.Generator, folder: Path) -> Iterator[Outcome]:
 
 
 def _round(path: Path, hours: list[float], seeds: list[int]) -> str:
-    store = FeatureStore.create(path, {"clock": "any"})
+    store = create_store(path, {"clock": "any"})
     _claim(store, "v0", age=LEASE_SECONDS + 60)
     _claim(store, "v1", age=60)
     told = _work(path, hours, seeds)

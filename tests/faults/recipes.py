@@ -15,7 +15,7 @@ from extraction import small
 
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import extract
-from ssn_feat.store import FeatureStore, differences
+from ssn_feat.store import differences, open_or_create_store, open_store
 
 from .outcome import Outcome, unforeseen
 from .processes import Process, Work
@@ -40,14 +40,14 @@ def rounds(generator: np.random.Generator, folder: Path) -> Iterator[Outcome]:
     with redirect_stdout(io.StringIO()):
         extract(small.options(films, store))
     before = _files(store)
-    recipe = FeatureStore.open(store).recipe
+    recipe = open_store(store).recipe
     while True:
         changes, field = _CHANGES[generator.integers(len(_CHANGES))]
         other = small.options(films, store, **changes)
         yield Outcome(f"extraction with {changes}", _refused(lambda o=other: extract(o), [field], store, before))
         for _ in range(5):
             changed, fields = _changed(recipe, generator)
-            failing = _refused(lambda c=changed: FeatureStore.open_or_create(store, c), fields, store, before)
+            failing = _refused(lambda c=changed: open_or_create_store(store, c), fields, store, before)
             yield Outcome(f"a recipe with other {', '.join(fields)}", failing)
         yield Outcome("two recipes for a new store at once", _race(folder / "race", recipe, generator))
 
@@ -109,4 +109,4 @@ def _race(folder: Path, recipe: dict[str, Any], generator: np.random.Generator) 
 
 
 def _open_or_create(path: Path, recipe: dict[str, Any]) -> None:
-    FeatureStore.open_or_create(path, recipe)
+    open_or_create_store(path, recipe)

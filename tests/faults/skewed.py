@@ -31,9 +31,9 @@ def main(path: str, host: str, skew: str, seed: str, videos: str) -> None:
     """Work until every video is committed or in the hands of others."""
     set_clock(float(skew))
     socket.gethostname = lambda: host
-    from ssn_feat.store import FeatureStore
+    from ssn_feat.store import open_or_create_store
 
-    store = FeatureStore.open_or_create(path, {"clock": "any"})
+    store = open_or_create_store(path, {"clock": "any"})
     draw = random.Random(int(seed))
     order = list(range(int(videos)))
     draw.shuffle(order)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ssn_feat.errors import UserError
-from ssn_feat.store import FeatureStore, pack, verify
+from ssn_feat.store import FeatureStore, create_store, open_store, pack, verify
 from ssn_feat.store.claims import LEASE_SECONDS
 
 from .outcome import unforeseen
@@ -60,7 +60,7 @@ class Specimen:
         not ``readers``, a reader must get what was written or an error, whatever verifying says.
         """
         try:
-            store = FeatureStore.open(self.path)
+            store = open_store(self.path)
             damage = verify(store).damage
         except UserError as error:
             damage = {"": (str(error),)}
@@ -71,7 +71,7 @@ class Specimen:
     def _readers(self) -> str:
         for video_id, expected in self.says["videos"].items():
             try:
-                found = _video(FeatureStore.open(self.path), video_id)
+                found = _video(open_store(self.path), video_id)
             except UserError:
                 continue
             except Exception as error:
@@ -103,9 +103,9 @@ class Specimen:
 
     def claims_verdict(self) -> str:
         """What is wrong with how harmed claims are taken; empty where each ends, at the latest with its lease."""
-        store = FeatureStore.open(self.path)
+        store = open_store(self.path)
         try:
-            store.claims.living()
+            store.claims.active()
             for path in self.claims.glob("*"):
                 old = time.time() - LEASE_SECONDS - 60
                 os.utime(path, (old, old))
@@ -126,7 +126,7 @@ class Specimen:
 def make(folder: Path) -> list[Specimen]:
     """A growing store with videos, a failure, a run on record and a claim, and one packed from it."""
     generator = np.random.default_rng(0)
-    store = FeatureStore.create(folder / "s.zarr", _RECIPE, "toy")
+    store = create_store(folder / "s.zarr", _RECIPE, "toy")
     for at, video_id in enumerate(_IDS):
         edges = np.linspace(0, 2.5 + at, 9 + at)
         rows = {stream: generator.normal(size=(8 + at, 6)) for stream in ("rgb", "flow")}
@@ -142,7 +142,7 @@ def make(folder: Path) -> list[Specimen]:
 
 def says(path: Path) -> dict[str, Any]:
     """Everything that a store tells."""
-    store = FeatureStore.open(path)
+    store = open_store(path)
     return {
         "name": store.name,
         "recipe": store.recipe,

@@ -17,7 +17,7 @@ from ssn_feat.extraction import ExtractOptions, main
 from ssn_feat.extraction.maintenance import PackOptions, pack_store
 from ssn_feat.proposals.propose import ProposeOptions, propose
 from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
-from ssn_feat.store import FeatureStore, verify
+from ssn_feat.store import open_store, verify
 from ssn_feat.training import loop
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
@@ -100,7 +100,7 @@ def _videos(folder: Path) -> Result:
     path = folder / "s.zarr"
     if not path.exists():
         return {}
-    damage = verify(FeatureStore.open(path)).damage
+    damage = verify(open_store(path)).damage
     if damage:
         raise UserError(f"damaged: {damage}")
     return dict(small.arrays(path))
@@ -110,7 +110,7 @@ def _packed(folder: Path) -> Result:
     path = folder / "p.zarr"
     if not path.exists():
         return {}
-    store = FeatureStore.open(path)
+    store = open_store(path)
     damage = verify(store).damage
     if damage:
         raise UserError(f"damaged: {damage}")

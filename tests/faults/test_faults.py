@@ -14,7 +14,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions
 from ssn_feat.proposals.foreign import read_proposal_json
 from ssn_feat.results.detections import Detections
-from ssn_feat.store import FeatureStore, verify
+from ssn_feat.store import open_store, verify
 
 from .__main__ import CLASSES, outcomes
 from .specimen import make
@@ -60,8 +60,8 @@ def test_endless_nesting_is_refused(name: str, tmp_path: Path) -> None:
 def test_a_store_that_was_cut_apart_says_so(group: str, tmp_path: Path) -> None:
     (specimen, _) = make(tmp_path)
     shutil.rmtree(specimen.path / group)
-    with pytest.raises(UserError, match=f"no folder '{group}': it was moved or cut apart"):
-        verify(FeatureStore.open(specimen.path))
+    with pytest.raises(UserError, match=f"no folder '{group}': it is incomplete"):
+        verify(open_store(specimen.path))
 
 
 def test_options_that_do_not_fit_name_their_file(tmp_path: Path) -> None:

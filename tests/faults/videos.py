@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from extraction import small
 
-from ssn_feat.store import FeatureStore, verify
+from ssn_feat.store import FeatureStore, open_store, verify
 
 from .outcome import Outcome, unforeseen
 
@@ -85,7 +85,7 @@ def _outcomes(made: dict[str, str], films: Path, path: Path) -> Iterator[Outcome
         process.communicate()
         failing = f"the run had not ended after {_SECONDS} s"
     try:
-        store = FeatureStore.open(path)
+        store = open_store(path)
         failures, damage = store.failures(), verify(store).damage
         if "sound" not in store:
             failing = failing or "the sound video beside it was not extracted"

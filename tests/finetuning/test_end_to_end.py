@@ -27,7 +27,7 @@ from ssn_feat.finetuning.pixel_training import PixelSteps
 from ssn_feat.finetuning.pixels import PixelBatches, PixelOptions
 from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, create_store, open_store
 from ssn_feat.training.fit import fit
 from ssn_feat.video import SnippetOptions
 
@@ -101,7 +101,7 @@ def test_the_loop_from_features_to_pixels_and_back(films: Films, tmp_path: Path)
             device=("cpu",),
         )
     )
-    load_run(run).require_store(FeatureStore.open(again).fingerprint, str(again))
+    load_run(run).require_store(open_store(again).fingerprint, str(again))
     fit(films.fit(tmp_path / "refitted", store=again))
     held = load_yaml(EndToEndOptions, run / "config.yaml")
     assert held.end_to_end
@@ -110,12 +110,12 @@ def test_the_loop_from_features_to_pixels_and_back(films: Films, tmp_path: Path)
 
 def test_features_of_a_gpu_are_taken_and_those_to_come_are_of_its_precision(films: Films, tmp_path: Path) -> None:
     """On a GPU networks compute in float16 and the recipe says so; training chooses its own precision."""
-    held = FeatureStore.open(films.store)
+    held = open_store(films.store)
     recipe = copy.deepcopy(held.recipe)
     for stream in recipe["streams"].values():
         assert "precision" not in stream["backbone"]
         stream["backbone"]["precision"] = "float16"
-    store = FeatureStore.create(tmp_path / "gpu.zarr", recipe, held.name)
+    store = create_store(tmp_path / "gpu.zarr", recipe, held.name)
     for video_id in held.ids:
         video = held.read(video_id)
         info = {name: value for name, value in video.info.items() if name not in ("id", "arrays")}

@@ -17,7 +17,7 @@ sys.path.append(str(ROOT / "tests" / "extraction"))
 from small import videos
 
 from ssn_feat.cli import parse
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 
 SLURM = ROOT / "docs" / "slurm"
 SCRIPTS = sorted(SLURM.glob("*.sh"))
@@ -87,7 +87,7 @@ def test_an_array_extracts_every_video_once(tmp_path: Path, cluster: dict[str, s
     folder, store = videos(tmp_path / "videos", count=4, frames=12), tmp_path / "s.zarr"
     options = ["--backbone", "tiny:net", "--streams", "rgb", "--stride", "4", "--device", "cpu", "--jobs", "1"]
     array(SLURM / "extract.sh", range(10, 31, 20), [str(folder), str(store), *options], cluster)
-    assert FeatureStore.open(store).ids == ("v0", "v1", "v2", "v3")
+    assert open_store(store).ids == ("v0", "v1", "v2", "v3")
     started = Path(cluster["SRUN_LOG"]).read_text().splitlines()
     shards = sorted(re.findall(r"--shard (\S+)$", line)[0] for line in started)
     assert shards == ["1/2", "2/2"]

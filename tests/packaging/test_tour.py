@@ -13,7 +13,7 @@ from conftest import ROOT
 from shown import commands_of
 
 from ssn_feat import commands
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 
 TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
 CHAPTER = TOUR.partition("\n## Features of other programs\n")[2]
@@ -60,7 +60,7 @@ def test_features_of_others(
         told = errors.splitlines()[-1] + "\n" if refused else printed
         assert is_as_shown(told, expected, words[0] in EXACT), f"{words}:\n{told}"
         ran.append(words[0])
-    there, back = FeatureStore.open("i3d.zarr"), FeatureStore.open("again.zarr")
+    there, back = open_store("i3d.zarr"), open_store("again.zarr")
     for video in there:
         both = np.concatenate([video.features["rgb"], video.features["flow"]], axis=1)
         np.testing.assert_array_equal(back.read(video.id).features["features"], both)

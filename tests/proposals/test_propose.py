@@ -24,7 +24,7 @@ from ssn_feat.proposals import (
 )
 from ssn_feat.proposals.logistic import LogisticOptions, fit_logistic
 from ssn_feat.proposals.propose import ProposeOptions, propose
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import create_store, open_store
 from ssn_feat.training.fit import fit
 
 
@@ -61,7 +61,7 @@ def test_groups_of_fused_actionness_find_the_actions(data, options) -> None:
     read = Proposals.load(options.out)
     assert read.ids == made.ids == tuple(data.dataset.videos)
     assert (read.method, read.score) == ("tag", "contrast")
-    assert read.parameters["fingerprint"] == FeatureStore.open(data.store).fingerprint
+    assert read.parameters["fingerprint"] == open_store(data.store).fingerprint
     assert read.parameters["smoothing"] == 1
     assert recall(read, data.dataset, 10) > 0.95
     for id, video in data.dataset.videos.items():
@@ -142,7 +142,7 @@ def test_a_baseline_that_needs_no_run(data, options) -> None:
 
 
 def test_a_baseline_needs_both_kinds(data, options, tmp_path) -> None:
-    store = FeatureStore.open(data.store)
+    store = open_store(data.store)
     bare = Dataset.of("bare", [replace(v, instances=()) for v in data.dataset.videos.values()], data.dataset.labels)
     with pytest.raises(UserError, match="nothing but background"):
         fit_logistic(store, bare)
@@ -187,7 +187,7 @@ def test_bad_requests_are_named(options, changes: dict, message: str) -> None:
 
 
 def test_a_run_of_other_features_or_videos_elsewhere(data, options, tmp_path) -> None:
-    other = FeatureStore.create(tmp_path / "other.zarr", {"backbone": "other"}, "other")
+    other = create_store(tmp_path / "other.zarr", {"backbone": "other"}, "other")
     other.write("x", {"rgb": np.zeros((4, 24))}, np.array([(0, 1), (1, 2), (2, 3), (3, 4)]), {"duration": 4.0})
     with pytest.raises(UserError, match=r"rgb: the run was trained on features of recipe"):
         propose(replace(options, store=other.path))

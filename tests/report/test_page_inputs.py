@@ -17,7 +17,7 @@ from ssn_feat.report.page_inputs import read_log, sort_inputs
 from ssn_feat.report.report_options import ReportOptions
 from ssn_feat.report.videos import actionness_of
 from ssn_feat.runs.checkpoints import CHECKPOINT, FORMAT, FORMAT_VERSION, actionness_scores, load_run
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import open_store
 from ssn_feat.training.fit import fit
 
 
@@ -45,7 +45,7 @@ def test_actionness_of_a_run_on_a_store(tmp_path: Path) -> None:
     torch.save(network, tmp_path / "network" / CHECKPOINT)
     found = actionness_of(ids, (), data.store, [tmp_path / "network", tmp_path / "actionness"])
     assert list(found) == ids
-    stored = FeatureStore.open(data.store).read(ids[0])
+    stored = open_store(data.store).read(ids[0])
     logits = actionness_scores(load_run(tmp_path / "actionness"), stored.features)
     np.testing.assert_allclose(found[ids[0]][0], action_probability(logits), rtol=1e-6)
     np.testing.assert_array_equal(found[ids[0]][1], stored.spans)

@@ -14,7 +14,7 @@ from ssn_feat.heads.features import Standardisation, join_streams
 from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.sampling import feature_memory as memory
 from ssn_feat.sampling.feature_table import FeatureTable, intersect_ids
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import create_store, open_store
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.training_data import features_folder
@@ -22,7 +22,7 @@ from ssn_feat.training.training_data import features_folder
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    return FeatureStore.open(write(tmp_path_factory.mktemp("store"), videos=6, dim=5).store)
+    return open_store(write(tmp_path_factory.mktemp("store"), videos=6, dim=5).store)
 
 
 def test_rows_are_those_of_the_store_streams_side_by_side(store):
@@ -69,7 +69,7 @@ def test_features_go_to_a_file_where_memory_is_short(store, tmp_path, monkeypatc
     monkeypatch.setattr(memory, "available_memory", lambda: 1000)
     assert features_folder(options, store, store.ids) == tmp_path / "out"
     assert features_folder(replace(options, features="memory"), store, store.ids) is None
-    wide = FeatureStore.create(tmp_path / "wide.zarr", {"dtype": "float32", "streams": {"rgb": {}}})
+    wide = create_store(tmp_path / "wide.zarr", {"dtype": "float32", "streams": {"rgb": {}}})
     wide.write("v", {"rgb": np.ones((5, 3))}, [[t, t + 1] for t in range(5)])
     sizes: list[int] = []
     monkeypatch.setattr("ssn_feat.training.training_data.fits", lambda size: bool(sizes.append(size)))

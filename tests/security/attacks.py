@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, create_store
 
 HOSTILE_IDS = (
     "../../outside", "/outside", "..", ".", "a/../../b", "a\\..\\b", "nul\0byte", "x" * 300, "CON", "~", "-rf",
@@ -43,7 +43,7 @@ def tree(folder: Path) -> set[Path]:
 
 
 def store_of(path: Path, *ids: str) -> FeatureStore:
-    store = FeatureStore.create(path, {"streams": ["rgb"], "backbones": {"rgb": {"name": "stolen_module:net"}}})
+    store = create_store(path, {"streams": ["rgb"], "backbones": {"rgb": {"name": "stolen_module:net"}}})
     for number, video_id in enumerate(ids or ("a",)):
         spans = np.arange(4.0)[:, None] + [0.0, 1.0]
         store.write(video_id, {"rgb": np.full((4, 3), number, np.float32)}, spans)

@@ -19,7 +19,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportOptions, export_main
 from ssn_feat.extraction import ExtractOptions, backbones_of, maintenance
 from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
-from ssn_feat.store import FeatureStore, pack
+from ssn_feat.store import create_store, open_store, pack
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_store_runs_nothing_when_read(tmp_path: Path, bomb: Bomb, stolen_modul
     store = store_of(tmp_path / "s.zarr", "a")
     packed = pack(store, tmp_path / "p.zarr")
     for each in (store, packed):
-        opened = FeatureStore.open(each.path)
+        opened = open_store(each.path)
         assert opened.ids == ("a",)
         assert opened.read("a").features["rgb"].shape == (4, 3)
         assert opened.check("a") == []
@@ -78,7 +78,7 @@ def test_codecs_of_a_store_run_nothing(tmp_path: Path, bomb: Bomb) -> None:
             for chunk in folder.glob("c/*/*"):
                 chunk.write_bytes(pickle.dumps(bomb))
             with pytest.raises(UserError):
-                FeatureStore.open(store).read("a")
+                open_store(store).read("a")
     # Those that are opened whole, by Zarr: they need no record of Zarr 3 to be found.
     for number, attack in enumerate(old):
         for array in ("index", "offsets"):
@@ -88,7 +88,7 @@ def test_codecs_of_a_store_run_nothing(tmp_path: Path, bomb: Bomb) -> None:
             (store / array / ".zarray").write_text(json.dumps(attack | {"shape": [4], "chunks": [4]}))
             (store / array / "0").write_bytes(pickle.dumps(bomb))
             with pytest.raises(UserError, match="cannot be opened"):
-                FeatureStore.open(store).read("a")
+                open_store(store).read("a")
 
 
 def rewrite(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
@@ -111,8 +111,8 @@ def test_a_store_cannot_say_where_to_read_or_write(tmp_path: Path) -> None:
     rewrite(work / "s.zarr/videos/a/zarr.json", point_outside)
     before = tree(tmp_path)
     for use in (
-        lambda: FeatureStore.open(store.path).read("a"),
-        lambda: pack(FeatureStore.open(store.path), work / "packed.zarr"),
+        lambda: open_store(store.path).read("a"),
+        lambda: pack(open_store(store.path), work / "packed.zarr"),
         lambda: export_main(ExportOptions(store.path, work / "out" / "bmn", "bmn", streams=("rgb",))),
     ):
         with pytest.raises(UserError):
@@ -143,7 +143,7 @@ def test_what_only_a_file_names_is_not_imported(
     spec = f"{stolen_module}:net"
     cut: dict[str, Any] = {"stride": 8, "crop": 32, "short_side": 36, "crops": "center"}
     recipe = {"snippets": cut, "streams": {"rgb": {"backbone": {"name": spec}, "feature_dim": 3}}}
-    store = FeatureStore.create(tmp_path / "s.zarr", recipe)
+    store = create_store(tmp_path / "s.zarr", recipe)
     store.write("a", {"rgb": np.ones((4, 3))}, [[t, t + 1] for t in range(4)])
     (store.path / "videos/a/rgb/c/0/0").write_bytes(b"damaged")
     here = {"videos": str(tmp_path), "store": "", "backbone": [spec], "dask": "tcp://127.0.0.1:9"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import FeatureStore, open_or_create_store
 
 
 def started(path: Path, ids: int, claim: bool) -> tuple[ForkServerProcess, Connection]:
@@ -19,7 +19,7 @@ def started(path: Path, ids: int, claim: bool) -> tuple[ForkServerProcess, Conne
     ``claim``: whether it leaves videos alone that others are at work on.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["ssn_feat.store", "ssn_feat.store.local_store", "zarr"])
+    context.set_forkserver_preload(["ssn_feat.store", "ssn_feat.store.local_backend", "zarr"])
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_write, args=(path, ids, claim, theirs), daemon=True)
     process.start()
@@ -33,7 +33,7 @@ def rows_of(number: int) -> np.ndarray:
 
 
 def _write(path: Path, ids: int, claim: bool, told: Connection) -> None:
-    store = FeatureStore.open_or_create(path, {"r": 1})
+    store = open_or_create_store(path, {"r": 1})
     won = 0
     told.send("ready")
     for i in range(ids):

@@ -1,8 +1,8 @@
 """A thousand workers share a store; some die, some are slow, all clocks are wrong. No video is lost, none done twice
 without notice.
 
-A simulation by discrete events of the code that real workers run (:class:`ssn_feat.store.claims.Claims`), on a board in
-memory with a clock of its own. Every step of a worker may come between any two steps of another.
+A discrete-event simulation of the code that real workers run (:class:`ssn_feat.store.claims.Claims`), on a claim store
+in memory with its own clock. Every step of a worker may come between any two steps of another.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ssn_feat.store.claims import LEASE_SECONDS, Claims, Seen
-from ssn_feat.store.files import Owner
+from ssn_feat.store.claims import LEASE_SECONDS, Claims, StoredClaim
+from ssn_feat.store.staging import Owner
 
 
 @dataclass
 class World:
-    """The time that is true, the store and the board of claims. ``skewed``: claims carry times of workers' clocks."""
+    """The time that is true, the store and the claim store. ``skewed``: claims carry times of workers' clocks."""
 
     skewed: bool = False
     time: float = 0.0
-    notes: dict[str, Seen] = field(default_factory=dict)
+    notes: dict[str, StoredClaim] = field(default_factory=dict)
     committed: dict[str, int] = field(default_factory=dict)
     refused: list[tuple[str, int]] = field(default_factory=list)
     """Commits that came second: video and worker, which was told."""
@@ -46,8 +46,8 @@ class World:
             self.committed[video] = worker
 
 
-class MemoryBoard:
-    """The board as one worker sees it."""
+class MemoryClaims:
+    """The claim store as one worker sees it."""
 
     def __init__(self, world: World, worker: Worker) -> None:
         self._world, self._worker = world, worker
@@ -58,18 +58,18 @@ class MemoryBoard:
     def create(self, key: str, content: bytes) -> bool:
         if key in self._world.notes:
             return False
-        self._world.notes[key] = Seen(content, self.now())
+        self._world.notes[key] = StoredClaim(content, self.now())
         self._world.holders[content] = self._worker.number
         return True
 
-    def look(self, key: str) -> Seen | None:
+    def read(self, key: str) -> StoredClaim | None:
         return self._world.notes.get(key)
 
     def renew(self, key: str, content: bytes) -> bool:
         seen = self._world.notes.get(key)
         if seen is None or seen.content != content:
             return False
-        self._world.notes[key] = Seen(content, self.now())
+        self._world.notes[key] = StoredClaim(content, self.now())
         return True
 
     def remove(self, key: str, content: bytes) -> None:
@@ -98,7 +98,7 @@ class Worker:
         self.offset, self.drift = rng.uniform(-86400, 86400), 1 + rng.uniform(-1e-3, 1e-3)
         self.stuck = rng.random() < stuck
         self.claims = Claims(
-            MemoryBoard(world, self),
+            MemoryClaims(world, self),
             me=lambda: self.owner,
             is_dead=lambda owner: owner.pid in world.dead,
             clock=self.clock,
@@ -116,7 +116,7 @@ class Worker:
             yield 1.0
 
     def _one(self, video: str) -> Iterator[float]:
-        steps = self.claims.taking(video)
+        steps = self.claims.acquire(video)
         while True:
             try:
                 next(steps)
@@ -200,7 +200,7 @@ def test_only_the_stuck_lose_their_claims() -> None:
 
 
 def test_wrong_clocks_take_no_claims_away() -> None:
-    """The age of a claim is told by the board's clock; were it told by the workers', the living would lose theirs."""
+    """The claim store tells the age of claims; by the clocks of workers, running workers would lose their claims."""
     assert simulate(shards=4, stuck=0.0).taken_from_the_living == 0
     world = simulate(shards=4, stuck=0.0, skewed=True)
     assert world.taken_from_the_living > 0

@@ -15,10 +15,22 @@ import pytest
 import zarr
 
 from ssn_feat.errors import UserError
-from ssn_feat.store import FeatureStore, StoreReadError, StoreWriteError, location, pack, status, verify
-from ssn_feat.store.backends import place_of
+from ssn_feat.store import (
+    FeatureStore,
+    StoreReadError,
+    StoreWriteError,
+    create_store,
+    location,
+    open_or_create_store,
+    open_store,
+    pack,
+    status,
+    store_exists,
+    verify,
+)
 from ssn_feat.store.claims import LEASE_SECONDS
-from ssn_feat.store.object_store import ObjectBoard, ObjectPlace
+from ssn_feat.store.location import open_backend
+from ssn_feat.store.object_backend import ObjectBackend, ObjectClaims
 
 RECIPE = {"stride": 8, "streams": {"rgb": {}}}
 SECRET = "not-to-be-seen-anywhere"
@@ -65,23 +77,23 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def objects_of(url: str) -> dict[str, bytes]:
-    place = place_of(url)
-    assert isinstance(place, ObjectPlace)
-    place.files.invalidate_cache()
-    head = place.full("") + "/"
-    return {name.removeprefix(head): place.files.cat_file(name) for name in place.files.find(place.full(""))}
+    backend = open_backend(url)
+    assert isinstance(backend, ObjectBackend)
+    backend.files.invalidate_cache()
+    head = backend.full("") + "/"
+    return {name.removeprefix(head): backend.files.cat_file(name) for name in backend.files.find(backend.full(""))}
 
 
 def test_writer_that_was_told_what_rows_look_like_lists_nothing(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    url = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE, "toy")).path
-    store = FeatureStore.open(url)
+    url = fill(create_store(f"{root}/s.zarr", RECIPE, "toy")).path
+    store = open_store(url)
     store.learn_layout("a")
     store = pickle.loads(pickle.dumps(store))  # noqa: S301
 
-    def refuse(place: ObjectPlace, group: str) -> list[str]:
+    def refuse(backend: ObjectBackend, group: str) -> list[str]:
         raise AssertionError(f"{group} was listed")
 
-    monkeypatch.setattr(ObjectPlace, "groups", refuse)
+    monkeypatch.setattr(ObjectBackend, "groups", refuse)
     spans = np.array([[0.0, 1.0]])
     assert store.write("new", {"rgb": np.ones((1, 4)), "flow": np.ones((1, 2))}, spans)
     with pytest.raises(UserError, match="those of 'a' in the store"):
@@ -90,12 +102,12 @@ def test_writer_that_was_told_what_rows_look_like_lists_nothing(root: str, monke
 
 @pytest.mark.parametrize("compress", ["none", "zstd"])
 def test_same_bytes_as_in_a_folder(root: str, tmp_path: Path, compress: Any) -> None:
-    local = fill(FeatureStore.create(tmp_path / "s.zarr", RECIPE, "toy", compress))
-    remote = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE, "toy", compress))
+    local = fill(create_store(tmp_path / "s.zarr", RECIPE, "toy", compress))
+    remote = fill(create_store(f"{root}/s.zarr", RECIPE, "toy", compress))
     assert objects_of(f"{root}/s.zarr") == files_of(tmp_path / "s.zarr")
     packed = pack(remote, f"{root}/p.zarr")
     assert objects_of(f"{root}/p.zarr") == files_of(Path(pack(local, tmp_path / "p.zarr").path))
-    for store in (FeatureStore.open(remote.path), packed):
+    for store in (open_store(remote.path), packed):
         assert verify(store).damage == {}
         assert store.ids == local.ids
         for x, y in zip(store, local, strict=True):
@@ -108,11 +120,11 @@ def test_same_bytes_as_in_a_folder(root: str, tmp_path: Path, compress: Any) -> 
 
 
 def test_what_is_there_is_what_was_committed(root: str) -> None:
-    store = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE))
-    place = store.place
-    assert isinstance(place, ObjectPlace)
+    store = fill(create_store(f"{root}/s.zarr", RECIPE))
+    backend = store.backend
+    assert isinstance(backend, ObjectBackend)
     # What a writer leaves that was killed before its commit.
-    place.files.rm_file(place.full("videos/a/zarr.json"))
+    backend.files.rm_file(backend.full("videos/a/zarr.json"))
     assert "a" not in store
     assert len(store) == 2
     with pytest.raises(UserError, match="no video 'a'"):
@@ -128,68 +140,68 @@ def test_what_is_there_is_what_was_committed(root: str) -> None:
 
 
 def test_the_second_to_commit_is_told(root: str) -> None:
-    FeatureStore.create(f"{root}/s.zarr", RECIPE)
-    first, second = FeatureStore.open(f"{root}/s.zarr"), FeatureStore.open(f"{root}/s.zarr")
+    create_store(f"{root}/s.zarr", RECIPE)
+    first, second = open_store(f"{root}/s.zarr"), open_store(f"{root}/s.zarr")
     arguments: Any = ("v", {"rgb": np.ones((2, 4))}, [[0, 1], [1, 2]])
-    with first.place.building("videos/v") as build:
+    with first.backend.build("videos/v") as build:
         assert second.write(*arguments)
-        build.group("", {"id": "v"})
+        build.add_group("", {"id": "v"})
         assert not build.commit()
     assert not first.write(*arguments)
     assert first.read("v").info["id"] == "v"
-    with pytest.raises(UserError, match="exists already"):
-        FeatureStore.create(f"{root}/s.zarr", RECIPE)
-    with pytest.raises(UserError, match="exists already"):
+    with pytest.raises(UserError, match="already exists"):
+        create_store(f"{root}/s.zarr", RECIPE)
+    with pytest.raises(UserError, match="already exists"):
         pack(first, f"{root}/s.zarr")
 
 
 def test_making_a_store_that_was_killed(root: str) -> None:
-    place = place_of(f"{root}/s.zarr")
-    with place.building("") as build:
-        build.group("videos", {})
-    assert not FeatureStore.exists(f"{root}/s.zarr")
-    assert fill(FeatureStore.open_or_create(f"{root}/s.zarr", RECIPE)).ids
-    other = place_of(f"{root}/other")
-    assert isinstance(other, ObjectPlace)
+    backend = open_backend(f"{root}/s.zarr")
+    with backend.build("") as build:
+        build.add_group("videos", {})
+    assert not store_exists(f"{root}/s.zarr")
+    assert fill(open_or_create_store(f"{root}/s.zarr", RECIPE)).ids
+    other = open_backend(f"{root}/other")
+    assert isinstance(other, ObjectBackend)
     other.put("notes.txt", b"not ours")
     with pytest.raises(UserError, match="exists but is not a feature store"):
-        FeatureStore.open_or_create(other.path, RECIPE)
+        open_or_create_store(other.path, RECIPE)
 
 
 @pytest.mark.parametrize("make", [False, True])
 def test_who_loses_the_race_to_make_a_store_opens_it(root: str, monkeypatch: pytest.MonkeyPatch, make: bool) -> None:
     """Another process commits the store just after this one found no record of it."""
     url = f"{root}/s.zarr"
-    read, taken, looked = ObjectPlace.read, ObjectPlace.is_taken, []
+    read, taken, looked = ObjectBackend.read, ObjectBackend.is_taken, []
 
-    def early(place: ObjectPlace, name: str) -> bytes:
+    def early(backend: ObjectBackend, name: str) -> bytes:
         looked.append(name)
         if looked.count(name) == 1:
             if not make:
-                FeatureStore.create(url, RECIPE)
+                create_store(url, RECIPE)
             raise FileNotFoundError(name)
-        return read(place, name)
+        return read(backend, name)
 
-    def before(place: ObjectPlace) -> bool:
-        if not make or taken(place) or looked:
-            return taken(place)
+    def before(backend: ObjectBackend) -> bool:
+        if not make or taken(backend) or looked:
+            return taken(backend)
         looked.append("is_taken")
-        FeatureStore.create(url, RECIPE)
+        create_store(url, RECIPE)
         return False
 
-    monkeypatch.setattr(ObjectPlace, "read", early)
-    monkeypatch.setattr(ObjectPlace, "is_taken", before)
-    store = FeatureStore.open_or_create(url, RECIPE) if make else FeatureStore.open(url)
+    monkeypatch.setattr(ObjectBackend, "read", early)
+    monkeypatch.setattr(ObjectBackend, "is_taken", before)
+    store = open_or_create_store(url, RECIPE) if make else open_store(url)
     assert store.ids == ()
     assert looked.count("zarr.json") >= 2
 
 
 def test_failures_runs_and_status(root: str) -> None:
-    store = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE))
+    store = fill(create_store(f"{root}/s.zarr", RECIPE))
     store.record_failure("x", "no frames")
     store.record_failure("x", "cut short")
     store.record_run({"videos": {"y": 5.0, "a": 3.0}, "missing": ["z"], "options": {"stride": 8}})
-    found = status(FeatureStore.open(f"{root}/s.zarr"))
+    found = status(open_store(f"{root}/s.zarr"))
     assert (found.done, found.rows, list(found.pending), found.missing) == (3, 12, ["y"], ("z",))
     assert (found.failures["x"].reason, found.failures["x"].tries) == ("cut short", 2)
     assert len(store.commit_times()) == 3
@@ -199,25 +211,25 @@ def test_failures_runs_and_status(root: str) -> None:
 
 
 def test_claims(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = FeatureStore.create(f"{root}/s.zarr", RECIPE)
-    other = FeatureStore.open(f"{root}/s.zarr")
+    store = create_store(f"{root}/s.zarr", RECIPE)
+    other = open_store(f"{root}/s.zarr")
     with store.claims.hold("v") as claim:
         assert claim is not None
         with other.claims.hold("v") as second:
             assert second is None
-        assert [c.id for c in other.claims.living()] == ["v"]
+        assert [c.id for c in other.claims.active()] == ["v"]
         monkeypatch.setattr("ssn_feat.store.claims._SECONDS_BETWEEN_RENEWALS", -1.0)
         claim.renew()
         assert not claim.lost
-    assert store.claims.living() == []
-    board = store.claims.board
-    assert board.create("w", json.dumps({"id": "w", "owner": "elsewhere~1~0"}).encode())
+    assert store.claims.active() == []
+    claim_store = store.claims.claim_store
+    assert claim_store.create("w", json.dumps({"id": "w", "owner": "elsewhere~1~0"}).encode())
     with store.claims.hold("w") as claim:
         assert claim is None
-    monkeypatch.setattr(board, "now", lambda: type(board).now(board) + LEASE_SECONDS + 5)
+    monkeypatch.setattr(claim_store, "now", lambda: type(claim_store).now(claim_store) + LEASE_SECONDS + 5)
     with store.claims.hold("w") as claim:
         assert claim is not None
-        board.remove("w", claim.content)
+        claim_store.remove("w", claim.content)
         claim.renew()
         assert claim.lost
 
@@ -227,58 +239,58 @@ def test_claims(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_damage_is_an_error(root: str, harm: str, file: str) -> None:
     if (harm, file) == ("remove", "zarr.json"):
         return  # never committed
-    store = fill(FeatureStore.create(f"{root}/s.zarr", RECIPE))
-    place = store.place
-    assert isinstance(place, ObjectPlace)
-    name = place.full(f"videos/a/{file}")
-    data = bytearray(place.files.cat_file(name))
+    store = fill(create_store(f"{root}/s.zarr", RECIPE))
+    backend = store.backend
+    assert isinstance(backend, ObjectBackend)
+    name = backend.full(f"videos/a/{file}")
+    data = bytearray(backend.files.cat_file(name))
     if harm == "remove":
-        place.files.rm_file(name)
+        backend.files.rm_file(name)
     else:
         data[3] ^= 1
-        place.files.pipe_file(name, bytes({"flip": data, "cut": data[:9], "empty": b""}[harm]))
+        backend.files.pipe_file(name, bytes({"flip": data, "cut": data[:9], "empty": b""}[harm]))
     what = "zarr.json is damaged" if file == "zarr.json" else "array 'rgb'"
     with pytest.raises(UserError, match=rf"video 'a' of the store .*{what}.*--repair"):
-        FeatureStore.open(store.path).read("a")
+        open_store(store.path).read("a")
     assert list(verify(store).damage) == ["a"]
 
 
 def test_it_goes_to_other_processes_without_secrets(server: str) -> None:
-    store = fill(FeatureStore.create(f"{server}/secret/s.zarr", RECIPE))
+    store = fill(create_store(f"{server}/secret/s.zarr", RECIPE))
     store.read("a")
     again = pickle.loads(pickle.dumps(store))  # noqa: S301
     assert again.ids == store.ids
     assert SECRET.encode() not in pickle.dumps(store)
     assert not any(SECRET.encode() in content for content in objects_of(f"{server}/secret").values())
     with pytest.raises(UserError, match="must not hold credentials"):
-        FeatureStore.open("s3://someone:secret@bucket/s.zarr")
+        open_store("s3://someone:secret@bucket/s.zarr")
 
 
 def test_no_connection_is_no_damage(server: str) -> None:
-    store = fill(FeatureStore.create(f"{server}/gone/s.zarr", RECIPE))
-    broken = FeatureStore.open(f"{server}/gone/s.zarr")
+    store = fill(create_store(f"{server}/gone/s.zarr", RECIPE))
+    broken = open_store(f"{server}/gone/s.zarr")
 
     class Refusing:
         def __getattr__(self, name: str) -> Any:
             raise ConnectionError("no route to host")
 
-    broken.place.__dict__["_opened"] = (Refusing(), "bucket/gone/s.zarr")
+    broken.backend.__dict__["_opened"] = (Refusing(), "bucket/gone/s.zarr")
     for look in (lambda: broken.read("a"), lambda: broken.ids, lambda: verify(broken)):
         with pytest.raises(StoreReadError, match="no route to host"):
             look()
     with pytest.raises(UserError, match="does not exist"):
-        FeatureStore.open(f"{server}/none.zarr")
+        open_store(f"{server}/none.zarr")
     assert len(store) == 3
 
 
 def test_claim_whose_answer_was_lost_is_held(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    store, put_new = FeatureStore.create(f"{root}/s.zarr", RECIPE), ObjectPlace.put_new
+    store, put_new = create_store(f"{root}/s.zarr", RECIPE), ObjectBackend.put_new
 
-    def twice(place: ObjectPlace, name: str, content: bytes) -> bool:
-        put_new(place, name, content)
-        return put_new(place, name, content)
+    def twice(backend: ObjectBackend, name: str, content: bytes) -> bool:
+        put_new(backend, name, content)
+        return put_new(backend, name, content)
 
-    monkeypatch.setattr(ObjectPlace, "put_new", twice)
+    monkeypatch.setattr(ObjectBackend, "put_new", twice)
     with store.claims.hold("v") as claim:
         assert claim is not None
         with store.claims.hold("v") as second:
@@ -286,34 +298,34 @@ def test_claim_whose_answer_was_lost_is_held(root: str, monkeypatch: pytest.Monk
 
 
 def test_claims_where_there_is_no_connection(server: str) -> None:
-    store = FeatureStore.create(f"{server}/silent/s.zarr", RECIPE)
+    store = create_store(f"{server}/silent/s.zarr", RECIPE)
 
     class Refusing:
         def __getattr__(self, name: str) -> Any:
             raise ConnectionError("no route to host")
 
-    board = store.claims.board
-    assert isinstance(board, ObjectBoard)
-    staging = board._staging
+    claim_store = store.claims.claim_store
+    assert isinstance(claim_store, ObjectClaims)
+    staging = claim_store._staging
     connected = staging._opened
     with store.claims.hold("v") as claim:
         assert claim is not None
         staging.__dict__["_opened"] = (Refusing(), "bucket/silent/s.zarr.staging")
-        assert not board.renew("v", claim.content)
+        assert not claim_store.renew("v", claim.content)
     # Released as well as could be.
-    for act in (lambda: store.claims.taking("w").send(None), board.now):
+    for act in (lambda: store.claims.acquire("w").send(None), claim_store.now):
         with pytest.raises(StoreWriteError, match=r"cannot write to the store s3:.*no route to host"):
             act()
-    for look in (store.claims.living, store.claims.clean, lambda: board.look("v")):
+    for look in (store.claims.active, store.claims.clean, lambda: claim_store.read("v")):
         with pytest.raises(StoreReadError, match="no route to host"):
             look()
     staging.__dict__["_opened"] = connected
-    assert [claim.id for claim in store.claims.living()] == ["v"]
+    assert [claim.id for claim in store.claims.active()] == ["v"]
 
 
 def test_no_such_bucket(server: str) -> None:
     with pytest.raises(UserError, match=r"cannot write to the store s3://nothing/s.zarr"):
-        FeatureStore.create("s3://nothing/s.zarr", RECIPE)
+        create_store("s3://nothing/s.zarr", RECIPE)
 
 
 @pytest.mark.parametrize(
@@ -332,17 +344,17 @@ def test_locations(given: Path | str, expected: Path | str) -> None:
 
 
 def test_unknown_kinds_of_urls() -> None:
-    with pytest.raises(UserError, match="is no place for a store"):
-        FeatureStore.open("nosuch://x/y.zarr")
+    with pytest.raises(UserError, match="is not a valid location of a store"):
+        open_store("nosuch://x/y.zarr")
     with pytest.raises(UserError, match="needs a package that is not installed"):
-        FeatureStore.open("gs://bucket/y.zarr")
+        open_store("gs://bucket/y.zarr")
 
 
 WRITER = """
 import sys
 import numpy as np
-from ssn_feat.store import FeatureStore
-store = FeatureStore.open_or_create(sys.argv[1], {"r": 1})
+from ssn_feat.store import open_or_create_store
+store = open_or_create_store(sys.argv[1], {"r": 1})
 won = 0
 for i in range(4):
     with store.claims.hold(f"v{i}") as claim:
@@ -354,7 +366,7 @@ print(won)
 
 
 def test_few_requests_a_video(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    store = fill(FeatureStore.create(f"{server}/few/s.zarr", RECIPE))
+    store = fill(create_store(f"{server}/few/s.zarr", RECIPE))
     sent: list[str] = []
     calls = type(fsspec.filesystem("s3"))._call_s3
 
@@ -380,7 +392,7 @@ def test_several_writers(server: str) -> None:
     ]
     won = [int(worker.communicate()[0]) for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0]
-    store = FeatureStore.open(url)
+    store = open_store(url)
     assert sum(won) == len(store) == 4
     assert verify(store).damage == {}
     assert objects_of(f"{url}.staging") == {}
@@ -403,9 +415,9 @@ def test_extraction_into_it(server: str, tmp_path: Path) -> None:
     assert remote.keys() == local.keys()
     assert extract(options(folder, Path(url))).done_before == 2
     assert print_status(StatusOptions(Path(url))).done == 2
-    place = place_of(url)
-    assert isinstance(place, ObjectPlace)
-    place.files.rm_file(place.full("videos/v1/rgb/c/0/0"))
+    backend = open_backend(url)
+    assert isinstance(backend, ObjectBackend)
+    backend.files.rm_file(backend.full("videos/v1/rgb/c/0/0"))
     assert verify_store(VerifyOptions(Path(url))) == 1
     assert verify_store(VerifyOptions(Path(url), repair=True, trust_modules=("tiny:net",))) == 0
     assert objects_of(url)["videos/v1/rgb/c/0/0"] == local["videos/v1/rgb/c/0/0"]

@@ -11,7 +11,7 @@ import torch
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.proposals import Proposals
 from ssn_feat.runs.checkpoints import read_run_checkpoint
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import create_store
 from ssn_feat.training.fit_options import ActionnessOptions, FitOptions, OptimisationOptions
 
 LABELS = ("climb", "jump", "run")
@@ -63,7 +63,7 @@ def write(folder: Path, videos: int = 18, dim: int = 24, seed: int = 0) -> Synth
     """Two thirds of the videos are for training; the last training video has no instance."""
     generator = np.random.default_rng(seed)
     means = generator.normal(size=(2, len(LABELS) + 1, dim))
-    store = FeatureStore.create(folder / "features.zarr", {"backbone": "synthetic", "streams": ["rgb", "flow"]}, "toy")
+    store = create_store(folder / "features.zarr", {"backbone": "synthetic", "streams": ["rgb", "flow"]}, "toy")
     made, proposals = [], {}
     training = videos * 2 // 3
     for number in range(videos):

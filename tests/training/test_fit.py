@@ -20,7 +20,7 @@ from ssn_feat.heads.stages import row_ranges, stages
 from ssn_feat.proposals import Proposals
 from ssn_feat.runs.checkpoints import actionness_scores, load_run, read_run_checkpoint
 from ssn_feat.sampling.pools import Candidates, candidates_of
-from ssn_feat.store import FeatureStore
+from ssn_feat.store import create_store, open_store
 from ssn_feat.training.actionness_task import rows_inside
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import ActionnessOptions, FitOptions
@@ -45,7 +45,7 @@ def brief(data, tmp_path):
 def test_actionness_is_learned(data, tmp_path):
     summary = fit(data.options(tmp_path / "run", head="actionness", proposals=None))
     assert summary["final"]["accuracy"] > 0.85  # with dropout
-    trained, store = load_run(tmp_path / "run"), FeatureStore.open(data.store)
+    trained, store = load_run(tmp_path / "run"), open_store(data.store)
     assert (trained.kind, trained.reg_stats, trained.labels) == ("actionness", None, data.dataset.labels)
     right = total = 0
     for video in data.dataset.subset("testing").videos.values():
@@ -102,7 +102,7 @@ def test_ssn_is_learned(data, tmp_path):
 
 def dense_scores(trained, data):
     """Scores of all proposals of the test videos, (N, K + 1), (N, K), (N, K, 2), and what is true of the proposals."""
-    store, dataset = FeatureStore.open(data.store), data.dataset.subset("testing")
+    store, dataset = open_store(data.store), data.dataset.subset("testing")
     proposals, parts = Proposals.load(data.proposals), []
     for video in dataset.videos.values():
         one = candidates_of(dataset.only([video.id]), proposals.intervals, {video.id: video.duration})
@@ -182,8 +182,8 @@ def test_resuming_what_is_not_there_starts_a_run(brief):
 
 
 def test_standardisation_groups_and_skipped_videos_are_options(data, brief, tmp_path):
-    store = FeatureStore.create(tmp_path / "part.zarr", {}, "part")
-    full = FeatureStore.open(data.store)
+    store = create_store(tmp_path / "part.zarr", {}, "part")
+    full = open_store(data.store)
     for name in list(data.dataset.subset("training").videos)[:5]:
         stored = full.read(name)
         store.write(name, stored.features, stored.spans, {"duration": stored.duration})

@@ -1,11 +1,11 @@
 """A store in an object store (``s3://``, ``gs://``, ``memory://``, ...), through fsspec and Zarr's own remote stores.
 
-Objects cannot be renamed: arrays are written where they belong, and the group's ``zarr.json`` last. It is the record of
-the commit, put only where there is none. Readers and lists go by it alone, so that what a killed writer left is not
-there; the next writer of that video writes over it.
+Objects cannot be renamed, so arrays are written under their final names and the group's ``zarr.json`` last, only if
+there is none yet. This file marks the commit: readers and listings ignore a group without it, and the next writer of
+that video overwrites what a killed writer left.
 
-Credentials and endpoints come from the environment (or the configuration files) of the fsspec package, as
-``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``; nothing of them is ever written into a store.
+Credentials and endpoints come from the environment (or the configuration files) of the fsspec package, for example
+``AWS_ACCESS_KEY_ID`` and ``AWS_ENDPOINT_URL``. They are never written into a store.
 """
 
 from __future__ import annotations
@@ -21,37 +21,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.store.backends import GROUP, Build, Place, group_bytes
-from ssn_feat.store.claims import Seen
-from ssn_feat.store.files import Owner, StoreReadError, writing
+from ssn_feat.store.backends import GROUP, GroupBuilder, StoreBackend, group_bytes
+from ssn_feat.store.claims import StoredClaim
+from ssn_feat.store.staging import Owner, StoreReadError, writing
 
-# Groups of a store whose own record was not written yet, by a writer that was killed or will be there in a moment.
-_MADE_FIRST = {"videos", "failed", "runs"}
+# Groups that exist before the store's own metadata: its writer is still at work, or was killed.
+_WRITTEN_FIRST = {"videos", "failed", "runs"}
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
-class ObjectPlace(Place):
-    """A prefix of an object store."""
+class ObjectBackend(StoreBackend):
+    """A prefix in an object store."""
 
     is_remote = True
-    # Libraries of object stores raise what they like.
+    # Libraries of object stores raise exceptions of any type.
     write_errors = (Exception,)
     path: str
 
     def __init__(self, url: str) -> None:
         self.path = url
-        self.board = ObjectBoard(self)
+        self.claim_store = ObjectClaims(self)
 
     def __getstate__(self) -> tuple[str, bool]:
-        return self.path, self.checksummed  # open connections stay in their process
+        return self.path, self.checksummed  # open connections cannot be pickled
 
     def __setstate__(self, state: tuple[str, bool]) -> None:
         self.path, self.checksummed = state
-        self.board = ObjectBoard(self)
+        self.claim_store = ObjectClaims(self)
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
-        """The file system and the prefix in it."""
+        """The fsspec file system and the prefix in it."""
         from fsspec.core import url_to_fs
 
         scheme = self.path.partition(":")[0]
@@ -61,7 +61,7 @@ class ObjectPlace(Place):
             extra = "ssn-feat[s3]" if scheme in ("s3", "s3a") else f"the fsspec package for {scheme}://"
             raise UserError(f"{self.path} needs a package that is not installed: pip install '{extra}'") from None
         except ValueError as error:
-            raise UserError(f"{self.path} is no place for a store: {error}") from None
+            raise UserError(f"{self.path} is not a valid location of a store: {error}") from None
         return files, root.rstrip("/")
 
     @property
@@ -70,18 +70,18 @@ class ObjectPlace(Place):
         return self._opened[0]
 
     def full(self, name: str) -> str:
-        """The object's name in :attr:`files`."""
+        """The name of an object in :attr:`files`."""
         root = self._opened[1]
         return f"{root}/{name}" if name else root
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Turns what the library raises in the block into a StoreReadError, but for what says that nothing is there."""
+        """Turn exceptions of the library in the block into StoreReadError, except those for a missing object."""
         try:
             yield
         except (UserError, *_ABSENT):
             raise
-        except Exception as error:  # no connection, no permission, no such bucket: each library has its own
+        except Exception as error:  # no connection, no permission, no such bucket: types differ between libraries
             reason = " ".join(str(error).split())[:200] or type(error).__name__
             raise StoreReadError(f"cannot read the store {self.path}: {reason}") from error
 
@@ -91,11 +91,11 @@ class ObjectPlace(Place):
 
     def _part(self, name: str, start: int, end: int | None) -> bytes:
         try:
-            # Always by a range: s3fs would ask for the size of a whole object first.
+            # Always with a range: for a whole object s3fs would request its size first.
             return bytes(self.files.cat_file(self.full(name), start=start, end=end))
         except _ABSENT:
             raise
-        except Exception:  # an empty object has no first byte, of which each library has its own to say
+        except Exception:  # a range of an empty object is an error whose type differs between libraries
             if self.files.size(self.full(name)) == 0:
                 return b""
             raise
@@ -107,7 +107,7 @@ class ObjectPlace(Place):
 
     def exists(self, name: str) -> bool:
         try:
-            self.read(name)  # one request, where asking for it makes some libraries ask for a folder, too
+            self.read(name)  # one request; the exists() of some libraries also looks for a folder
         except _ABSENT:
             return False
         return True
@@ -116,49 +116,49 @@ class ObjectPlace(Place):
         with self.reading():
             self.files.invalidate_cache()
             try:
-                found = {name.rstrip("/").rpartition("/")[2] for name in self.files.ls(self.full(""), detail=False)}
+                names = {name.rstrip("/").rpartition("/")[2] for name in self.files.ls(self.full(""), detail=False)}
             except _ABSENT:
                 return False
-        # Its own name: made between two lists by which the file system looked.
-        return not found <= {*_MADE_FIRST, self.path.rpartition("/")[2]}
+        # The store's own name is listed if it was created between two requests of this listing.
+        return not names <= {*_WRITTEN_FIRST, self.path.rpartition("/")[2]}
 
     def groups(self, group: str) -> list[str]:
-        return list(self.times(group))
+        return list(self.commit_times(group))
 
-    def times(self, group: str) -> dict[str, float]:
+    def commit_times(self, group: str) -> dict[str, float]:
         head, tail = f"{self.full(group)}/", f"/{GROUP}"
         with self.reading():
             self.files.invalidate_cache()
-            # One list of all objects: asking for each record would be a round trip a video.
-            found = self.files.find(self.full(group), detail=True)
-        if f"{head}{GROUP}" not in found and not self.exists(f"{group}/{GROUP}"):
+            # One listing of all objects: a request for each group would be a round trip per video.
+            objects = self.files.find(self.full(group), detail=True)
+        if f"{head}{GROUP}" not in objects and not self.exists(f"{group}/{GROUP}"):
             raise FileNotFoundError(group)
         names = {
-            name[len(head) : -len(tail)]: _seconds(info)
-            for name, info in found.items()
+            name[len(head) : -len(tail)]: _modification_time(info)
+            for name, info in objects.items()
             if name.startswith(head) and name.endswith(tail)
         }
         return {name: at for name, at in names.items() if name and "/" not in name}
 
     @contextmanager
-    def building(self, name: str) -> Iterator[Build]:
-        yield _ObjectBuild(self, name)
+    def build(self, name: str) -> Iterator[GroupBuilder]:
+        yield _ObjectBuilder(self, name)
 
     def put(self, name: str, content: bytes) -> None:
-        """Write a whole object, in place of an earlier one."""
+        """Write a whole object, replacing an earlier one."""
         self.files.pipe_file(self.full(name), content)
 
     def put_all(self, contents: Mapping[str, bytes]) -> None:
-        """Write whole objects, many at once, in place of earlier ones."""
+        """Write whole objects concurrently, replacing earlier ones."""
         self.files.pipe({self.full(name): content for name, content in contents.items()})
 
     def put_new(self, name: str, content: bytes) -> bool:
-        """Write an object that is not there; False where it is. Atomic on S3 and in memory."""
+        """Write an object unless it exists; False if it does. Atomic on S3 and in memory."""
         try:
             self.files.pipe_file(self.full(name), content, mode="create")
         except FileExistsError:
             return False
-        except Exception as error:  # some libraries have their own for that
+        except Exception as error:  # libraries without FileExistsError
             with suppress(StoreReadError):
                 if self.exists(name):
                     return False
@@ -179,113 +179,113 @@ class ObjectPlace(Place):
         with suppress(*_ABSENT):
             self.files.rm_file(self.full(f"{name}/{GROUP}"))
 
-    def arrays(self, name: str) -> Any:
+    def zarr_source(self, name: str) -> Any:
         from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
         from zarr.storage import FsspecStore
 
-        # Zarr's own choice, a second file system in its event loop, leaves its connections open at the end.
+        # By itself Zarr would use a second file system in its event loop, whose connections stay open at exit.
         return FsspecStore(AsyncFileSystemWrapper(self.files, asynchronous=True), path=self.full(name))
 
     def clean(self) -> None:
-        """Nothing: what is not committed is written over by the next writer."""
+        """Does nothing: the next writer overwrites what is not committed."""
 
 
-class _ObjectBuild(Build):
-    def __init__(self, place: ObjectPlace, name: str) -> None:
-        self._place, self._name = place, name
-        self._record = group_bytes({})
+class _ObjectBuilder(GroupBuilder):
+    def __init__(self, backend: ObjectBackend, name: str) -> None:
+        self._backend, self._name = backend, name
+        self._own_metadata = group_bytes({})
         self._held: dict[str, bytes] = {}
 
     def _inside(self, name: str) -> str:
         return f"{self._name}/{name}".lstrip("/")
 
-    def record(self, name: str, metadata: bytes) -> None:
+    def add_metadata(self, name: str, metadata: bytes) -> None:
         if name:
-            self._place.put(self._inside(f"{name}/{GROUP}"), metadata)
+            self._backend.put(self._inside(f"{name}/{GROUP}"), metadata)
         else:
-            self._record = metadata
+            self._own_metadata = metadata
 
-    def array(self, name: str) -> Any:
-        return self._place.arrays(self._inside(name))
+    def zarr_target(self, name: str) -> Any:
+        return self._backend.zarr_source(self._inside(name))
 
     @contextmanager
-    def small_array(self, name: str) -> Iterator[Any]:
-        """Held here until the commit, and sent together then: Zarr looks and writes several times, one by one."""
+    def small_zarr_target(self, name: str) -> Iterator[Any]:
+        """Kept in memory until the commit and then sent together: Zarr would send several requests one by one."""
         from zarr.storage import MemoryStore
 
-        made: dict[str, Any] = {}
-        yield MemoryStore(made)
-        self._held |= {self._inside(f"{name}/{file}"): buffer.to_bytes() for file, buffer in made.items()}
+        written: dict[str, Any] = {}
+        yield MemoryStore(written)
+        self._held |= {self._inside(f"{name}/{file}"): buffer.to_bytes() for file, buffer in written.items()}
 
-    def metadata(self, array: str) -> bytes:
+    def array_metadata(self, array: str) -> bytes:
         name = self._inside(f"{array}/{GROUP}")
-        return self._held[name] if name in self._held else self._place.read(name)
+        return self._held[name] if name in self._held else self._backend.read(name)
 
     def commit(self) -> bool:
-        self._place.put_all(self._held)
-        return self._place.put_new(self._inside(GROUP), self._record)
+        self._backend.put_all(self._held)
+        return self._backend.put_new(self._inside(GROUP), self._own_metadata)
 
 
-class ObjectBoard:
-    """Claims as small objects beside the store, renewed by being written again.
+class ObjectClaims:
+    """Claims as small objects beside the store, renewed by writing them again.
 
-    Between looking at a claim and renewing or removing it another process may come: objects cannot be compared and
-    changed in one step everywhere. Then two processes are at work on one video, of which one commits.
+    Not every object store can compare and change an object atomically, so another process may act between reading a
+    claim and renewing or removing it. Then two processes work on one video, and the first one commits it.
     """
 
-    def __init__(self, place: ObjectPlace) -> None:
-        self._place = place
+    def __init__(self, backend: ObjectBackend) -> None:
+        self._backend = backend
 
     @cached_property
-    def _staging(self) -> ObjectPlace:
-        return ObjectPlace(f"{self._place.path}.staging")
+    def _staging(self) -> ObjectBackend:
+        return ObjectBackend(f"{self._backend.path}.staging")
 
     def now(self) -> float:
         name = f"clock/{Owner.me().name}~{uuid.uuid4().hex[:12]}"
-        with writing(self._place.path, self._place.write_errors):
+        with writing(self._backend.path, self._backend.write_errors):
             self._staging.put(name, b"")
             try:
-                return self._modified(name)
+                return self._time_of(name)
             finally:
                 with suppress(*_ABSENT):
                     self._staging.files.rm_file(self._staging.full(name))
 
-    def _modified(self, name: str) -> float:
+    def _time_of(self, name: str) -> float:
         with self._staging.reading():
             self._staging.files.invalidate_cache()
-            return _seconds(self._staging.files.info(self._staging.full(name)))
+            return _modification_time(self._staging.files.info(self._staging.full(name)))
 
     def create(self, key: str, content: bytes) -> bool:
-        with writing(self._place.path, self._place.write_errors):
+        with writing(self._backend.path, self._backend.write_errors):
             if self._staging.put_new(f"claims/{key}", content):
                 return True
-        # The library may have done it at a first try whose answer was lost: no two claims read alike.
-        return self._reads(key, content)
+        # The library may have written it in a first attempt whose answer was lost. Contents of claims are unique.
+        return self._has_content(key, content)
 
-    def _reads(self, key: str, content: bytes) -> bool:
+    def _has_content(self, key: str, content: bytes) -> bool:
         try:
             return self._staging.read(f"claims/{key}") == content
         except _ABSENT:
             return False
 
-    def look(self, key: str) -> Seen | None:
+    def read(self, key: str) -> StoredClaim | None:
         try:
-            return Seen(self._staging.read(f"claims/{key}"), self._modified(f"claims/{key}"))
+            return StoredClaim(self._staging.read(f"claims/{key}"), self._time_of(f"claims/{key}"))
         except _ABSENT:
             return None
 
     def renew(self, key: str, content: bytes) -> bool:
         try:
-            if not self._reads(key, content):
+            if not self._has_content(key, content):
                 return False
             self._staging.put(f"claims/{key}", content)
-        except Exception:  # no connection for the moment, of which each library says so in its way: no claim, no harm
+        except Exception:  # no connection for the moment: work continues without a claim
             return False
         return True
 
     def remove(self, key: str, content: bytes) -> None:
-        with suppress(Exception):  # it ends with its process, or its lease
-            if self._reads(key, content):
+        with suppress(Exception):  # the claim ends with its process or its lease
+            if self._has_content(key, content):
                 self._staging.files.rm_file(self._staging.full(f"claims/{key}"))
 
     def keys(self) -> list[str]:
@@ -297,11 +297,11 @@ class ObjectBoard:
                 return []
 
     def close(self) -> None:
-        """Nothing: a prefix without objects is not there."""
+        """Does nothing: a prefix without objects does not exist."""
 
 
-def _seconds(info: Mapping[str, Any]) -> float:
-    """When an object was written last, as its file system says it: seconds since 1970."""
+def _modification_time(info: Mapping[str, Any]) -> float:
+    """When an object was last written, seconds since 1970, from what its file system reports."""
     for name in ("LastModified", "mtime", "updated", "last_modified", "created"):
         value = info.get(name)
         if isinstance(value, datetime):
@@ -311,4 +311,7 @@ def _seconds(info: Mapping[str, Any]) -> float:
         if isinstance(value, str):
             with suppress(ValueError):
                 return datetime.fromisoformat(value).timestamp()
-    raise StoreReadError(f"the object store does not say when {info.get('name')} was written")
+    raise StoreReadError(f"the object store does not report when {info.get('name')} was written")
+
+
+__all__ = ["ObjectBackend", "ObjectClaims"]

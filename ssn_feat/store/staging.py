@@ -1,4 +1,4 @@
-"""What makes a commit safe on a plain file system: staging folders with an owner, syncing, whole-file replacement."""
+"""Safe commits on a plain file system: staging folders with an owner, syncing, atomic renames."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ T = TypeVar("T")
 
 
 class StoreWriteError(UserError):
-    """The store cannot be written (full disk, no permission, ...): no later video can be written either."""
+    """The store cannot be written (full disk, no permission, ...), so no later video can be written either."""
 
 
 class StoreReadError(UserError):
-    """The store cannot be read for now (no connection, no permission): it says nothing about what is in it."""
+    """The store cannot be read at the moment (no connection, no permission). Its content is not known to be damaged."""
 
 
 @contextmanager
 def writing(path: Path | str, errors: tuple[type[Exception], ...] = (OSError,)) -> Iterator[None]:
-    """Turns one of ``errors`` in the block into a StoreWriteError that names ``path``, the reason and what to do."""
+    """Turn one of ``errors`` in the block into a StoreWriteError that names ``path``, the reason and what to do."""
     try:
         yield
     except UserError:
@@ -37,20 +37,20 @@ def writing(path: Path | str, errors: tuple[type[Exception], ...] = (OSError,)) 
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         raise StoreWriteError(
             f"cannot write to the store {path}: {reason}; "
-            "nothing committed is lost, mend that and run the same command again"
+            "committed videos are safe; solve this and run the same command again"
         ) from error
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    """Write a file, durably (but for its name: see :func:`sync_folder`)."""
+    """Write the content of a file durably. Its name needs :func:`sync_folder`."""
     with open(path, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
 
 
-def listed(folder: Path) -> list[Path]:
-    """What is in a folder, sorted; nothing where there is no folder (others may remove it at any time)."""
+def list_folder(folder: Path) -> list[Path]:
+    """The entries of a folder, sorted; empty if it does not exist (another process may remove it at any time)."""
     try:
         return sorted(folder.iterdir())
     except FileNotFoundError:
@@ -58,7 +58,7 @@ def listed(folder: Path) -> list[Path]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable: syncing a file does not. Does nothing where folders cannot be opened."""
+    """Make the names in ``folder`` durable, which syncing its files does not. Does nothing on Windows."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -72,7 +72,7 @@ def sync_tree(folder: Path) -> None:
     """Make every file and folder under ``folder`` durable, deepest first."""
     for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            # Windows flushes only handles that may write.
+            # Windows flushes writable handles only.
             handle = os.open(os.path.join(parent, name), os.O_RDWR if os.name == "nt" else os.O_RDONLY)
             try:
                 os.fsync(handle)
@@ -82,7 +82,7 @@ def sync_tree(folder: Path) -> None:
 
 
 def rename_new(source: Path, target: Path) -> bool:
-    """Rename a folder to a name that is free, durably; False (and nothing happens) where the name is taken."""
+    """Rename a folder durably. False, without any change, if the new name is taken."""
     try:
         os.rename(source, target)
     except OSError:
@@ -94,14 +94,14 @@ def rename_new(source: Path, target: Path) -> bool:
 
 
 def link_new(source: Path, target: Path) -> bool:
-    """Give a small file that is whole a second name; False (and nothing happens) where the name is taken.
+    """Hard-link a file to a new name. False, without any change, if the name is taken.
 
-    Where the file system has no hard links it is copied: a process killed meanwhile leaves less than the whole.
+    On a file system without hard links the file is copied, and a process killed meanwhile leaves a partial file.
     """
     try:
         os.link(source, target)
     except FileExistsError:
-        # A file server may have done it at a first request whose answer was lost.
+        # A file server may have linked it in a first request whose answer was lost.
         return source.stat().st_nlink > 1
     except FileNotFoundError:
         raise
@@ -127,7 +127,7 @@ def _copy_new(source: Path, target: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """A process, told apart from a later one with the same number by the time it was started."""
+    """A process, identified by its start time too, since process numbers are reused."""
 
     host: str
     pid: int
@@ -140,7 +140,7 @@ class Owner:
 
     @classmethod
     def parse(cls, name: str) -> Owner | None:
-        """The owner in the name of a staging folder (:meth:`name`), None where the name is not of that form."""
+        """The owner in the name of a staging folder (:meth:`name`), None if the name has another form."""
         parts = name.split("~")
         if len(parts) < 3 or not parts[1].isdigit():
             return None
@@ -151,18 +151,18 @@ class Owner:
         return f"{self.host}~{self.pid}~{self.started}"
 
     def is_dead(self) -> bool:
-        """True only for a process of this machine that certainly has ended."""
+        """True only if the process ran on this machine and has certainly ended."""
         return self.host == Owner.me().host and _started(self.pid) != self.started
 
 
 def _started(pid: int) -> str | None:
-    """When a living process of this machine was started, as an opaque word; None for one that has ended."""
+    """Start time of a running process of this machine as an opaque word; None if it has ended."""
     if os.path.isdir("/proc/self"):
         try:
             fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         except OSError:
             return None
-        # A killed process whose parent has not collected it yet (Z) writes no more.
+        # A zombie (Z) has been killed and no longer writes.
         return None if fields[0] in (b"Z", b"X") else fields[19].decode()
     try:
         os.kill(pid, 0)
@@ -174,10 +174,10 @@ def _started(pid: int) -> str | None:
 
 
 class Staging:
-    """The folder beside a store in which videos are built before they are renamed into it.
+    """The folder beside a store in which groups are built before they are renamed into the store.
 
-    It is not inside the store because Zarr would list what lies there as data. Each entry carries its owner's name, so
-    that what a killed process left behind is removed by the next writer on the same machine, and nothing else is.
+    It is not inside the store because Zarr would list its content as data. The name of each entry holds its owner, so
+    that the next writer on the same machine removes exactly what killed processes left behind.
     """
 
     def __init__(self, store: Path) -> None:
@@ -186,10 +186,10 @@ class Staging:
 
     @contextmanager
     def folder(self) -> Iterator[Path]:
-        """A new empty folder; whatever still is there at the end of the block is removed, and an empty parent."""
+        """A new empty folder, removed at the end of the block if it is still there, along with an empty parent."""
         folder = self.path / f"{Owner.me().name}~{uuid.uuid4().hex[:12]}"
         with writing(self.store):
-            _make(folder)
+            retry_while_removed(lambda: folder.mkdir(parents=True))
         try:
             yield folder
         finally:
@@ -197,19 +197,17 @@ class Staging:
             self.close()
 
     def stale(self) -> list[Path]:
-        """Entries whose owner has ended, on this machine."""
-        owned = [(entry, Owner.parse(entry.name)) for entry in listed(self.path)]
+        """Entries whose owner ran on this machine and has ended."""
+        owned = [(entry, Owner.parse(entry.name)) for entry in list_folder(self.path)]
         return [entry for entry, owner in owned if owner is not None and owner.is_dead()]
 
-    def clean(self) -> int:
-        """Remove stale entries, and the folder itself when nothing is left; the number removed."""
-        stale = self.stale()
-        for entry in stale:
+    def clean(self) -> None:
+        """Remove stale entries, and the folder itself if it is then empty."""
+        for entry in self.stale():
             shutil.rmtree(entry, ignore_errors=True)
-            with suppress(OSError):  # what was no folder
+            with suppress(OSError):  # a plain file
                 entry.unlink()
         self.close()
-        return len(stale)
 
     def close(self) -> None:
         """Remove the staging folder if it is empty."""
@@ -217,16 +215,28 @@ class Staging:
             self.path.rmdir()
 
 
-def _make(folder: Path) -> None:
-    while_removed(lambda: folder.mkdir(parents=True))
+def retry_while_removed(action: Callable[[], T]) -> T:
+    """Call ``action``, which creates and uses folders, again while other processes remove these folders when empty.
 
-
-def while_removed(act: Callable[[], T]) -> T:
-    """What ``act`` returns, which makes folders and uses them while other processes remove them where they are empty.
-
-    Python's making of a folder raises FileExistsError where it was there and is gone when looked at again.
+    ``Path.mkdir`` raises FileExistsError if the folder existed and was removed in the meantime.
     """
     for _ in range(100):
         with suppress(FileNotFoundError, FileExistsError):
-            return act()
-    return act()
+            return action()
+    return action()
+
+
+__all__ = [
+    "Owner",
+    "Staging",
+    "StoreReadError",
+    "StoreWriteError",
+    "link_new",
+    "list_folder",
+    "rename_new",
+    "retry_while_removed",
+    "sync_folder",
+    "sync_tree",
+    "write_synced",
+    "writing",
+]

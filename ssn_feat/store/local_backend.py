@@ -1,4 +1,4 @@
-"""A store in a folder: what is built lies beside it until it is whole, and a rename makes it be there."""
+"""A store in a folder. A group is built beside the store and committed by renaming it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.store.backends import GROUP, Build, Place, group_bytes
-from ssn_feat.store.claims import Seen
-from ssn_feat.store.files import (
+from ssn_feat.store.backends import GROUP, GroupBuilder, StoreBackend, group_bytes
+from ssn_feat.store.claims import StoredClaim
+from ssn_feat.store.staging import (
     Owner,
     Staging,
     link_new,
-    listed,
+    list_folder,
     rename_new,
+    retry_while_removed,
     sync_folder,
     sync_tree,
-    while_removed,
     write_synced,
     writing,
 )
 
 
-class LocalPlace(Place):
-    """A folder on a file system that renames atomically: a local disk, NFS, Lustre."""
+class LocalBackend(StoreBackend):
+    """A folder on a file system with atomic renames: a local disk, NFS, Lustre."""
 
     is_remote = False
     write_errors = (OSError,)
@@ -39,7 +39,7 @@ class LocalPlace(Place):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.staging = Staging(path)
-        self.board = LocalBoard(self.staging)
+        self.claim_store = LocalClaims(self.staging)
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
@@ -54,23 +54,23 @@ class LocalPlace(Place):
         return (self.path / name).is_file()
 
     def is_taken(self) -> bool:
-        # Not Path.exists, which raises where a folder on the way may not be entered.
+        # Path.exists raises if a parent folder may not be entered.
         return os.path.exists(self.path)
 
     def groups(self, group: str) -> list[str]:
         return [entry.name for entry in os.scandir(self.path / group) if entry.is_dir()]
 
-    def times(self, group: str) -> dict[str, float]:
-        found = {}
+    def commit_times(self, group: str) -> dict[str, float]:
+        times = {}
         for name in self.groups(group):
             with suppress(OSError):
-                found[name] = (self.path / group / name / GROUP).stat().st_mtime
-        return found
+                times[name] = (self.path / group / name / GROUP).stat().st_mtime
+        return times
 
     @contextmanager
-    def building(self, name: str) -> Iterator[Build]:
+    def build(self, name: str) -> Iterator[GroupBuilder]:
         with self.staging.folder() as folder:
-            yield _LocalBuild(folder, self.path / name)
+            yield _LocalBuilder(folder, self.path / name)
 
     def replace(self, name: str, attributes: Mapping[str, Any]) -> None:
         target = self.path / name
@@ -85,25 +85,25 @@ class LocalPlace(Place):
             os.rename(target, folder / "removed")
             sync_folder(target.parent)
 
-    def arrays(self, name: str) -> str:
+    def zarr_source(self, name: str) -> str:
         return os.fspath(self.path / name)
 
     def clean(self) -> None:
         self.staging.clean()
 
 
-class _LocalBuild(Build):
+class _LocalBuilder(GroupBuilder):
     def __init__(self, folder: Path, target: Path) -> None:
         self._folder, self._target = folder, target
 
-    def record(self, name: str, metadata: bytes) -> None:
+    def add_metadata(self, name: str, metadata: bytes) -> None:
         (self._folder / name).mkdir(exist_ok=True)
         write_synced(self._folder / name / GROUP, metadata)
 
-    def array(self, name: str) -> str:
+    def zarr_target(self, name: str) -> str:
         return os.fspath(self._folder / name)
 
-    def metadata(self, array: str) -> bytes:
+    def array_metadata(self, array: str) -> bytes:
         return (self._folder / array / GROUP).read_bytes()
 
     def commit(self) -> bool:
@@ -111,8 +111,8 @@ class _LocalBuild(Build):
         return rename_new(self._folder, self._target)
 
 
-class LocalBoard:
-    """Claims as small files in the staging folder, renewed by their time of modification."""
+class LocalClaims:
+    """Claims as small files in the staging folder, renewed through their modification time."""
 
     def __init__(self, staging: Staging) -> None:
         self._staging = staging
@@ -120,44 +120,44 @@ class LocalBoard:
 
     def now(self) -> float:
         """By the clock of the file system, which on a network is the server's."""
-        probe = self._unique()
+        probe = self._temporary_path()
         try:
             probe.touch()
             return probe.stat().st_mtime
-        except OSError:  # only looking, at a store that may not be written
+        except OSError:  # the store is only read and may not be writable
             return time.time()
         finally:
             with suppress(OSError):
                 probe.unlink()
 
-    def _unique(self) -> Path:
-        """A name in the staging folder that says whose it is: cleaned up after a crash."""
+    def _temporary_path(self) -> Path:
+        """A unique name in the staging folder that carries its owner, so that it is cleaned up after a crash."""
         return self._staging.path / f"{Owner.me().name}~{uuid.uuid4().hex[:12]}"
 
     def create(self, key: str, content: bytes) -> bool:
-        # Written under another name first: a claim that was put up empty would be nobody's until its lease ends.
-        note = self._unique()
+        # Written under another name first: an empty claim would have no owner until its lease ends.
+        temporary = self._temporary_path()
 
-        def put_up() -> bool:
+        def link() -> bool:
             self.path.mkdir(parents=True, exist_ok=True)
-            note.write_bytes(content)
-            return link_new(note, self.path / key)
+            temporary.write_bytes(content)
+            return link_new(temporary, self.path / key)
 
         try:
             with writing(self._staging.store):
-                return while_removed(put_up)
+                return retry_while_removed(link)
         finally:
             with suppress(OSError):
-                note.unlink()
+                temporary.unlink()
 
-    def look(self, key: str) -> Seen | None:
+    def read(self, key: str) -> StoredClaim | None:
         path = self.path / key
         try:
-            return Seen(path.read_bytes(), path.stat().st_mtime)
+            return StoredClaim(path.read_bytes(), path.stat().st_mtime)
         except FileNotFoundError:
             return None
-        except OSError:  # somebody put a folder there, or took our right to read it: nobody's claim
-            return Seen(b"", 0.0)
+        except OSError:  # a folder of that name, or no permission to read: a claim without an owner
+            return StoredClaim(b"", 0.0)
 
     def renew(self, key: str, content: bytes) -> bool:
         path = self.path / key
@@ -170,22 +170,25 @@ class LocalBoard:
         return True
 
     def remove(self, key: str, content: bytes) -> None:
-        # Renamed first: between a look and an unlink another process may have put its own there.
-        path, away = self.path / key, self._unique()
+        # Renamed first: another process may replace the file between reading and unlinking it.
+        path, renamed = self.path / key, self._temporary_path()
         try:
-            os.rename(path, away)
+            os.rename(path, renamed)
         except OSError:
             return
         with suppress(OSError):
-            if away.read_bytes() != content:
-                os.link(away, path)
+            if renamed.read_bytes() != content:
+                os.link(renamed, path)
         with suppress(OSError):
-            away.unlink()
+            renamed.unlink()
 
     def keys(self) -> list[str]:
-        return [path.name for path in listed(self.path)]
+        return [path.name for path in list_folder(self.path)]
 
     def close(self) -> None:
         with suppress(OSError):
             self.path.rmdir()
             self._staging.close()
+
+
+__all__ = ["LocalBackend", "LocalClaims"]

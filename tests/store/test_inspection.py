@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from store_writers import rows_of, started
 
-from ssn_feat.store import FeatureStore, StoreWriteError, status, verify
+from ssn_feat.store import FeatureStore, StoreWriteError, create_store, open_or_create_store, open_store, status, verify
 from ssn_feat.store.backends import group_attributes, group_bytes
 from ssn_feat.store.claims import LEASE_SECONDS
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> FeatureStore:
-    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    store = create_store(tmp_path / "s.zarr", {})
     for i, rows in enumerate([4, 6]):
         write(store, f"v{i}", rows)
     return store
@@ -71,7 +71,7 @@ def test_verify_names_what_is_damaged(store: FeatureStore) -> None:
     assert sorted(damage) == ["v0", "v1"]
     assert "array 'rgb' is damaged" in damage["v0"][0]
     assert damage["v1"] == (
-        "array 'rgb' is damaged (its sha256 is not the one recorded)",
+        "array 'rgb' is damaged (its sha256 differs from the recorded one)",
         "zarr.json lacks the dtype of array 'time'",
     )
     attributes.write_bytes(attributes.read_bytes().replace(b'"duration": 6.0', b'"duration": 7.0'))
@@ -83,41 +83,41 @@ def test_verify_names_what_is_damaged(store: FeatureStore) -> None:
 def test_claim_excludes_others_and_ends(store: FeatureStore) -> None:
     with store.claims.hold("../x") as held:
         assert held is not None
-        with FeatureStore.open(store.path).claims.hold("../x") as second:
+        with open_store(store.path).claims.hold("../x") as second:
             assert second is None
-        (claim,) = store.claims.living()
+        (claim,) = store.claims.active()
         assert (claim.id, claim.pid) == ("../x", os.getpid())
         held.renew()
         with store.claims.hold("y") as other:
             assert other is not None
-    assert store.claims.living() == []
-    assert not store.staging.path.exists()
+    assert store.claims.active() == []
+    assert not store.backend.staging.path.exists()
 
 
 def test_claim_of_a_dead_process_is_taken_over(store: FeatureStore) -> None:
     code = (
-        "import os, signal; from ssn_feat.store import FeatureStore\n"
-        f"with FeatureStore.open({str(store.path)!r}).claims.hold('v'): os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal; from ssn_feat.store import open_store\n"
+        f"with open_store({str(store.path)!r}).claims.hold('v'): os.kill(os.getpid(), signal.SIGKILL)"
     )
     subprocess.run([sys.executable, "-c", code], check=False)
-    assert (store.claims.board.path / "v").exists()
-    assert store.claims.living() == []
+    assert (store.claims.claim_store.path / "v").exists()
+    assert store.claims.active() == []
     with store.claims.hold("v") as held:
         assert held is not None
 
 
 def test_claim_of_another_machine_ends_with_its_lease(store: FeatureStore) -> None:
-    store.claims.board.path.mkdir(parents=True)
-    path = store.claims.board.path / "v"
+    store.claims.claim_store.path.mkdir(parents=True)
+    path = store.claims.claim_store.path / "v"
     path.write_text(json.dumps({"id": "v", "owner": "elsewhere~1~0"}))
     with store.claims.hold("v") as held:
         assert held is None
-    assert [claim.host for claim in store.claims.living()] == ["elsewhere"]
+    assert [claim.host for claim in store.claims.active()] == ["elsewhere"]
     old = time.time() - LEASE_SECONDS - 1
     os.utime(path, (old, old))
     with store.claims.hold("v") as held:
         assert held is not None
-    store.claims.board.path.mkdir(parents=True)
+    store.claims.claim_store.path.mkdir(parents=True)
     path.write_text("")  # made, not written yet: taken for alive until its lease ends
     with store.claims.hold("v") as held:
         assert held is None
@@ -128,7 +128,7 @@ def test_claim_of_another_machine_ends_with_its_lease(store: FeatureStore) -> No
 
 def files_of(path: Path) -> dict[str, bytes]:
     found = {str(p.relative_to(path / "videos")): p.read_bytes() for p in (path / "videos").rglob("*") if p.is_file()}
-    assert sum(name.endswith("c/0/0") for name in found) == 3 * len(FeatureStore.open(path))
+    assert sum(name.endswith("c/0/0") for name in found) == 3 * len(open_store(path))
     return found
 
 
@@ -151,23 +151,23 @@ def test_store_of_writers_killed_at_random_is_whole(tmp_path: Path) -> None:
             assert writer.is_alive()
             writer.kill()
             writer.join()
-        assert verify(FeatureStore.open(path)).damage == {}
-    count = len(FeatureStore.open(path)) + 10
+        assert verify(open_store(path)).damage == {}
+    count = len(open_store(path)) + 10
     whole = tmp_path / "whole.zarr"
     for other in (path, whole):  # what is left; all in one go
         last, _ = started(other, count, claim=True)
         last.join()
         assert last.exitcode == 0
-    assert len(FeatureStore.open(path)) == count
+    assert len(open_store(path)) == count
     assert files_of(path) == files_of(whole)
-    np.testing.assert_array_equal(FeatureStore.open(path).read("v7").features["flow"], -rows_of(7))
+    np.testing.assert_array_equal(open_store(path).read("v7").features["flow"], -rows_of(7))
     assert sorted(os.listdir(tmp_path)) == ["s.zarr", "whole.zarr"]
 
 
 ENDS_AT_THE_LINK = """
 import os, signal, sys
-from ssn_feat.store import FeatureStore
-store, link = FeatureStore.open(sys.argv[1]), os.link
+from ssn_feat.store import open_store
+store, link = open_store(sys.argv[1]), os.link
 def killed(*names):
     if sys.argv[2] == "after":
         link(*names)
@@ -180,13 +180,13 @@ with store.claims.hold("v"):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_claim_is_put_up_whole(tmp_path: Path, when: str) -> None:
-    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    store = create_store(tmp_path / "s.zarr", {})
     done = subprocess.run([sys.executable, "-c", ENDS_AT_THE_LINK, str(store.path), when])
     assert done.returncode < 0
     with store.claims.hold("v") as held:
         assert held is not None, "what the killed process left keeps nobody away"
-    FeatureStore.open_or_create(store.path, {})
-    assert not store.staging.path.exists()
+    open_or_create_store(store.path, {})
+    assert not store.backend.staging.path.exists()
 
 
 def test_claims_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,18 +194,18 @@ def test_claims_where_files_cannot_be_linked(tmp_path: Path, monkeypatch: pytest
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr("os.link", refuse)
-    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    store = create_store(tmp_path / "s.zarr", {})
     with store.claims.hold("v") as held:
         assert held is not None
-        with FeatureStore.open(store.path).claims.hold("v") as second:
+        with open_store(store.path).claims.hold("v") as second:
             assert second is None
-        assert [claim.id for claim in store.claims.living()] == ["v"]
-    assert not store.staging.path.exists()
+        assert [claim.id for claim in store.claims.active()] == ["v"]
+    assert not store.backend.staging.path.exists()
 
 
 def test_folder_that_others_remove_again_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between its being there already and Python's looking at what is there."""
-    store, mkdir, removed = FeatureStore.create(tmp_path / "s.zarr", {}), os.mkdir, []
+    store, mkdir, removed = create_store(tmp_path / "s.zarr", {}), os.mkdir, []
 
     def made(path: Path, *arguments: int) -> None:
         name = Path(path).name
@@ -219,12 +219,12 @@ def test_folder_that_others_remove_again_and_again(tmp_path: Path, monkeypatch: 
         assert held is not None
     assert removed == ["s.zarr.staging", "s.zarr.staging", "claims", "claims"]
     removed.clear()
-    with store.staging.folder() as folder:
+    with store.backend.staging.folder() as folder:
         assert folder.is_dir()
     assert removed == ["s.zarr.staging", "s.zarr.staging"]
     monkeypatch.undo()
-    store.staging.path.mkdir()
-    store.staging.path.joinpath("claims").touch()  # nobody's, and for good
+    store.backend.staging.path.mkdir()
+    store.backend.staging.path.joinpath("claims").touch()  # nobody's, and for good
     with pytest.raises(StoreWriteError, match="File exists"), store.claims.hold("v"):
         pass
 
@@ -237,6 +237,6 @@ def test_an_answer_that_was_lost_is_no_refusal(tmp_path: Path, monkeypatch: pyte
         link(*names)
 
     monkeypatch.setattr("os.link", twice)
-    store = FeatureStore.create(tmp_path / "s.zarr", {})
+    store = create_store(tmp_path / "s.zarr", {})
     with store.claims.hold("v") as held:
         assert held is not None

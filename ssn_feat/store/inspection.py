@@ -1,4 +1,4 @@
-"""Looking at a store from outside: how far it is, and whether what is on disk is what was written."""
+"""The progress of a store, and the verification of its files."""
 
 from __future__ import annotations
 
@@ -7,51 +7,50 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import joblib
 import numpy as np
 
 from ssn_feat.store.claims import Claim
 from ssn_feat.store.feature_store import FeatureStore
-from ssn_feat.store.records import Failure
+from ssn_feat.store.stored_video import FailedVideo
 
-# The present speed is that of the videos committed within this time.
+# The current rate is computed from the videos committed within this time.
 _RECENT_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
 class StoreStatus:
-    """How far a store is."""
+    """The progress of a store."""
 
     done: int
     """Committed videos."""
     rows: int
-    """Their snippets."""
+    """Number of their snippets."""
     bytes: int
-    """Their features and times."""
-    failures: dict[str, Failure]
+    """Size of their features and times."""
+    failures: dict[str, FailedVideo]
     """Videos that failed when last tried."""
     claims: tuple[Claim, ...]
-    """Videos that processes are at work on."""
+    """Videos that running processes are working on."""
     pending: dict[str, float]
-    """Predicted snippets of the videos that recorded runs mean to do and that are neither done nor failed."""
+    """Predicted number of snippets of the videos in the plans of recorded runs that are neither done nor failed."""
     missing: tuple[str, ...]
-    """Ids that the annotations of recorded runs name and that had no file."""
+    """Ids in the annotations of recorded runs that had no file."""
     rate: float | None
-    """Snippets per second at present; None where too few videos were committed lately to tell."""
+    """Current snippets per second; None if too few videos were committed recently."""
 
     @property
     def pending_bytes(self) -> float:
-        """Predicted size of what is pending; 0 as long as nothing is done to predict from."""
+        """Predicted size of the pending videos; 0 before the first video is done."""
         return sum(self.pending.values()) * self.bytes / self.rows if self.rows else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Predicted time until nothing is pending; None where the rate is not known."""
+        """Predicted time until no video is pending; None if the rate is unknown."""
         return sum(self.pending.values()) / self.rate if self.rate else None
 
 
 def status(store: FeatureStore) -> StoreStatus:
-    """How far a store is, from what is committed, failed, claimed and recorded of runs."""
+    """The progress of a store, from its committed, failed and claimed videos and the plans of its runs."""
     rows: dict[str, int] = {}
     size = 0
     for attributes in store.map(store.attributes, store.ids):
@@ -70,7 +69,7 @@ def status(store: FeatureStore) -> StoreStatus:
         rows=sum(rows.values()),
         bytes=size,
         failures=failures,
-        claims=tuple(store.claims.living()),
+        claims=tuple(store.claims.active()),
         pending=pending,
         missing=tuple(sorted(missing - rows.keys())),
         rate=_rate(store, rows) if store.tier == "growing" else None,
@@ -78,9 +77,10 @@ def status(store: FeatureStore) -> StoreStatus:
 
 
 def _rate(store: FeatureStore, rows: dict[str, int]) -> float | None:
-    """Snippets per second of the videos committed lately, by the times of their files."""
+    """Snippets per second of the recently committed videos, by the times of their files."""
     times = sorted((at, rows[video_id]) for video_id, at in store.commit_times().items() if video_id in rows)
-    recent = [(at, n) for at, n in times if time.time() - at < _RECENT_SECONDS]
+    now = time.time()
+    recent = [(at, n) for at, n in times if now - at < _RECENT_SECONDS]
     if len(recent) < 3 or recent[-1][0] <= recent[0][0]:
         return None
     return sum(n for _, n in recent[1:]) / (recent[-1][0] - recent[0][0])
@@ -88,29 +88,34 @@ def _rate(store: FeatureStore, rows: dict[str, int]) -> float | None:
 
 @dataclass(frozen=True)
 class Verification:
-    """What :func:`verify` found."""
+    """The result of :func:`verify`."""
 
     videos: int
-    """Videos that were checked."""
+    """Number of verified videos."""
     damage: dict[str, tuple[str, ...]]
-    """What is damaged, by id; empty where all is well."""
+    """The damage of each damaged video, by id."""
 
 
 def verify(store: FeatureStore, advance: Callable[[], object] = lambda: None) -> Verification:
-    """Read every array of every video and compare its hash. ``advance`` is called after each video.
+    """Read every array of every video and compare its sha256. ``advance`` is called after each video.
 
-    Raises UserError where the store was cut apart: what should list its videos, failures or runs is gone.
+    Raises UserError if the folder of videos, failures or runs is missing.
     """
+    import joblib  # takes longer to import than the status of a store takes to print
+
     ids = store.ids
     store.failures()
     store.runs()
-    # Hashing lets other threads run.
+    # Hashing releases the GIL.
     results = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer="threads", return_as="generator")(
         joblib.delayed(store.check)(video_id) for video_id in ids
     )
     damage = {}
-    for video_id, found in zip(ids, results, strict=True):
-        if found:
-            damage[video_id] = tuple(found)
+    for video_id, problems in zip(ids, results, strict=True):
+        if problems:
+            damage[video_id] = tuple(problems)
         advance()
     return Verification(len(ids), damage)
+
+
+__all__ = ["StoreStatus", "Verification", "status", "verify"]
