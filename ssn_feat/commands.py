@@ -77,15 +77,15 @@ def fit() -> NoReturn:
     from ssn_feat.finetuning.clips import FitClipsOptions, fit_clips
     from ssn_feat.finetuning.end_to_end import PRESETS as PIXEL_PRESETS
     from ssn_feat.finetuning.end_to_end import EndToEndOptions, fit_end_to_end
+    from ssn_feat.training.fit import fit as fit_head
     from ssn_feat.training.fit_options import FitOptions
     from ssn_feat.training.presets import PRESETS
-    from ssn_feat.training.sweep import SWEEP_PRESETS, SweepOptions
-    from ssn_feat.training.validation import fit_and_validate, sweep_and_validate
+    from ssn_feat.training.sweep import SWEEP_PRESETS, SweepOptions, sweep
 
     if sys.argv[1:2] == ["sweep"]:
         del sys.argv[1]
-        run(sweep_and_validate, SweepOptions, SWEEP_PRESETS)
-    heads = Command(fit_and_validate, FitOptions, PRESETS)
+        run(sweep, SweepOptions, SWEEP_PRESETS)
+    heads = Command(fit_head, FitOptions, PRESETS)
     run_one_of(
         "head",
         {"ssn": heads, "actionness": heads, "clips": Command(fit_clips, FitClipsOptions)},

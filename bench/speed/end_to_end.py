@@ -16,7 +16,7 @@ from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.devices import device_of
 from ssn_feat.errors import UserError
 from ssn_feat.finetuning.feature_network import FeatureNetwork, Precision, TuningOptions, learning_groups
-from ssn_feat.finetuning.pixel_training import memory
+from ssn_feat.finetuning.pixel_training import peak_memory
 from ssn_feat.heads.losses import Groups, LossOptions, ssn_loss
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 from ssn_feat.training.fit_options import OptimisationOptions
@@ -110,7 +110,9 @@ def _one(backbone: Backbone, tuning: TuningOptions, videos: int, peak: float, st
     return [
         Figure(f"{name}: speed", images / seconds, "images/s"),
         Figure(f"{name}: of the matrix product", 100 * share, "%", note="a second forward pass is not counted"),
-        Figure(f"{name}: memory", memory(device) / 1e9, "GB", note="" if device.type == "cuda" else "of the process"),
+        Figure(
+            f"{name}: memory", peak_memory(device) / 1e9, "GB", note="" if device.type == "cuda" else "of the process"
+        ),
     ]
 
 

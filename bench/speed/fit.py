@@ -31,9 +31,11 @@ from ssn_feat.sampling.segments import choose_rows
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.loop import threads_and_seed
+from ssn_feat.training.prepare import prepare
 from ssn_feat.training.presets import PRESETS
 from ssn_feat.training.ssn_task import SSNTask
-from ssn_feat.training.training_state import Training, prepare
+from ssn_feat.training.task import FeatureTask
+from ssn_feat.training.training_state import Training
 
 # Steps of the whole schedule: 45 epochs of 10 passes over 200 videos in batches of 16.
 _SCHEDULE = 45 * (200 * 10 // 16)
@@ -137,7 +139,7 @@ def _of_epochs(run: FitOptions, epochs: int) -> FitOptions:
     return replace(run, optimisation=replace(run.optimisation, epochs=epochs))
 
 
-def _schedule(run: FitOptions, data: MadeUp, options: FitSpeedOptions) -> tuple[list[Figure], Training]:
+def _schedule(run: FitOptions, data: MadeUp, options: FitSpeedOptions) -> tuple[list[Figure], Training[FeatureTask]]:
     """The schedule as ``train/fit.py`` runs it, checkpoints and all; and a training to take apart."""
     training = prepare(run)
     assert isinstance(training.task, SSNTask)
@@ -188,7 +190,7 @@ def _peak_memory() -> Iterator[Callable[[], int]]:
 
 
 def _against_machine(
-    training: Training, step: float, options: FitSpeedOptions, device: torch.device
+    training: Training[FeatureTask], step: float, options: FitSpeedOptions, device: torch.device
 ) -> Iterator[Figure]:
     """What a step moves and computes beside what the machine can, and the step beside gather and products alone."""
     task = training.task
@@ -230,7 +232,7 @@ def _products(task: SSNTask) -> list[tuple[Tensor, Tensor]]:
     videos, groups, head = task.batch_videos, task.groups, task.head
     counts = (
         (head.activity_fc, groups.foreground + groups.background),
-        (head.completeness_fc, groups.foreground + groups.incomplete),
+        (head.completeness_fc, groups.completeness_size),
         (head.regressor_fc, groups.foreground),
     )
     for layer, count in counts:
@@ -253,7 +255,7 @@ def _seconds(work: Callable[[], Any], device: torch.device, runs: int = 5) -> fl
 
 
 def _plainly(
-    training: Training, data: MadeUp, step: float, options: FitSpeedOptions, device: torch.device
+    training: Training[FeatureTask], data: MadeUp, step: float, options: FitSpeedOptions, device: torch.device
 ) -> Iterator[Figure]:
     """The same steps through loaders of single proposals."""
     task = training.task

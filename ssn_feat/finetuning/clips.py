@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +35,7 @@ from ssn_feat.heads.dropout import dropout
 from ssn_feat.heads.ssn import initialise
 from ssn_feat.sampling.draws import epoch_generator
 from ssn_feat.training.fit_options import OptimisationOptions
-from ssn_feat.training.training_state import digest
+from ssn_feat.training.training_data import digest_of
 from ssn_feat.video.random_access import IndexedVideo
 from ssn_feat.video.snippet_options import SnippetOptions
 
@@ -254,9 +253,9 @@ def fit_clips(options: FitClipsOptions) -> dict[str, Any]:
     """Learn a backbone from trimmed instances; the run folder OUT then holds its weights as backbone.pt."""
     with processes(options.device) as group, ExitStack() as stack:
         folder = PixelFolder(options.out, group.first)
-        saved = folder.held(options)
+        saved = folder.checkpoint_to_resume(options)
         if saved is not None and saved["finished"]:
-            return folder.finished(options.quiet or not group.first)
+            return folder.read_summary(options.quiet or not group.first)
         own = replace(options, quiet=options.quiet or not group.first)
         if options.pixels.cache is None:
             # Pictures are drawn again and again: decoding each once is most of what can be saved.
@@ -269,14 +268,14 @@ def fit_clips(options: FitClipsOptions) -> dict[str, Any]:
         if saved is not None:
             training.restore([saved])
         else:
-            folder.begin(options)
-        steps = partial(PixelSteps, training, task, source, own.pixels.workers, _tuning(own), group)
+            folder.create(options)
+        steps = PixelSteps(training, task, source, own.pixels.workers, _tuning(own), group)
         summary = train(training, folder, group, steps, options.save_every)
         if group.first:
             about = {"backbone": backbone.name, "stream": backbone.stream}
             save_state(options.out / BACKBONE, training.weights(), about)
             folder.summarise(summary)
-            return folder.finished(options.quiet)
+            return folder.read_summary(options.quiet)
         return summary
 
 
@@ -306,7 +305,7 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
         "store": None,
         "options": to_dict(options),
         "videos": len(videos),
-        "data": digest(clips.video, clips.first, clips.count, clips.classes),
+        "data": digest_of(clips.video, clips.first, clips.count, clips.classes),
     }
     return begin_training(task, backbone, options, _tuning(options), dict(facts), group), backbone, source, task
 

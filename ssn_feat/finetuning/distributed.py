@@ -120,8 +120,8 @@ def processes(device: str) -> Iterator[Processes]:
         if not _LOST.search(reason):
             raise
         raise UserError(
-            f"another process of the training ended or cannot be reached ({reason[:160]}): see its message; the same "
-            "command with --resume goes on from the last checkpoint"
+            f"another process of the training ended or cannot be reached ({reason[:160]}): see its message; run the "
+            "same command with --resume to continue from the last checkpoint"
         ) from None
     finally:
         distributed.destroy_process_group()

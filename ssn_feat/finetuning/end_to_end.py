@@ -27,15 +27,15 @@ from ssn_feat.finetuning.pixel_training import PixelSteps, PixelTraining, begin_
 from ssn_feat.finetuning.pixels import PixelOptions, PixelSource, Request, index_videos, reader_of
 from ssn_feat.heads.features import Standardisation, stream_dims
 from ssn_feat.heads.ssn import SSNHead, group_features
-from ssn_feat.runs.checkpoints import Run, describe_head, load_run
+from ssn_feat.runs.checkpoints import Run, describe_head, load_run, scoring_facts
 from ssn_feat.sampling.pools import make_pools
 from ssn_feat.store import FeatureStore
 from ssn_feat.store.recipe import differences, fingerprint, plain_recipe
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.presets import PRESETS as FIT_PRESETS
-from ssn_feat.training.ssn_task import EpochPlan, SSNTask
-from ssn_feat.training.training_data import TrainingData, read_data
-from ssn_feat.training.training_state import digest
+from ssn_feat.training.ssn_task import SSNTask
+from ssn_feat.training.task import EpochPlan
+from ssn_feat.training.training_data import TrainingData, digest_of, read_data
 from ssn_feat.video.random_access import IndexedVideo
 from ssn_feat.video.snippet_options import SnippetOptions
 
@@ -151,7 +151,7 @@ class EndToEndTask:
         every = rows.new_zeros(labels.numel() * segments, rows.shape[1]).index_copy(0, self._places, rows)
         # The parts of background proposals are in no loss: any scaling will do.
         whole = scaling.new_ones(*labels.shape, 2)
-        whole[:, : task.groups.foreground + task.groups.incomplete] = scaling.view(len(labels), -1, 2)
+        whole[:, : task.groups.completeness_size] = scaling.view(len(labels), -1, 2)
         pooled = head.pool(every.view(-1, segments, rows.shape[1]), whole.flatten(0, 1), generator)
         return task.losses(head, *group_features(pooled, task.groups), labels, targets, *task.class_weights)
 
@@ -164,20 +164,20 @@ def fit_end_to_end(options: EndToEndOptions) -> dict[str, Any]:
     """
     with processes(options.fit.device) as group:
         folder = PixelFolder(options.fit.out, group.first)
-        saved = folder.held(options)
+        saved = folder.checkpoint_to_resume(options)
         if saved is not None and saved["finished"]:
-            return folder.finished(options.fit.quiet or not group.first)
+            return folder.read_summary(options.fit.quiet or not group.first)
         training, backbone, source, task = prepare_end_to_end(options, group)
         if saved is not None:
             training.restore([saved])
         else:
-            folder.begin(replace(options, fit=replace(options.fit, resume=False, overwrite=False)))
-        steps = partial(PixelSteps, training, task, source, options.pixels.workers, options.tuning, group)
+            folder.create(replace(options, fit=replace(options.fit, resume=False, overwrite=False)))
+        steps = PixelSteps(training, task, source, options.pixels.workers, options.tuning, group)
         summary = train(training, folder, group, steps, options.save_every)
         if group.first:
             _finish(training, folder, backbone, source.reader.options)
             folder.summarise(summary)
-            return folder.finished(options.fit.quiet)
+            return folder.read_summary(options.fit.quiet)
         return summary
 
 
@@ -188,23 +188,20 @@ def prepare_end_to_end(
     fit = replace(options.fit, quiet=options.fit.quiet or not group.first, device="cpu")
     group.require_shares(fit.optimisation.batch_videos, "--batch-videos")
     start = None if options.init_head is None else load_run(options.init_head)
-    data = read_data(fit, values=False)
+    data = read_data(fit, needs_proposals=True, values=False)
     snippets, backbone = _as_extracted(options, data.store, group.device)
     videos = _videos(options, data, snippets, group)
     task, stats, used = _task(fit, data, start, group.device)
-    standardisation = None if start is None or start.standardisation is None else _on(start.standardisation, group)
+    fixed = None if start is None else start.standardisation
+    standardisation = None if fixed is None else _on(fixed, group)
     pixels = options.pixels
     source = PixelSource(
         videos, reader_of(pixels, snippets, options.stream, group), backbone.input_size, pixels.variation
     )
     facts = {
+        **scoring_facts(data.labels, fit.streams, fixed, data.store, fit.augmentation),
         "head": describe_head(task.head),
-        "labels": list(data.labels),
-        "streams": list(fit.streams),
         "reg_stats": stats,
-        "standardisation": None if start is None or start.standardisation is None else vars(start.standardisation),
-        "store": {"name": data.store.name, "recipe": data.store.recipe, "fingerprint": data.store.fingerprint},
-        "augmentation": list(options.fit.augmentation),
         "config": to_dict(options.fit),
         "options": to_dict(options),
         "videos": len(data.table.ids),
@@ -284,7 +281,7 @@ def _task(
         assert start.reg_stats is not None
         pools = replace(pools, target_stats=start.reg_stats)
     task = SSNTask(head.to(device), data.table.to(device), candidates, pools, options)
-    return task, torch.from_numpy(np.array(pools.target_stats)), digest(candidates.intervals, candidates.labels)
+    return task, torch.from_numpy(np.array(pools.target_stats)), digest_of(candidates.intervals, candidates.labels)
 
 
 def _started(start: Run, head: SSNHead, data: TrainingData) -> SSNHead:

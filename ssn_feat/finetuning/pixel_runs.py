@@ -1,10 +1,10 @@
-"""Run folders of trainings from pixels, and the way through one: begun or resumed, interrupted, finished."""
+"""Run folders of trainings from pixels, and how such a training runs from beginning to end."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,21 +14,20 @@ import torch
 from ssn_feat.cli import from_record
 from ssn_feat.errors import UserError
 from ssn_feat.finetuning.distributed import Processes
-from ssn_feat.finetuning.pixel_training import PixelSteps, PixelTraining, memory
+from ssn_feat.finetuning.pixel_training import PixelSteps, PixelTraining, peak_memory
 from ssn_feat.runs.checkpoints import CHECKPOINT, RESUME_MAY_CHANGE, RunFolder, require_same
 from ssn_feat.signals import on_signal
 from ssn_feat.threads import torch_threads
 from ssn_feat.training.loop import run_epochs, stop_requested
 
 BACKBONE = "backbone.pt"
-# Options that say how a command runs, not what it learns: a resumed run may differ in them.
+# Options that do not change what is learned: a resumed run may use other values.
 PIXEL_RESUME_MAY_CHANGE = (
     *RESUME_MAY_CHANGE,
     *(
         "videos",
         "trust_modules",
         "device",
-        "jobs",
         "workers",
         "cache",
         "cache_gb",
@@ -40,7 +39,7 @@ PIXEL_RESUME_MAY_CHANGE = (
 
 
 class PixelFolder(RunFolder):
-    """The folder of a run from pixels; processes other than the first write nothing."""
+    """The folder of a training from pixels; only the first process writes to it."""
 
     def __init__(self, path: Path, first: bool) -> None:
         super().__init__(path)
@@ -50,9 +49,9 @@ class PixelFolder(RunFolder):
         began = from_record(type(options), saved.get("options", {}), f"{self.path}: configuration")
         require_same(self.path, began, options, PIXEL_RESUME_MAY_CHANGE)
 
-    def begin(self, options: Any) -> None:
+    def create(self, options: Any) -> None:
         if self._first:
-            super().begin(options)
+            super().create(options)
             (self.path / BACKBONE).unlink(missing_ok=True)
 
     def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
@@ -68,57 +67,57 @@ def train(
     training: PixelTraining,
     folder: PixelFolder,
     processes: Processes,
-    make_steps: Callable[[], PixelSteps],
+    steps: PixelSteps,
     save_every: float,
 ) -> dict[str, Any]:
-    """Train to the end; what belongs into the summary of the run.
+    """Train until the last epoch is complete. Returns the summary of the run.
 
-    Ctrl-C leaves a checkpoint and raises KeyboardInterrupt; so does a signal to end, as ``torchrun`` sends it when
-    another process died, without a new checkpoint.
+    ``save_every``: seconds between two checkpoints. Ctrl-C writes a checkpoint and raises KeyboardInterrupt. SIGTERM,
+    which ``torchrun`` sends when another process died, raises UserError without a new checkpoint.
     """
     options = training.options
     before, started = training.done, time.perf_counter()
-    folder.save(training.states()[0])  # from here on there is something to resume
+    folder.save(training.states()[0])  # so that the run can be resumed from its first step on
     with (
-        _ended_from_outside(folder.path),
+        _on_sigterm(folder.path),
         stop_requested() as stop,
         torch.random.fork_rng(devices=[processes.device] if processes.device.type == "cuda" else []),
         torch_threads(options.threads),
     ):
         run_epochs(
             training,
+            steps,
             [folder],
             lambda: processes.any(stop()),
-            make_steps=lambda _: make_steps(),
             save_every=save_every,
         )
     seconds = time.perf_counter() - started
     if not training.finished:
         if processes.first:
-            print(f"interrupted in epoch {training.epoch}: the same command with --resume goes on with {options.out}")
+            print(f"interrupted in epoch {training.epoch}: the same command with --resume continues {options.out}")
         raise KeyboardInterrupt
     final = training.logs[0][-1]
-    steps = max(training.done - before, 1)
+    count = max(training.done - before, 1)
     return {
-        "head": options.head,
+        "head": training.kind,
         "videos": training.facts[0]["videos"],
         "steps": training.done,
         "seconds": round(seconds, 3),
-        "steps_per_second": round(steps / seconds, 3),
+        "steps_per_second": round(count / seconds, 3),
         "processes": processes.count,
-        "memory_gb": round(memory(processes.device) / 1e9, 3),
+        "memory_gb": round(peak_memory(processes.device) / 1e9, 3),
         "images_per_second": round(float(final["images_per_second"]), 1),
         "final": final,
     }
 
 
-def _ended_from_outside(path: Path) -> AbstractContextManager[None]:
-    """Says what to do when a signal ends the training."""
+def _on_sigterm(path: Path) -> AbstractContextManager[None]:
+    """Raise UserError on SIGTERM."""
 
     def end(number: int, frame: object) -> None:
         raise UserError(
-            f"the training was ended from outside (signal {number}), perhaps because another of its processes died: "
-            f"the same command with --resume goes on from the last checkpoint in {path}"
+            f"the training was terminated (signal {number}), perhaps because another of its processes died: "
+            f"run the same command with --resume to continue from the last checkpoint in {path}"
         )
 
     return on_signal(signal.SIGTERM, end)

@@ -1,4 +1,4 @@
-"""Steps of a training whose batches are pixels: features with gradient, losses of the whole batch, one update.
+"""The steps of a training from pixels: features with gradients, the losses of the whole batch, one optimiser step.
 
 The loop, run folders and checkpoints are those of training from features.
 """
@@ -21,14 +21,13 @@ from ssn_feat.finetuning.distributed import Processes
 from ssn_feat.finetuning.feature_network import FeatureNetwork, TuningOptions, learning_groups
 from ssn_feat.finetuning.pixels import PixelBatches, PixelSource, Request
 from ssn_feat.training.optimisation import ema_decay, optimiser_of, rate, set_rate
-from ssn_feat.training.ssn_task import EpochPlan
 from ssn_feat.training.training_state import LoopOptions, Training
 
 _SPEED = ("images_per_second", "memory_gb")
 
 
-class Learned(nn.Module):
-    """All that is learned: a head, and the backbone's module."""
+class HeadAndBackbone(nn.Module):
+    """The modules that are trained together."""
 
     def __init__(self, head: nn.Module, backbone: FeatureNetwork) -> None:
         super().__init__()
@@ -36,50 +35,47 @@ class Learned(nn.Module):
 
 
 class PixelTask(Protocol):
-    """What the steps ask of a training from pixels."""
+    """What the steps of a training from pixels need to know about what is trained."""
 
     @property
     def head(self) -> nn.Module:
-        """What is learned beside the backbone."""
+        """The head that is trained together with the backbone."""
 
     @property
     def terms(self) -> tuple[str, ...]:
-        """Names of what :meth:`losses` gives."""
+        """Names of the values that :meth:`losses` returns; the first is the loss."""
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch."""
+        """Number of steps in an epoch."""
 
     def requests(self, epoch: int) -> Sequence[Sequence[Request]]:
-        """The requests of every step of an epoch, all of one size; the same for the same seed and epoch."""
+        """The requests of every step of an epoch, all of one size; the same seed and epoch give the same requests."""
 
     def losses(self, features: Tensor, step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """What ``terms`` names of a step of the epoch asked for last, from features (requests, n, D) of the batch."""
+        """One scalar tensor for each of ``terms``, in a step of the epoch that was requested last.
+
+        ``features``: ``(requests, n, D)`` of the whole batch; ``generator``: decides the dropout.
+        """
 
 
-@dataclass
-class _LoopTask:
-    """A task as the loop knows it."""
+@dataclass(frozen=True)
+class PixelLoopTask:
+    """A training from pixels as the loop sees it (see :class:`ssn_feat.training.task.Task`)."""
 
-    head: nn.Module
+    head: HeadAndBackbone
     device: torch.device
     terms: tuple[str, ...]
     steps: int
 
-    def plan(self, epoch: int) -> EpochPlan:
-        raise NotImplementedError("the steps of this training draw their own batches")
-
-    def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        raise NotImplementedError("the steps of this training make their own inputs")
-
-    def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
-        raise NotImplementedError("the steps of this training make their own losses")
-
 
 @dataclass
-class PixelTraining(Training):
-    """A training from pixels in progress. In its checkpoints the head is ``model``, as in those of any run, and the
-    backbone's weights are ``backbone``."""
+class PixelTraining(Training[PixelLoopTask]):
+    """A training from pixels in progress.
+
+    In its checkpoints, ``model`` holds the weights of the head, as in every run, and ``backbone`` those of the
+    backbone.
+    """
 
     scaler: torch.amp.GradScaler = field(default_factory=lambda: torch.amp.GradScaler("cpu", enabled=False))
 
@@ -101,7 +97,7 @@ class PixelTraining(Training):
         self.scaler.load_state_dict(state["scaler"])
 
     def weights(self) -> dict[str, Tensor]:
-        """Of the backbone, as they are to be used: averaged where that was asked for."""
+        """The weights of the backbone to use; with the option ``ema``, their average."""
         return {name: value.detach().cpu().clone() for name, value in self.states()[0]["backbone"].items()}
 
 
@@ -117,24 +113,21 @@ def begin_training(
     facts: dict[str, Any],
     processes: Processes,
 ) -> PixelTraining:
-    """A training of ``backbone`` (loaded with ``trainable=True``) and of the task's head from its first step on.
+    """A new training of the head of ``task`` and of ``backbone``, which was loaded with ``trainable=True``.
 
-    Raises UserError where the backbone has no layer of the name to freeze until.
+    Raises UserError where the backbone has no module named ``tuning.freeze_until``.
     """
-    # Channels last: a third less time a step on a CPU, and what a GPU's tensor cores want.
+    # Channels last: steps take a third less time on a CPU, and it is the layout of a GPU's tensor cores.
     backbone.module.to(memory_format=torch.channels_last)
     if processes.count > 1 and processes.device.type == "cuda" and tuning.batch_norm != "frozen":
         backbone.module = nn.SyncBatchNorm.convert_sync_batchnorm(backbone.module)
-    learned = Learned(task.head, FeatureNetwork(backbone, tuning)).train()
+    trained = HeadAndBackbone(task.head, FeatureNetwork(backbone, tuning)).train()
     groups = learning_groups(backbone.module, task.head, options.optimisation, tuning.backbone_lr)
-    known = _LoopTask(learned, processes.device, (*task.terms, *_SPEED), task.steps)
+    loop_task = PixelLoopTask(trained, processes.device, (*task.terms, *_SPEED), task.steps)
     optimiser = optimiser_of(groups, options.optimisation)
     scaler = torch.amp.GradScaler(processes.device.type, enabled=tuning.precision == "float16")
     generators = (torch.Generator().manual_seed(options.seed),)
-    training = PixelTraining(known, optimiser, generators, options, (facts,), [[]], [{}], scaler=scaler)
-    if options.optimisation.ema:
-        training.average = {name: value.clone() for name, value in learned.state_dict().items()}
-    return training
+    return PixelTraining(loop_task, optimiser, generators, options, (facts,), scaler=scaler)
 
 
 class PixelSteps:
@@ -150,9 +143,8 @@ class PixelSteps:
         processes: Processes,
     ) -> None:
         self._training, self._task, self._tuning, self._processes = training, task, tuning, processes
-        learned = training.task.head
-        assert isinstance(learned, Learned)
-        self._learned, self._network = learned, processes.wrap(learned.backbone)
+        self._trained = training.task.head
+        self._network = processes.wrap(self._trained.backbone)
         self._batches = PixelBatches(source, workers, processes.device)
         self._pixels: Iterator[tuple[Tensor, int]] = iter(())
         self._last = time.perf_counter()
@@ -169,19 +161,19 @@ class PixelSteps:
         except torch.OutOfMemoryError:
             raise UserError(
                 "a step does not fit into the GPU's memory: add --checkpoint-activations 64 (or --precision bfloat16), "
-                "or take smaller batches and --accumulate them"
+                "or use smaller batches and --accumulate them"
             ) from None
 
     def _step(self) -> Tensor:
         training, task, group = self._training, self._task, self._training.group
         schedule = training.options.optimisation
         set_rate(training.optimiser, rate(schedule, training.done, task.steps))
-        # The same in every process and in a resumed run, whatever layers of the backbone draw.
+        # Layers of the backbone that draw (dropout) must draw the same in every process and in a resumed run.
         torch.manual_seed(_seed(training.options.seed, training.done))
         generator = torch.Generator().manual_seed(_seed(training.options.seed, training.done))
         pixels, requests = next(self._pixels)
-        own = self._network(pixels).unflatten(0, (requests, -1))
-        features = self._processes.gather(own)
+        share = self._network(pixels).unflatten(0, (requests, -1))
+        features = self._processes.gather(share)
         losses = task.losses(features, training.step, generator)
         if training.step == group.start:
             training.optimiser.zero_grad(set_to_none=True)
@@ -196,20 +188,20 @@ class PixelSteps:
 
     def _update(self) -> None:
         training = self._training
-        self._processes.average_gradients(self._learned.head)
+        self._processes.average_gradients(self._trained.head)
         if self._tuning.clip:
             training.scaler.unscale_(training.optimiser)
-            nn.utils.clip_grad_norm_([p for p in self._learned.parameters() if p.grad is not None], self._tuning.clip)
+            nn.utils.clip_grad_norm_([p for p in self._trained.parameters() if p.grad is not None], self._tuning.clip)
         training.scaler.step(training.optimiser)
         training.scaler.update()
 
     def _speed(self, images: int) -> Tensor:
         now = time.perf_counter()
         seconds, self._last = now - self._last, now
-        return torch.tensor([images / max(seconds, 1e-9), memory(self._processes.device) / 1e9])
+        return torch.tensor([images / max(seconds, 1e-9), peak_memory(self._processes.device) / 1e9])
 
-    def settle(self) -> None:
-        """Nothing is made ahead that a checkpoint holds."""
+    def synchronise(self) -> None:
+        """Nothing to do: what is prepared in advance is not part of a checkpoint."""
 
     def close(self) -> None:
         self._pixels = iter(())
@@ -220,12 +212,12 @@ def _seed(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step * 7919) % 2**63
 
 
-def memory(device: torch.device) -> int:
-    """Most bytes that were in use on a GPU, or by this process where it computes on the CPU."""
+def peak_memory(device: torch.device) -> int:
+    """Peak memory in bytes: allocated on the GPU ``device``, or used by this process if ``device`` is the CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-__all__ = ["Learned", "PixelSteps", "PixelTask", "PixelTraining", "begin_training", "memory"]
+__all__ = ["HeadAndBackbone", "PixelSteps", "PixelTask", "PixelTraining", "begin_training", "peak_memory"]

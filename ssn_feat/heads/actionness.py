@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
@@ -16,6 +18,8 @@ class ActionnessHead(nn.Module):
     ``feature_dim`` is D; ``dropout`` the share of feature values set to zero in training, in [0, 1). The layer has the
     name of the original code. Weights start at N(0, 0.001), drawn from ``generator``, the bias at 0.
     """
+
+    kind: ClassVar[str] = "actionness"
 
     def __init__(self, feature_dim: int, dropout: float = 0.8, generator: torch.Generator | None = None) -> None:
         super().__init__()

@@ -34,17 +34,16 @@ class GroupPooling(nn.Module):
         super().__init__()
         self.dropout, pyramid = options.dropout, options.pyramid
         segments, course = sum(options.segments), options.segments[1]
-        fit = groups.foreground + groups.incomplete
-        proposals = videos * fit
+        proposals = videos * groups.completeness_size
         own = pyramid.segment_weights(options.segments)[1:]
         part, segment = own.nonzero()
         part_rows = np.arange(proposals)[:, None] * segments + segment
         # The activity of a video: the courses of its foreground, then of its background proposals.
-        places = np.arange(proposals * segments).reshape(videos, fit, segments)
+        places = np.arange(proposals * segments).reshape(videos, groups.completeness_size, segments)
         foreground = places[:, : groups.foreground, options.segments[0] : options.segments[0] + course]
         background = np.arange(videos * groups.background * course).reshape(videos, -1, course) + places.size
         course_rows = np.concatenate((foreground, background), axis=1)
-        sizes = [*np.tile(np.bincount(part), proposals), *[course] * (videos * (groups.foreground + groups.background))]
+        sizes = [*np.tile(np.bincount(part), proposals), *[course] * (videos * groups.activity_size)]
         # Each row's weight is multiplied by one of (1, scaling of the start, scaling of the end) of its proposal: the
         # first, which is 1 for all, comes before those of the proposals.
         stage = pyramid.stage_of_part[part]
@@ -86,7 +85,7 @@ def needed_segments(videos: int, groups: Groups, segments: Sequence[int]) -> NDA
     All of the foreground and incomplete proposals, then of background proposals those of the course alone: background
     is an example for activity only.
     """
-    size = groups.foreground + groups.incomplete
+    size = groups.completeness_size
     places = np.arange(videos * groups.size * sum(segments)).reshape(videos, groups.size, -1)
     course = slice(segments[0], segments[0] + segments[1])
     return np.concatenate((places[:, :size].ravel(), places[:, size:, course].ravel()))

@@ -41,20 +41,30 @@ class Groups:
     @property
     def size(self) -> int:
         """Number of proposals of one video."""
-        return self.foreground + self.incomplete + self.background
+        return self.completeness_size + self.background
+
+    @property
+    def completeness_size(self) -> int:
+        """Number of foreground and incomplete proposals of one video, which lie before those of background."""
+        return self.foreground + self.incomplete
+
+    @property
+    def activity_size(self) -> int:
+        """Number of foreground and background proposals of one video."""
+        return self.foreground + self.background
 
     def for_activity(self, x: Tensor, dim: int = 1) -> Tensor:
         """Foreground and background proposals of ``x`` ``(V, size, ...)``, as ``(V * (fg + bg), ...)``.
 
         ``dim``: which dimension is of ``size``, that of the videos before it; likewise in the other two.
         """
-        own = x.narrow(dim, 0, self.foreground)
-        background = x.narrow(dim, self.foreground + self.incomplete, self.background)
-        return torch.cat([own, background], dim=dim).flatten(dim - 1, dim)
+        foreground = x.narrow(dim, 0, self.foreground)
+        background = x.narrow(dim, self.completeness_size, self.background)
+        return torch.cat([foreground, background], dim=dim).flatten(dim - 1, dim)
 
     def for_completeness(self, x: Tensor, dim: int = 1) -> Tensor:
         """Foreground and incomplete proposals of ``x`` ``(V, size, ...)``, as ``(V * (fg + incomplete), ...)``."""
-        return x.narrow(dim, 0, self.foreground + self.incomplete).flatten(dim - 1, dim)
+        return x.narrow(dim, 0, self.completeness_size).flatten(dim - 1, dim)
 
     def for_regression(self, x: Tensor, dim: int = 1) -> Tensor:
         """Foreground proposals of ``x`` ``(V, size, ...)``, as ``(V * fg, ...)``."""
@@ -172,7 +182,7 @@ def completeness_loss(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio
 
 def _completeness(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: float) -> _Known:
     places = (labels - 1)[..., None]
-    own = scores.gather(-1, places).view(*scores.shape[:-2], -1, groups.foreground + groups.incomplete)
+    own = scores.gather(-1, places).view(*scores.shape[:-2], -1, groups.completeness_size)
     complete, slope = _hardest(own[..., : groups.foreground], 1, 1.0)
     incomplete, other_slope = _hardest(own[..., groups.foreground :], -1, ohem_ratio)
     videos = own.shape[-2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +47,8 @@ class SSNHead(nn.Module):
     ``feature_dim`` is D, ``classes`` K (without background). The three linear layers have the names of the original
     code, so its checkpoints load. Weights start at N(0, 0.001), drawn from ``generator``, biases at 0.
     """
+
+    kind: ClassVar[str] = "ssn"
 
     def __init__(
         self, feature_dim: int, classes: int, options: SSNOptions, generator: torch.Generator | None = None
@@ -111,7 +114,7 @@ class SSNHead(nn.Module):
         ``(V * (fg + incomplete), parts * D)``, those of the completeness loss. Of a module that holds N heads (see
         :mod:`ssn_feat.training.seeds`) everything has N as a dimension before the others.
         """
-        grouped = parts.view(*parts.shape[:-2], -1, groups.foreground + groups.incomplete, parts.shape[-1])
+        grouped = parts.view(*parts.shape[:-2], -1, groups.completeness_size, parts.shape[-1])
         return Scores(
             linear(self.activity_fc, activity),
             linear(self.completeness_fc, parts),

@@ -1,1 +1,1 @@
-"""Trained heads on disk: run folders, checkpoints, and how a checkpoint becomes a head again."""
+"""Trained heads on disk: run folders and their checkpoints."""

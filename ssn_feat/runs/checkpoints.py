@@ -1,14 +1,18 @@
-"""Run folders: what a training run leaves behind, and how it is read again.
+"""Run folders: the files of a training run, written and read.
 
 ::
 
-    RUN/config.yaml        the options; python train/fit.py RUN/config.yaml --out NEW makes the run again
+    RUN/config.yaml        the options; python train/fit.py RUN/config.yaml --out NEW repeats the run
     RUN/environment.json   versions and machine
     RUN/log.jsonl          one line per epoch: mean losses, accuracy, learning rate, metrics of --eval
-    RUN/checkpoint.pt      weights and everything needed to go on or to score; holds tensors and plain values only
+    RUN/checkpoint.pt      weights and everything needed to resume or to score: only tensors and plain values
     RUN/best.pt            with --eval: the checkpoint of the best measured epoch, for detect.py --checkpoint
     RUN/tensorboard/       with --tensorboard: the log as events
-    RUN/summary.json       what came out, written when the run is finished
+    RUN/summary.json       final results, written when the run is finished
+
+Scoring needs only entries of the checkpoint that do not depend on the options of the training (see
+:func:`scoring_facts`): a run stays readable when options are added, renamed or removed. The options that a checkpoint
+records under ``config`` are compared when a run is resumed.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import IO, Any
@@ -30,33 +34,34 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 import ssn_feat
-from ssn_feat.cli import from_dict, from_record, save_yaml, to_dict
+from ssn_feat.cli import from_record, save_yaml, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.files import replacing
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.features import Standardisation, join_streams
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
+from ssn_feat.store import FeatureStore
 
 FORMAT = "ssn_feat run"
 FORMAT_VERSION = 1
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 EVENTS = "tensorboard"
-# Options that say how a command runs, not what it learns: a resumed run may differ in them.
+# Options that do not change what is learned: a resumed run may use other values.
 RESUME_MAY_CHANGE = ("out", "resume", "overwrite", "quiet", "threads", "features")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A trained head with what is needed to use it.
+    """A trained head with everything that scoring needs.
 
-    ``head``: in evaluation mode, on the CPU; ``labels``: class names, class index is the position; ``streams``: in the
-    order of the columns of its features; ``reg_stats``: float64 ``(2, 2)``, mean and deviation of (shift, log ratio)
-    with which regression is normalised, None for actionness; ``standardisation``: None where features are used as they
-    are; ``augmentation``: lengths of the starting and the ending stage as parts of a proposal's length; ``config``: the
-    options of the training as they were recorded, which scoring does not need; ``recipe``, ``fingerprint``: of the
-    store that it was trained on; ``finished``: False for an interrupted run; ``path``: the folder or checkpoint file
-    that it was loaded from, None for a run in memory.
+    ``head``: in evaluation mode, on the CPU; ``labels``: class names, the position is the class index; ``streams``: in
+    the order of the feature columns; ``reg_stats``: float64 ``(2, 2)``, mean and deviation of (shift, log ratio) with
+    which regression is normalised, None for actionness; ``standardisation``: None if features are used as they are;
+    ``augmentation``: lengths of the starting and the ending stage as fractions of a proposal's length; ``config``: the
+    recorded options of the training, which scoring does not need; ``recipe``, ``fingerprint``: of the features that
+    the head was trained on; ``finished``: False for an interrupted run; ``path``: the folder or
+    checkpoint file that it was loaded from, None for a run in memory.
     """
 
     head: SSNHead | ActionnessHead
@@ -83,13 +88,13 @@ class Run:
     @property
     def kind(self) -> str:
         """``ssn`` or ``actionness``."""
-        return "actionness" if isinstance(self.head, ActionnessHead) else "ssn"
+        return self.head.kind
 
     def prepare(self, features: ArrayLike | Tensor | Mapping[str, NDArray[Any]]) -> Tensor:
-        """Features as the head takes them: float32 ``(T, D)``, streams joined, standardised where the run did so.
+        """The input of the head: float32 ``(T, D)``, streams joined, standardised if the run standardises.
 
-        ``features``: the streams of a stored video by name, or rows ``(T, D)`` with the run's streams side by side.
-        Raises UserError where a stream is missing or the width is another than the head's.
+        ``features``: the streams of a stored video by name, or rows ``(T, D)`` with the columns of all streams.
+        Raises UserError where a stream is missing or the number of features is not that of the head.
         """
         if isinstance(features, Mapping):
             rows = join_streams(features, self.streams)
@@ -103,7 +108,10 @@ class Run:
         return self.standardisation(rows) if self.standardisation else rows.float()
 
     def require_store(self, recipe_fingerprint: str, where: str) -> None:
-        """Raises UserError unless features with ``recipe_fingerprint`` are those that the run was trained on."""
+        """Raise UserError unless the run was trained on features with ``recipe_fingerprint``.
+
+        ``where`` names the origin of the features in the message.
+        """
         if recipe_fingerprint != self.fingerprint:
             raise UserError(
                 f"the run was trained on features of recipe {self.fingerprint[:12]}, {where} has features of recipe "
@@ -112,17 +120,18 @@ class Run:
 
 
 def load_run(folder: Path | str) -> Run:
-    """Read a run folder (or its checkpoint file). Raises UserError where there is none or it is damaged."""
+    """Read a run folder or a checkpoint file of one. Raises UserError where it does not exist or is damaged."""
     path = Path(folder)
     run = run_of(read_run_checkpoint(path / CHECKPOINT if path.is_dir() or not path.suffix else path), str(path))
     return replace(run, path=path)
 
 
 def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
-    """The run that a checkpoint holds, found at ``where``. Raises UserError where it is damaged or has no head."""
+    """The run in the content of a checkpoint that was read from ``where``.
+
+    Raises UserError where the content is damaged or has no head that scores features.
+    """
     try:
-        if saved["head"]["kind"] == "clips":
-            raise UserError(f"{where} is a run of --head clips: it holds a backbone, but no head for detections")
         head = _build(saved["head"], where)
         head.load_state_dict(saved["model"])
         stats, standard = saved["reg_stats"], saved["standardisation"]
@@ -144,68 +153,83 @@ def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
 
 
 def _augmentation(saved: Mapping[str, Any]) -> tuple[float, float]:
-    """Version 0.1 kept it among the options of the training only."""
+    """Version 0.1 recorded the augmentation among the options of the training only."""
     start, end = saved["augmentation"] if "augmentation" in saved else saved["config"]["augmentation"]
     return float(start), float(end)
 
 
 def actionness_scores(run: Run, features: ArrayLike | Tensor | Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
-    """Logits [background, action] of each row, float32 ``(T, 2)``; ``features`` as :meth:`Run.prepare` takes them.
+    """Logits [background, action] of each row, float32 ``(T, 2)``; ``features`` as in :meth:`Run.prepare`.
 
-    Raises UserError where ``run`` is not one of an actionness head.
+    Raises UserError where ``run`` is not a run of the actionness head.
     """
     if not isinstance(run.head, ActionnessHead):
-        raise UserError("the run is one of the ssn head; actionness comes from a run with --head actionness")
+        raise UserError(f"this is a run of the {run.kind} head; actionness needs a run of --head actionness")
     with torch.inference_mode():
         logits: NDArray[np.float32] = run.head(run.prepare(features)).numpy()
     return logits
 
 
 def describe_head(head: SSNHead | ActionnessHead) -> dict[str, Any]:
-    """What :func:`load_run` builds the head from again."""
+    """The entry ``head`` of a checkpoint: kind and shape of a head, as plain values."""
+    description: dict[str, Any] = {"kind": head.kind, "feature_dim": head.feature_dim}
     if isinstance(head, ActionnessHead):
-        return {"kind": "actionness", "feature_dim": head.feature_dim, "dropout": head.dropout}
-    return {
-        "kind": "ssn",
-        "feature_dim": head.feature_dim,
-        "classes": head.classes,
-        "options": to_dict(head.options),
-    }
+        return {**description, "dropout": head.dropout}
+    return {**description, "classes": head.classes, "options": to_dict(head.options)}
 
 
 def _build(description: Mapping[str, Any], where: str) -> SSNHead | ActionnessHead:
-    if description["kind"] == "actionness":
+    """A head of the described kind and shape."""
+    kind = description["kind"]
+    if kind == ActionnessHead.kind:
         return ActionnessHead(description["feature_dim"], description["dropout"])
-    options = from_dict(SSNOptions, description["options"], f"{where}: options of the head")
-    return SSNHead(description["feature_dim"], description["classes"], options)
+    if kind == SSNHead.kind:
+        options = from_record(SSNOptions, description["options"], f"{where}: the head")
+        return SSNHead(description["feature_dim"], description["classes"], options)
+    raise UserError(f"{where} is a run of --head {kind}: it has no head for detections")
+
+
+def scoring_facts(
+    labels: Sequence[str],
+    streams: Sequence[str],
+    standardisation: Standardisation | None,
+    store: FeatureStore,
+    augmentation: tuple[float, float],
+) -> dict[str, Any]:
+    """Entries of a checkpoint that scoring needs besides ``model``, ``head`` and ``reg_stats``; see :class:`Run`."""
+    return {
+        "labels": list(labels),
+        "streams": list(streams),
+        "standardisation": None if standardisation is None else vars(standardisation),
+        "store": {"name": store.name, "recipe": store.recipe, "fingerprint": store.fingerprint},
+        "augmentation": list(augmentation),
+    }
 
 
 class RunFolder:
-    """The folder of a run that is being made."""
+    """A run folder to write."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def held(self, options: Any) -> dict[str, Any] | None:
-        """The checkpoint to go on from, None for a new run; ``options`` have ``resume`` and ``overwrite``.
+    def checkpoint_to_resume(self, options: Any) -> dict[str, Any] | None:
+        """The content of the checkpoint to resume, None for a new run. Writes nothing.
 
-        Writes nothing.
-
-        Raises UserError where the folder holds a run and options say neither resume nor overwrite, or where they differ
-        from those of the run to resume.
+        ``options``: a dataclass with ``resume`` and ``overwrite``. Raises UserError where the folder holds a run and
+        neither is set, and where the options differ from those of the run to resume.
         """
         if options.overwrite or not (self.path / CHECKPOINT).exists():
             return None
         if not options.resume:
-            raise UserError(f"{self.path} holds a run already: add --resume or --overwrite, or another --out")
+            raise UserError(f"{self.path} already holds a run: add --resume or --overwrite, or another --out")
         saved = read_run_checkpoint(self.path / CHECKPOINT)
         self._require_same(options, saved)
         return saved
 
-    def begin(self, options: Any) -> None:
-        """Make the folder of a new run, with its configuration, a dataclass with a field ``overwrite``.
+    def create(self, options: Any) -> None:
+        """Create the folder of a new run with its config.yaml, and delete the files of an earlier run.
 
-        Raises UserError where it cannot be written.
+        ``options``: a dataclass. Raises UserError where the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -220,26 +244,26 @@ class RunFolder:
         self._write_json("environment.json", environment())
 
     def _require_same(self, options: Any, saved: Mapping[str, Any]) -> None:
-        # Through the options of today: a run that was begun before an option existed has its default.
+        # Parsed as today's options: a run that began before an option existed has its default.
         began = from_record(type(options), saved["config"], f"{self.path}: configuration")
         require_same(self.path, began, options, RESUME_MAY_CHANGE)
 
     def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
-        """Write a checkpoint, complete or not at all. Raises UserError where it cannot be written."""
+        """Write a checkpoint atomically. Raises UserError where it cannot be written."""
         whole = {"format": FORMAT, "version": FORMAT_VERSION, **state}
         write_atomically(self.path / name, lambda file: torch.save(whole, file))
 
     def log(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Write the whole log, one JSON object a line."""
+        """Write the whole log, one JSON object per line."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
         write_atomically(self.path / "log.jsonl", lambda file: file.write(text.encode()))
 
     def summarise(self, summary: Mapping[str, Any]) -> None:
-        """Write what came out."""
+        """Write summary.json."""
         self._write_json("summary.json", summary)
 
-    def finished(self, quiet: bool) -> dict[str, Any]:
-        """The summary of the finished run, said in a line unless ``quiet``."""
+    def read_summary(self, quiet: bool) -> dict[str, Any]:
+        """The summary of the finished run, printed as one line unless ``quiet``."""
         try:
             summary: dict[str, Any] = json.loads((self.path / "summary.json").read_text())
         except (OSError, ValueError) as error:
@@ -257,14 +281,16 @@ class RunFolder:
 
 
 def require_same(path: Path, began: Any, options: Any, may_differ: Collection[str]) -> None:
-    """Raises UserError where ``options`` are not those that the run in ``path`` was ``began`` with; those called one
-    of ``may_differ`` may be others."""
+    """Raise UserError where ``options`` differ from those that the run in ``path`` ``began`` with.
+
+    Fields with a name in ``may_differ`` are not compared.
+    """
 
     def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        result: dict[str, Any] = {}
         for name, value in values.items():
-            found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-        return found
+            result |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
+        return result
 
     before, now = flat(to_dict(began)), flat(to_dict(options))
     odd = [n for n in now if n.rpartition(".")[2] not in may_differ and before.get(n) != now[n]]
@@ -274,19 +300,19 @@ def require_same(path: Path, began: Any, options: Any, may_differ: Collection[st
 
 
 def read_run_checkpoint(path: Path) -> dict[str, Any]:
-    """What :meth:`RunFolder.save` wrote, tensors on the CPU. Never runs code of the file.
+    """The content of a checkpoint that :meth:`RunFolder.save` wrote, tensors on the CPU. Never runs code in the file.
 
-    Raises UserError where there is none, it cannot be read, or it is of another format.
+    Raises UserError where the file does not exist, cannot be read, or has another format.
     """
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"no run at {path.parent}: there is no {path.name}; python train/fit.py makes one") from None
+        raise UserError(f"no run at {path.parent}: it has no {path.name}; python train/fit.py writes one") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     try:
         saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # what is no pickle, or a broken one, raises nearly anything
+    except Exception as error:  # a file that is not a pickle raises nearly anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise UserError(f"{path} is not a checkpoint or is damaged: {reason}") from None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
@@ -300,12 +326,12 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def format_terms(terms: Mapping[str, Any]) -> str:
-    """Losses and accuracies of a line of the log, for people."""
+    """The losses and accuracies of a line of the log as text."""
     return ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name not in ("epoch", "lr"))
 
 
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file beside ``path`` and move it there once it is complete and on disk."""
+    """Write a file next to ``path`` and rename it once it is complete and on disk."""
     with replacing(path) as part, part.open("wb") as file:
         write(file)
         file.flush()
@@ -313,7 +339,7 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions and machine, as plain values."""
+    """Versions of the software and the machine, as plain values."""
     return {
         "ssn_feat": ssn_feat.__version__,
         "python": platform.python_version(),
@@ -338,4 +364,7 @@ __all__ = [
     "load_run",
     "read_run_checkpoint",
     "require_same",
+    "run_of",
+    "scoring_facts",
+    "write_atomically",
 ]

@@ -1,22 +1,22 @@
-"""Run folders, and folders of them: sweeps, late fusions."""
+"""Run folders, and folders that contain several: sweeps, late fusion, several seeds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-# What makes a folder one of a training run.
-_OF_A_RUN = ("config.yaml", "log.jsonl", "summary.json", "checkpoint.pt")
+# Any of these files makes a folder a run folder.
+_RUN_FILES = ("config.yaml", "log.jsonl", "summary.json", "checkpoint.pt")
 
 
 def is_run(path: Path) -> bool:
     """Whether ``path`` is a run folder."""
-    return any((path / name).is_file() for name in _OF_A_RUN)
+    return any((path / name).is_file() for name in _RUN_FILES)
 
 
 def run_folders(path: Path) -> list[Path]:
-    """The run folders inside ``path``, by name, where it is a folder of runs; else ``path`` itself.
+    """The run folders inside ``path``, sorted by name; ``path`` itself if it contains none.
 
-    So the two runs of ``--fusion late`` are named by the folder that holds them, and so are several seeds.
+    The runs of ``--fusion late`` or of several seeds can thus be given as the folder that contains them.
     """
     if not path.is_dir() or (path / "checkpoint.pt").is_file():
         return [path]

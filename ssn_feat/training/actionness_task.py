@@ -1,8 +1,9 @@
-"""Training of the actionness head: from rows, or from proposals as in the original."""
+"""Training of the actionness head: from single rows, or from proposals as in the original code."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,19 +15,24 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.dropout import unscaled_dropout_
+from ssn_feat.heads.losses import Groups
 from ssn_feat.heads.ssn import linear
+from ssn_feat.runs.checkpoints import describe_head
 from ssn_feat.sampling.draws import draw, epoch_generator, epoch_videos, steps_per_epoch
 from ssn_feat.sampling.feature_table import FeatureTable
-from ssn_feat.sampling.pools import CandidatePool, CandidatePools, Candidates
+from ssn_feat.sampling.pools import CandidatePool, CandidatePools, Candidates, make_pools
 from ssn_feat.sampling.segments import choose_rows
 from ssn_feat.training.fit_options import FitOptions
-from ssn_feat.training.ssn_task import EpochPlan, StageRows
+from ssn_feat.training.ssn_task import StageRows
+from ssn_feat.training.task import BuiltTask, EpochPlan
+from ssn_feat.training.training_data import TrainingData, digest_of
 
 
 class ActionnessTask:
     """Training of the actionness head: rows inside and outside actions from each video.
 
-    ``pools``: of rows (of proposals in :class:`ActionnessProposalsTask`): action, then background.
+    ``pools``: the pool of action and the pool of background, of rows (of proposals in
+    :class:`ActionnessProposalsTask`).
     """
 
     terms = ("loss", "accuracy", "recall")
@@ -50,18 +56,17 @@ class ActionnessTask:
     def plan(self, epoch: int) -> EpochPlan:
         generator = epoch_generator(self.seed, epoch)
         videos = epoch_videos(len(self.table.ids), self.multiplier, self.batch_videos, generator)
-        drawn = [draw(pool, videos.reshape(-1), count, generator) for pool, count in self.pools]
-        rows = self._rows(np.concatenate(drawn, axis=1), generator)
+        members = [draw(pool, videos.reshape(-1), count, generator) for pool, count in self.pools]
+        rows = self._rows(np.concatenate(members, axis=1), generator)
         return EpochPlan(torch.from_numpy(rows.reshape(len(videos), -1)).to(self.device), ())
 
-    def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        """Rows that are gathered for the members ``drawn`` of the pools."""
-        return drawn
+    def _rows(self, members: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        """Rows to read for drawn members of the pools."""
+        return members
 
     def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        features, scale = unscaled_dropout_(
-            self.table.rows.index_select(0, plan.rows[step]), self.head.dropout, generators[0]
-        )
+        rows = self.table.rows.index_select(0, plan.rows[step])
+        features, scale = unscaled_dropout_(rows, self.head.dropout, generators[0])
         return (features.view(len(self.labels), -1, features.shape[1]).float().mean(dim=1) * scale,)
 
     def losses(self, head: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
@@ -69,15 +74,16 @@ class ActionnessTask:
         logits = linear(head.classifier_fc, *inputs)
         labels = self.labels.expand(logits.shape[:-1])
         loss = functional.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
-        found = logits.detach().argmax(dim=-1)
-        right, recalled = (found == labels).float(), found[..., self.actions].float()
+        predicted = logits.detach().argmax(dim=-1)
+        right, recalled = (predicted == labels).float(), predicted[..., self.actions].float()
         return loss.mean(dim=-1), right.mean(dim=-1), recalled.mean(dim=-1)
 
 
 class ActionnessProposalsTask(ActionnessTask):
     """Training of the actionness head as in the original: foreground against background proposals.
 
-    Each proposal is the mean of some rows of its course, one drawn from each of as many equal parts.
+    The feature of a proposal is the mean of several rows of its course: the course is cut into equal parts, and one row
+    is drawn from each.
     """
 
     def __init__(
@@ -92,15 +98,15 @@ class ActionnessProposalsTask(ActionnessTask):
         self._segments = (options.actionness.actionness_segments,)
         self._stages = StageRows.of(candidates, table, (0.0, 0.0))
 
-    def _rows(self, drawn: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-        own = self._stages
-        return choose_rows(own.first[drawn, 1:2], own.count[drawn, 1:2], self._segments, generator)
+    def _rows(self, members: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+        first, count = self._stages.first[members, 1:2], self._stages.count[members, 1:2]
+        return choose_rows(first, count, self._segments, generator)
 
 
 def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> CandidatePool:
-    """The rows (of a table with ``offsets``) for which ``mask`` ``(R,)`` holds, as a pool.
+    """The rows of a table where ``mask`` ``(R,)`` is true, as a pool; ``offsets`` are those of the table.
 
-    Raises UserError where there is none.
+    Raises UserError where ``mask`` is never true.
     """
     if not mask.any():
         raise UserError(
@@ -122,4 +128,26 @@ def rows_inside(dataset: Dataset, table: FeatureTable) -> NDArray[np.bool_]:
     return inside
 
 
-__all__ = ["ActionnessProposalsTask", "ActionnessTask", "row_pool", "rows_inside"]
+def needs_proposals(options: FitOptions) -> bool:
+    """Whether a run with these options learns from proposals."""
+    return options.actionness.actionness_sampling == "proposals"
+
+
+def build_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> BuiltTask:
+    """A new actionness head with its training. Raises UserError where there is only action or only background."""
+    table = data.table
+    head = ActionnessHead(table.feature_dim, options.ssn.dropout, generator).to(table.rows.device)
+    facts = {"head": describe_head(head), "reg_stats": None}
+    if not needs_proposals(options):
+        inside = rows_inside(data.dataset, table)
+        rows = (row_pool("action", inside, table.offsets), row_pool("background", ~inside, table.offsets))
+        return BuiltTask(ActionnessTask(head, table, rows, options), digest_of(inside), facts)
+    candidates = data.candidates(options.random_windows, options.seed)
+    # As in the original: every proposal that hardly overlaps an instance is background, however short it is.
+    thresholds = replace(options.pools, incomplete_overlap=1.0, background_coverage=0.0)
+    pools = make_pools(candidates, thresholds, Groups(1, 0, 1))
+    task = ActionnessProposalsTask(head, table, candidates, pools, options)
+    return BuiltTask(task, digest_of(candidates.intervals, candidates.labels), facts)
+
+
+__all__ = ["ActionnessProposalsTask", "ActionnessTask", "build_task", "needs_proposals", "row_pool", "rows_inside"]

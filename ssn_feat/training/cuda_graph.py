@@ -1,9 +1,10 @@
-"""Steps on a GPU: the whole step is recorded once and played again, without the processor in between.
+"""Steps on a GPU: one step is captured as a CUDA graph and then replayed.
 
-A step on cached features is some hundred small kernels; launching each takes longer than running it. So everything
-that differs from step to step lies on the GPU before the epoch begins: what the epoch draws, its learning rates, and
-the number of the step, by which the step finds its own. A CUDA graph of gather, dropout, losses, gradients, optimiser
-and averages is then one launch. What the losses were is read back now and then.
+A step on cached features consists of some hundred small kernels, and launching each takes longer than running it.
+Therefore everything that differs between steps is on the GPU before the epoch begins: the plan of the epoch, its
+learning rates, and the number of the current step, with which the step selects its part. The CUDA graph of gather,
+dropout, losses, gradients, optimiser and averages is a single launch. The losses are read from the GPU only every
+so many steps.
 """
 
 from __future__ import annotations
@@ -14,22 +15,22 @@ import torch
 from torch import Tensor
 
 from ssn_feat.training.optimisation import ema_decay, rate
-from ssn_feat.training.ssn_task import EpochPlan
+from ssn_feat.training.task import EpochPlan, FeatureTask
 from ssn_feat.training.training_state import Training
 
-# Steps between two looks at the losses; reading them makes the processor wait for the GPU.
-_LOOK = 50
-# Steps that run as they are before one is recorded: libraries and the optimiser set themselves up in the first.
-_PLAIN = 3
+# Steps between two readings of the losses; a reading makes the processor wait for the GPU.
+_READ_EVERY = 50
+# Steps that run uncaptured first: libraries and the optimiser initialise themselves in the first step.
+_WARM_UP_STEPS = 3
 
 
 class CapturedSteps:
-    """The steps of a training, see :class:`ssn_feat.training.steps.Steps`.
+    """The steps of a training on a GPU; see :class:`ssn_feat.training.steps.Steps`.
 
-    On another device than a GPU the same step runs from the same buffers without being recorded.
+    On another device, the same step runs from the same buffers without being captured.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training[FeatureTask]) -> None:
         self._training, task = training, training.task
         self._device, self._schedule = task.device, training.options.optimisation
         self._plan: EpochPlan | None = None
@@ -38,7 +39,7 @@ class CapturedSteps:
         self._terms = torch.zeros(task.steps, len(task.terms), len(training.facts), device=task.device)
         self._read = 0
         self._latest = torch.zeros(len(task.terms), len(training.facts))
-        self._done = 0
+        self._run = 0
         self._graph: torch.cuda.CUDAGraph | None = None
         self._thread = ThreadPoolExecutor(1, "draws")
         self._next: Future[EpochPlan] | None = None
@@ -58,7 +59,7 @@ class CapturedSteps:
         self._decays.copy_(torch.tensor([ema_decay(self._schedule, first + step) for step in range(steps)]))
         self._cursor.fill_(training.step)
         self._read = training.step
-        # The next epoch is drawn while this one is played; not before, since nothing may be allocated while recording.
+        # Draw the next epoch while this one is replayed; not earlier, because nothing may be allocated during capture.
         follows = training.epoch + 1 < self._schedule.epochs and self._graph is not None
         self._next = self._thread.submit(training.task.plan, training.epoch + 1) if follows else None
 
@@ -67,40 +68,40 @@ class CapturedSteps:
             self._body()
         elif self._graph is not None:
             self._graph.replay()
-        elif self._done < _PLAIN:
+        elif self._run < _WARM_UP_STEPS:
             self._warm_up()
         else:
-            self._record()
-        self._done += 1
-        # The loop counts the step once this returns.
-        if self._training.step + 1 - self._read >= _LOOK:
-            self._look(self._training.step + 1)
+            self._capture()
+        self._run += 1
+        # The loop counts this step only after the return.
+        if self._training.step + 1 - self._read >= _READ_EVERY:
+            self._read_terms(self._training.step + 1)
         return self._latest
 
-    def settle(self) -> None:
-        self._look(self._training.step)
+    def synchronise(self) -> None:
+        self._read_terms(self._training.step)
 
     def close(self) -> None:
         self._thread.shutdown()
         self._graph = None
 
-    def _look(self, until: int) -> None:
-        """Take note of the losses of the steps before ``until``."""
-        if until > self._read:
-            values = self._terms[self._read : until].cpu()
+    def _read_terms(self, end: int) -> None:
+        """Read the terms of the steps before step ``end`` from the device."""
+        if end > self._read:
+            values = self._terms[self._read : end].cpu()
             self._training.add(values, self._read)
-            self._latest, self._read = values[-1], until
+            self._latest, self._read = values[-1], end
 
     def _warm_up(self) -> None:
-        """Run the step on a stream of its own, as recording asks of what is run before it."""
+        """Run the step on a side stream, which capturing requires for the steps before it."""
         stream = torch.cuda.Stream(self._device)
         stream.wait_stream(torch.cuda.current_stream(self._device))
         with torch.cuda.stream(stream):
             self._body()
         torch.cuda.current_stream(self._device).wait_stream(stream)
 
-    def _record(self) -> None:
-        """Record the step, which does not run it, then play it."""
+    def _capture(self) -> None:
+        """Capture the step, which does not run it, then replay it."""
         optimiser = self._training.optimiser
         optimiser.zero_grad(set_to_none=True)
         for group in optimiser.param_groups:
@@ -115,7 +116,7 @@ class CapturedSteps:
         self._graph = graph
 
     def _body(self) -> None:
-        """The step whose number the cursor holds; nothing here waits for the device."""
+        """The step whose number is in the cursor; nothing here waits for the device."""
         training, task, plan = self._training, self._training.task, self._plan
         assert plan is not None
         rows, *others = (buffer.index_select(0, self._cursor) for buffer in _tensors(plan))

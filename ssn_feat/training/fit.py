@@ -1,10 +1,10 @@
-"""Learn a head from a feature store: read everything once, then one gather per step."""
+"""Learn a head from a feature store: read all features once, then gather the rows of each step from memory."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
@@ -15,39 +15,39 @@ from ssn_feat.runs.checkpoints import CHECKPOINT, EVENTS, RunFolder
 from ssn_feat.runs.folders import is_run, run_folders
 from ssn_feat.store import open_store
 from ssn_feat.training.fit_options import FitOptions
-from ssn_feat.training.loop import Measure, run_epochs, stop_requested, threads_and_seed
+from ssn_feat.training.loop import run_epochs, stop_requested, threads_and_seed
+from ssn_feat.training.prepare import prepare
 from ssn_feat.training.seeds import summarise_seeds
+from ssn_feat.training.steps import steps_of
 from ssn_feat.training.tensorboard_events import event_writers, require_tensorboard
-from ssn_feat.training.training_state import prepare
+from ssn_feat.training.validation import validation_measure
 
 
-def fit(options: FitOptions, validation: Callable[[FitOptions], Measure] | None = None) -> dict[str, Any]:
-    """Learn an SSN head or an actionness head from a feature store; the run folder OUT then holds everything of it.
+def fit(options: FitOptions) -> dict[str, Any]:
+    """Learn an SSN head or an actionness head from a feature store; write it and its log to the run folder OUT.
+    Other ways to learn have a --help of their own: --head clips, --end-to-end, and sweep as the first argument.
 
-    ``validation``: makes of options what measures a run for ``--eval`` (see ssn_feat.training.validation).
+    Returns the summary of the run. Raises UserError for input that is missing or does not fit together, and where OUT
+    holds a run that is neither resumed nor overwritten.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("training from features takes one process: start it without torchrun, or add --end-to-end")
-    if options.eval and validation is None:
-        raise UserError("--eval needs what measures: call ssn_feat.training.validation.fit_and_validate")
+        raise UserError("training from features uses one process: start it without torchrun, or add --end-to-end")
     if options.fusion == "late":
-        return _fit_streams(options, validation)
-    return _fit(options, validation, [options] if options.seeds > 1 else [])
+        return _fit_streams(options)
+    return _fit(options, [options] if options.seeds > 1 else [])
 
 
-def _fit(
-    options: FitOptions, validation: Callable[[FitOptions], Measure] | None, outer: Sequence[FitOptions]
-) -> dict[str, Any]:
-    """Learn heads of one set of features; ``outer``: runs of several heads that these are part of."""
+def _fit(options: FitOptions, outer: Sequence[FitOptions]) -> dict[str, Any]:
+    """Learn heads from one set of features; ``outer``: runs of several heads that these are part of."""
     runs = runs_of(options)
     folders = [RunFolder(run.out) for run in runs]
-    saved = _held(options)
-    # A run that was killed right after its last checkpoint has no summary: going on writes it.
+    saved = _checkpoints_to_resume(options)
+    # A run that was killed right after its last checkpoint has no summary: resuming it writes the summary.
     summarised = all((folder.path / "summary.json").exists() for folder in folders)
     if summarised and len(saved) == len(runs) and all(state["finished"] for state in saved):
         return _finished(options, folders)
     _require_same_point(options, saved, len(runs))
-    measure = validation(options) if validation and options.eval else None
+    measure = validation_measure(options) if options.eval else None
     if options.tensorboard:
         require_tensorboard()
     training = prepare(*runs)
@@ -55,38 +55,38 @@ def _fit(
         training.restore(saved)
     else:
         for run in (*outer, *runs):
-            RunFolder(run.out).begin(run)
+            RunFolder(run.out).create(run)
     before, started = training.done, time.perf_counter()
     with (
         stop_requested() as stop,
         threads_and_seed(options, training.task.device),
         event_writers([folder.path / EVENTS for folder in folders] if options.tensorboard else []) as write,
     ):
-        run_epochs(training, folders, stop, measure, write)
+        run_epochs(training, steps_of(training), folders, stop, measure, write)
     seconds = time.perf_counter() - started
     if not training.finished:
-        print(f"interrupted in epoch {training.epoch}: add --resume to the same command to go on with {options.out}")
+        print(f"interrupted in epoch {training.epoch}: the same command with --resume continues {options.out}")
         raise KeyboardInterrupt
     speed = {"seconds": round(seconds, 3), "steps_per_second": round((training.done - before) / seconds, 1)}
     for folder, state in zip(folders, training.states(), strict=True):
-        counts = {"head": options.head, "videos": state["videos"], "steps": training.done}
+        counts = {"head": training.kind, "videos": state["videos"], "steps": training.done}
         best = {"best": state["best"]} if state["best"] else {}
         folder.summarise(counts | speed | {"final": state["log"][-1]} | best)
     return _finished(options, folders)
 
 
-def _fit_streams(options: FitOptions, validation: Callable[[FitOptions], Measure] | None) -> dict[str, Any]:
-    """Learn a head for each stream, in OUT/STREAM; OUT/summary.json holds what came out of all."""
+def _fit_streams(options: FitOptions) -> dict[str, Any]:
+    """Learn a head for each stream in OUT/STREAM; write the summaries of all of them to OUT/summary.json."""
     if (options.out / CHECKPOINT).exists():
-        raise UserError(f"{options.out} holds a run of one head: choose another --out for one of each stream")
-    # What would stop the last stream stops the first.
+        raise UserError(f"{options.out} holds a run of one head: choose another --out for a head of each stream")
+    # Check every stream before the first is trained.
     stream_dims(open_store(options.store), options.streams)
     names = {stream: quote(stream, safe="") for stream in options.streams}
-    own = {s: replace(options, streams=(s,), fusion="early", out=options.out / name) for s, name in names.items()}
-    for run in own.values():
-        _held(run)
-    outer = {stream: [options, run] if run.seeds > 1 else [options] for stream, run in own.items()}
-    summaries = {stream: _fit(run, validation, outer[stream]) for stream, run in own.items()}
+    runs = {s: replace(options, streams=(s,), fusion="early", out=options.out / name) for s, name in names.items()}
+    for run in runs.values():
+        _checkpoints_to_resume(run)
+    outer = {stream: [options, run] if run.seeds > 1 else [options] for stream, run in runs.items()}
+    summaries = {stream: _fit(run, outer[stream]) for stream, run in runs.items()}
     result: dict[str, Any] = {"runs": names, "streams": summaries}
     for kind in ("final", "mean", "spread"):
         values = {
@@ -100,18 +100,18 @@ def _fit_streams(options: FitOptions, validation: Callable[[FitOptions], Measure
     return result
 
 
-def _held(options: FitOptions) -> list[dict[str, Any]]:
-    """The checkpoints to go on from, of those heads that have one. Raises UserError where OUT holds other runs."""
+def _checkpoints_to_resume(options: FitOptions) -> list[dict[str, Any]]:
+    """The checkpoints of those heads that have one. Raises UserError where OUT holds other runs."""
     runs = runs_of(options)
     if len(runs) > 1 and (options.out / CHECKPOINT).exists():
         raise UserError(f"{options.out} holds a run of one seed: choose another --out for {options.seeds} seeds")
     if len(runs) == 1 and is_run(options.out) and run_folders(options.out) != [options.out]:
         raise UserError(f"{options.out} holds runs of several heads: choose another --out for a single one")
-    return [state for run in runs if (state := RunFolder(run.out).held(run)) is not None]
+    return [state for run in runs if (state := RunFolder(run.out).checkpoint_to_resume(run)) is not None]
 
 
 def runs_of(options: FitOptions) -> list[FitOptions]:
-    """The options of each head: those of a run of its own in OUT/seed-N where there are several seeds."""
+    """The options of each head; with several seeds, each head has its run folder OUT/seed-N."""
     if options.seeds == 1:
         return [options]
     seeds = range(options.seed, options.seed + options.seeds)
@@ -119,19 +119,19 @@ def runs_of(options: FitOptions) -> list[FitOptions]:
 
 
 def _finished(options: FitOptions, folders: Sequence[RunFolder]) -> dict[str, Any]:
-    """The summary of the finished run; of several seeds what they have in common and how far they lie apart."""
+    """The summary of the finished run; of several seeds, the mean and spread of their results."""
     if options.seeds == 1:
-        return folders[0].finished(options.quiet)
-    return summarise_seeds(options, [folder.finished(quiet=True) for folder in folders])
+        return folders[0].read_summary(options.quiet)
+    return summarise_seeds(options, [folder.read_summary(quiet=True) for folder in folders])
 
 
 def _require_same_point(options: FitOptions, saved: Sequence[dict[str, Any]], runs: int) -> None:
-    """Raises UserError where some seeds are further than others, as when the program was killed between two files."""
+    """Raises UserError where some seeds are further than others: the program was killed between two checkpoints."""
     if saved and (len(saved) < runs or len({(state["epoch"], state["step"]) for state in saved}) > 1):
         raise UserError(
-            f"the seeds in {options.out} stand at different points: finish each on its own with "
-            f"python train/fit.py {options.out}/seed-N/config.yaml --resume, or start all anew with --overwrite"
+            f"the seeds in {options.out} are at different steps: finish each separately with "
+            f"python train/fit.py {options.out}/seed-N/config.yaml --resume, or start again with --overwrite"
         )
 
 
-__all__ = ["FitOptions", "Measure", "fit", "runs_of"]
+__all__ = ["fit", "runs_of"]

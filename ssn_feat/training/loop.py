@@ -1,4 +1,4 @@
-"""The loop of a training: epochs, measurements, checkpoints, what is shown, and Ctrl-C."""
+"""The training loop: epochs, measurements, checkpoints, progress display, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,55 +16,56 @@ from ssn_feat.progress import progress_bar
 from ssn_feat.runs.checkpoints import BEST, Run, RunFolder, format_terms, run_of
 from ssn_feat.signals import on_signal
 from ssn_feat.threads import torch_threads
-from ssn_feat.training.steps import Steps, steps_of
+from ssn_feat.training.steps import Steps
+from ssn_feat.training.task import TaskT
 from ssn_feat.training.training_state import LoopOptions, Training
 
-# What --eval finds of a run: metrics by name, the first of which decides what is best.
+# Gives the metrics of a run by name; the first metric decides which epoch is the best.
 Measure = Callable[[Run], Mapping[str, float]]
-# Seconds between two checkpoints that are written at the ends of epochs.
+# Least number of seconds between two checkpoints at the ends of epochs.
 _CHECKPOINT_SECONDS = 20.0
 # Seconds between two updates of the progress display.
 _DISPLAY_SECONDS = 0.5
 
 
 def run_epochs(
-    training: Training,
+    training: Training[TaskT],
+    steps: Steps,
     folders: Sequence[RunFolder],
     stop: Callable[[], bool],
     measure: Measure | None = None,
     write_events: Callable[[Sequence[Mapping[str, Any]]], None] = lambda lines: None,
-    make_steps: Callable[[Training], Steps] = steps_of,
     save_every: float | None = None,
 ) -> None:
-    """Train to the last epoch or until ``stop()`` says so; leaves a checkpoint of each head in its folder either way.
+    """Train until the last epoch is complete or ``stop()`` is true; write a checkpoint of each head in both cases.
 
-    ``measure`` gives the metrics of ``--eval``; ``write_events`` takes the last line of each log; ``make_steps`` gives
-    what does the steps. Checkpoints are written at the ends of epochs, with ``save_every`` (seconds) also within them.
-    Raises UserError, naming each term, once a loss is not finite.
+    ``steps``: those of this training, closed at the end; ``measure``: gives the metrics of ``--eval``;
+    ``write_events``: takes the last line of each log. Checkpoints are written at the ends of epochs and, with
+    ``save_every`` (seconds), also within them. Raises UserError, naming all terms, where a loss is not finite.
     """
     task = training.task
     saved_at = time.perf_counter()
     total = training.options.optimisation.epochs * task.steps
     with (
-        closing(make_steps(training)) as steps,
-        _display(f"training {training.options.head}", total, training.options.quiet) as show,
+        closing(steps),
+        _display(f"training {training.kind}", total, training.options.quiet) as show,
     ):
         task.head.train()
         while not training.finished:
             steps.begin()
             if not training.step:
                 training.sums = torch.zeros(len(task.terms), len(folders), dtype=torch.float64)
-            # Gradients are in no checkpoint: a run stops only where none are gathered.
+            # A checkpoint holds no gradients: stop only where none are accumulated.
             while training.step < task.steps and not (training.step == training.group.start and stop()):
                 terms = steps.step()
                 training.step += 1
                 show(training.done, task.terms, terms.mean(dim=1))
                 due = save_every is not None and time.perf_counter() - saved_at > save_every
                 if due and training.step == training.group.start:
-                    steps.settle()
+                    steps.synchronise()
                     _save(training, folders)
                     saved_at = time.perf_counter()
-            steps.settle()
+            steps.synchronise()
             if training.step < task.steps:
                 break
             _end_epoch(training)
@@ -79,18 +80,18 @@ def run_epochs(
         _save(training, folders)
 
 
-def _save(training: Training, folders: Sequence[RunFolder]) -> None:
+def _save(training: Training[TaskT], folders: Sequence[RunFolder]) -> None:
     for folder, state in zip(folders, training.states(), strict=True):
         folder.save(state)
 
 
-def _due(training: Training) -> bool:
-    """Whether the epoch that just ended is measured: each n-th and the last."""
+def _due(training: Training[TaskT]) -> bool:
+    """Whether to measure after the epoch that just ended: every n-th epoch and the last."""
     return training.finished or training.epoch % training.options.eval_every == 0
 
 
-def _measure(training: Training, folders: Sequence[RunFolder], measure: Measure) -> None:
-    """Add the metrics of each head to the last line of its log; keep the head where the first of them is the best."""
+def _measure(training: Training[TaskT], folders: Sequence[RunFolder], measure: Measure) -> None:
+    """Add the metrics of each head to the last line of its log; save the head where the first metric is the best."""
     for at, (folder, state) in enumerate(zip(folders, training.states(), strict=True)):
         metrics = measure(run_of(state))
         training.logs[at][-1] |= metrics
@@ -100,18 +101,18 @@ def _measure(training: Training, folders: Sequence[RunFolder], measure: Measure)
             folder.save(state | {"best": training.best[at]}, BEST)
 
 
-def _end_epoch(training: Training) -> None:
+def _end_epoch(training: Training[TaskT]) -> None:
     means = training.sums / training.step
     line = {"epoch": training.epoch, "lr": float(training.optimiser.param_groups[0]["lr"])}
-    for log, own in zip(training.logs, means.T.tolist(), strict=True):
-        log.append(line | dict(zip(training.task.terms, own, strict=True)))
+    for log, values in zip(training.logs, means.T.tolist(), strict=True):
+        log.append(line | dict(zip(training.task.terms, values, strict=True)))
     training.epoch += 1
     training.step = 0
 
 
 @contextmanager
 def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tuple[str, ...], Tensor], None]]:
-    """A function that shows how far the training is, a few times a second."""
+    """A function that updates the progress bar a few times a second."""
     if quiet:
         yield lambda done, names, values: None
         return
@@ -125,7 +126,7 @@ def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tupl
             if now - last > _DISPLAY_SECONDS or done == total:
                 terms = format_terms(dict(zip(names, mean.tolist(), strict=True)))
                 speed = (done - shown) / (now - last)
-                # A step from pixels may take seconds.
+                # A step from pixels may take several seconds.
                 advance(done - shown, f"{speed:.{0 if speed >= 10 else 2}f} steps/s, {terms}")
                 shown, last = done, now
 
@@ -134,9 +135,10 @@ def _display(what: str, total: int, quiet: bool) -> Iterator[Callable[[int, tupl
 
 @contextmanager
 def threads_and_seed(options: LoopOptions, device: torch.device) -> Iterator[None]:
-    """Threads of a step and, on a GPU, whose dropout has no generator of its own, the seed; both undone at the end."""
+    """Set torch's threads and, on a GPU, whose dropout draws from the default generator, the seed; restore both at the
+    end."""
     gpus = [] if device.type == "cpu" else [device]
-    # With more than one, a thread prepares the steps: what remains is torch's.
+    # With more than one thread, one prepares inputs and the others are torch's.
     with torch_threads(max(1, options.threads - 1)), torch.random.fork_rng(devices=gpus):
         if gpus:
             torch.manual_seed(options.seed)
@@ -145,9 +147,9 @@ def threads_and_seed(options: LoopOptions, device: torch.device) -> Iterator[Non
 
 @contextmanager
 def stop_requested() -> Iterator[Callable[[], bool]]:
-    """Says whether Ctrl-C was pressed; a second one ends the program at once.
+    """A function that tells whether Ctrl-C was pressed; pressing it again ends the program immediately.
 
-    An exception in the middle of a step would leave weights half updated.
+    The first Ctrl-C raises no exception, since that could leave weights half updated.
     """
     pressed = False
 

@@ -1,4 +1,4 @@
-"""The optimiser: which parameters learn how fast, and when the rate changes."""
+"""The optimiser: learning rates and weight decay of parameters, and the schedule of the rate."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import torch
 import tyro
@@ -18,7 +18,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.features import stream_dims
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
-from ssn_feat.runs.checkpoints import RunFolder, describe_head, load_run, write_atomically
+from ssn_feat.runs.checkpoints import RunFolder, describe_head, load_run, scoring_facts, write_atomically
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.training.fit_options import FitOptions
 
@@ -85,18 +85,17 @@ def import_checkpoint(options: ImportCheckpointOptions) -> None:
     head.load_state_dict(state)
     labels = _labels(options, head)
     shape = head.options if isinstance(head, SSNHead) else SSNOptions()
-    kind: Literal["ssn", "actionness"] = "ssn" if isinstance(head, SSNHead) else "actionness"
     config = FitOptions(
         store=options.store,
         annotations=options.annotations,
         out=options.out,
-        head=kind,
+        head="ssn" if isinstance(head, SSNHead) else "actionness",
         streams=options.streams,
         overwrite=options.overwrite,
         ssn=shape,
     )
     _write(config, head, labels, found, store)
-    print(f"{options.out}: a run of the {kind} head, {len(labels)} classes, {head.feature_dim} features")
+    print(f"{options.out}: a run of the {head.kind} head, {len(labels)} classes, {head.feature_dim} features")
 
 
 def _write(
@@ -104,18 +103,14 @@ def _write(
 ) -> None:
     """Write the run folder. Raises UserError where it holds a run that is not to be overwritten."""
     folder = RunFolder(config.out)
-    folder.held(config)
-    folder.begin(config)
+    folder.checkpoint_to_resume(config)
+    folder.create(config)
     epoch = int(found.about.get("epoch", 0))
     folder.save(
         {
+            **scoring_facts(labels, config.streams, None, store, config.augmentation),
             "head": describe_head(head),
-            "labels": labels,
-            "streams": list(config.streams),
             "reg_stats": found.reg_stats,
-            "standardisation": None,
-            "store": {"name": store.name, "recipe": store.recipe, "fingerprint": store.fingerprint},
-            "augmentation": list(config.augmentation),
             "config": to_dict(config),
             "model": head.state_dict(),
             "epoch": epoch,

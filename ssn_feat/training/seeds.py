@@ -1,7 +1,7 @@
-"""Several heads at once, one for each seed: their layers as batched products in one step.
+"""Training several heads at once, one for each seed: one step computes all of them with batched products.
 
-Every seed has its own initial weights, samples and dropout, drawn as in a run of its own; only the arithmetic of the
-step is shared. The heads stay independent: the sum of their losses has for each the gradient of its own.
+Every seed draws its initial weights, samples and dropout as in a separate run; only the arithmetic of the step is
+shared. The heads stay independent: the gradient of the sum of their losses is, for each head, that of its own loss.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from torch import Tensor, nn
 
 from ssn_feat.runs.checkpoints import RunFolder
 from ssn_feat.training.fit_options import FitOptions
-from ssn_feat.training.ssn_task import EpochPlan, Task
+from ssn_feat.training.task import EpochPlan, FeatureTask
 
 
 class SeedsTask:
-    """The tasks of N seeds as one; see :class:`ssn_feat.training.ssn_task.Task`.
+    """The tasks of N seeds as one :class:`ssn_feat.training.task.FeatureTask`.
 
-    ``tasks``: alike but for the seed.
+    ``tasks`` differ in their seed only.
     """
 
-    def __init__(self, tasks: Sequence[Task]) -> None:
+    def __init__(self, tasks: Sequence[FeatureTask]) -> None:
         self.tasks, first = tuple(tasks), tasks[0]
         self.terms, self.steps, self.device = first.terms, first.steps, first.device
         self.head = stack_heads([task.head for task in tasks])
-        # Two, since the inputs of the next step may be made while those of this one are in use.
+        # Two stacks, since the inputs of the next step may be prepared while those of this step are in use.
         self._stacks: list[tuple[Tensor, ...]] = [(), ()]
 
     def plan(self, epoch: int) -> EpochPlan:
@@ -41,11 +41,11 @@ class SeedsTask:
         )
 
     def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        """Inputs of all seeds, ``(N, ...)`` each; the tensors are used again by the step after the next."""
+        """Inputs of all seeds, ``(N, ...)`` each; the step after the next overwrites these tensors."""
         which = step % 2
         for at, task in enumerate(self.tasks):
-            own = EpochPlan(plan.rows[:, at], tuple(tensor[:, at] for tensor in plan.others))
-            parts = task.inputs(own, step, generators[at : at + 1])
+            plan_of_seed = EpochPlan(plan.rows[:, at], tuple(tensor[:, at] for tensor in plan.others))
+            parts = task.inputs(plan_of_seed, step, generators[at : at + 1])
             if not self._stacks[which]:
                 self._stacks[which] = tuple(part.new_empty(len(self.tasks), *part.shape) for part in parts)
             for stack, part in zip(self._stacks[which], parts, strict=True):
@@ -58,7 +58,7 @@ class SeedsTask:
 
 
 def stack_heads(heads: Sequence[nn.Module]) -> nn.Module:
-    """A module like each of ``heads`` whose parameters hold all of theirs along a new first dimension."""
+    """A module like each of ``heads`` whose parameters are theirs, stacked along a new first dimension."""
     stacked = copy.deepcopy(heads[0])
     parameters, _ = torch.func.stack_module_state(list(heads))
     for name, value in parameters.items():
@@ -68,18 +68,18 @@ def stack_heads(heads: Sequence[nn.Module]) -> nn.Module:
 
 
 def summarise_seeds(options: FitOptions, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Write OUT/summary.json and say in a line what came out.
+    """Write OUT/summary.json, print one line, and return the summary.
 
-    ``summaries``: of the run of each seed. The result holds for each term of the last epoch the mean and the spread
-    (standard deviation between seeds, with N - 1), and the summary of each seed by its number.
+    ``summaries``: of the run of each seed. The result holds the mean and the spread (standard deviation between seeds,
+    with N - 1) of each term of the last epoch, and the summary of each seed by its number.
     """
     finals = [summary["final"] for summary in summaries]
     terms = [name for name in finals[0] if name not in ("epoch", "lr")]
     values = {name: [final[name] for final in finals] for name in terms}
     seeds = range(options.seed, options.seed + options.seeds)
     result = {
-        "mean": {name: statistics.fmean(own) for name, own in values.items()},
-        "spread": {name: statistics.stdev(own) for name, own in values.items()},
+        "mean": {name: statistics.fmean(of_seeds) for name, of_seeds in values.items()},
+        "spread": {name: statistics.stdev(of_seeds) for name, of_seeds in values.items()},
         "seconds": summaries[0]["seconds"],
         "seeds": {str(seed): dict(summary) for seed, summary in zip(seeds, summaries, strict=True)},
     }
@@ -91,7 +91,7 @@ def summarise_seeds(options: FitOptions, summaries: Sequence[Mapping[str, Any]])
 
 
 def part_of(state: Any, at: int) -> Any:
-    """Of a nested state of N stacked heads (weights, optimiser, sums) that of head ``at``; plain values are shared."""
+    """The state (weights, optimiser, sums) of head ``at`` from that of N stacked heads; plain values are shared."""
     if isinstance(state, Tensor):
         return state[at].clone() if state.ndim else state
     if isinstance(state, Mapping):
@@ -100,7 +100,7 @@ def part_of(state: Any, at: int) -> Any:
 
 
 def stack_parts(parts: Sequence[Any]) -> Any:
-    """The state of which :func:`part_of` gives ``parts``."""
+    """The inverse of :func:`part_of`: one state from the states of all heads."""
     first = parts[0]
     if isinstance(first, Tensor):
         return torch.stack(list(parts)) if first.ndim else first

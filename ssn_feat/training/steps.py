@@ -1,4 +1,5 @@
-"""Single steps of a training, one after another; on a GPU see :mod:`ssn_feat.training.cuda_graph`."""
+"""The steps of a training on cached features, one after the other; for those on a GPU see
+:mod:`ssn_feat.training.cuda_graph`."""
 
 from __future__ import annotations
 
@@ -11,43 +12,44 @@ from torch import Tensor
 
 from ssn_feat.training.cuda_graph import CapturedSteps
 from ssn_feat.training.optimisation import ema_decay, rate, set_rate
-from ssn_feat.training.ssn_task import EpochPlan, Task
+from ssn_feat.training.task import EpochPlan, FeatureTask
 from ssn_feat.training.training_state import Training
 
 
 class Steps(Protocol):
-    """What the loop asks for the steps of its training."""
+    """What the loop needs from whatever runs the steps of its training."""
 
     def begin(self) -> None:
-        """Draw the epoch that the training stands in; its next step is ``training.step``."""
+        """Draw the current epoch of the training; the next step is ``training.step``."""
 
     def step(self) -> Tensor:
-        """One batch: float32 ``(terms, heads)`` of this or, where the device works ahead, of an earlier step.
+        """Run one step. Returns the terms of this step, float32 ``(terms, heads)``, or of an earlier one where results
+        are read from the device only now and then.
 
-        Raises UserError, naming each term, where a loss is not finite.
+        Raises UserError, naming all terms, where a loss is not finite.
         """
 
-    def settle(self) -> None:
-        """Wait until the training stands after its last step in all that a checkpoint holds. Raises as :meth:`step`."""
+    def synchronise(self) -> None:
+        """Wait until everything that a checkpoint holds includes the last step. Raises UserError like :meth:`step`."""
 
     def close(self) -> None:
-        """Give back what the steps held."""
+        """Release resources."""
 
 
-def steps_of(training: Training) -> Steps:
-    """Captured steps on a GPU, unless gradients are gathered over several batches; else plain ones."""
+def steps_of(training: Training[FeatureTask]) -> Steps:
+    """Captured steps on a GPU, unless gradients are accumulated over several batches; plain steps otherwise."""
     if training.task.device.type == "cuda" and training.options.optimisation.accumulate == 1:
         return CapturedSteps(training)
     return PlainSteps(training)
 
 
 class PlainSteps:
-    """Step by step; with a second thread the inputs of the next step are made while this one is learned from."""
+    """One step after the other; with a second thread, the inputs of the next step are prepared during this one."""
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training[FeatureTask]) -> None:
         self._training = training
         several = training.options.threads > 1 and training.task.device.type == "cpu"
-        self._ahead = InputPrefetcher(training.task) if several else None
+        self._prefetcher = InputPrefetcher(training.task) if several else None
         self._plan: EpochPlan | None = None
 
     def begin(self) -> None:
@@ -55,67 +57,66 @@ class PlainSteps:
 
     def step(self) -> Tensor:
         assert self._plan is not None
-        return train_step(self._training, self._plan, self._ahead)
+        return train_step(self._training, self._plan, self._prefetcher)
 
-    def settle(self) -> None:
-        if self._ahead is not None:
-            self._ahead.forget()
+    def synchronise(self) -> None:
+        if self._prefetcher is not None:
+            self._prefetcher.discard()
 
     def close(self) -> None:
-        if self._ahead is not None:
-            self._ahead.close()
+        if self._prefetcher is not None:
+            self._prefetcher.close()
 
 
 class InputPrefetcher:
-    """Inputs of a task's steps, made one step ahead by a thread.
+    """Prepares the inputs of the next step of a task in a thread.
 
-    The thread draws dropout before its step is due: :meth:`forget` takes that back, as if it had never been drawn.
+    The thread draws the dropout of a step that may never run: :meth:`discard` restores the generators.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: FeatureTask) -> None:
         self._task = task
         self._thread = ThreadPoolExecutor(1, "inputs")
-        self._made: Future[tuple[Tensor, ...]] | None = None
+        self._next: Future[tuple[Tensor, ...]] | None = None
         self._generators: Sequence[torch.Generator] = ()
         self._before: list[Tensor] = []
 
     def inputs(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> tuple[Tensor, ...]:
-        """What the task's own ``inputs`` gives; steps of a plan must be asked for in order."""
-        made = self._made
-        # On a busy machine the thread may not have begun: then nothing was drawn, and there is no need to wait for it.
-        if made is None or made.cancel():
+        """The inputs of ``step``, as those of the task; the steps of a plan must be requested in order."""
+        # On a busy machine the thread may not have started: then nothing was drawn, and waiting would cost time.
+        if self._next is None or self._next.cancel():
             inputs = self._task.inputs(plan, step, generators)
         else:
-            inputs = made.result()
-        self._made = self._begin(plan, step + 1, generators) if step + 1 < len(plan.rows) else None
+            inputs = self._next.result()
+        self._next = self._submit(plan, step + 1, generators) if step + 1 < len(plan.rows) else None
         return inputs
 
-    def _begin(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> Future[tuple[Tensor, ...]]:
+    def _submit(self, plan: EpochPlan, step: int, generators: Sequence[torch.Generator]) -> Future[tuple[Tensor, ...]]:
         self._generators, self._before = generators, [generator.get_state() for generator in generators]
         return self._thread.submit(self._task.inputs, plan, step, generators)
 
-    def forget(self) -> None:
-        """Drop what was made for a step that has not come."""
-        if self._made is not None and not self._made.cancel():
-            self._made.result()
+    def discard(self) -> None:
+        """Discard inputs that were prepared for a step that did not run."""
+        if self._next is not None and not self._next.cancel():
+            self._next.result()
             for generator, state in zip(self._generators, self._before, strict=True):
                 generator.set_state(state)
-        self._made = None
+        self._next = None
 
     def close(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self._thread.shutdown()
 
 
-def train_step(training: Training, plan: EpochPlan, ahead: InputPrefetcher | None = None) -> Tensor:
-    """One batch, and a step of gradient descent where it is the last of its group: the task's terms of each head,
-    float32 ``(terms, heads)``. ``ahead``: where the inputs come from, if not from the task itself.
+def train_step(training: Training[FeatureTask], plan: EpochPlan, prefetcher: InputPrefetcher | None = None) -> Tensor:
+    """Run one step; the optimiser steps where this step is the last of its group.
 
-    Raises UserError on a loss that is not finite.
+    ``prefetcher``: prepares the inputs; None means that the task does. Returns the terms of each head, float32
+    ``(terms, heads)``. Raises UserError where a loss is not finite.
     """
     task, schedule = training.task, training.options.optimisation
     set_rate(training.optimiser, rate(schedule, training.done, task.steps))
-    inputs = (ahead or task).inputs(plan, training.step, training.generators)
+    inputs = (prefetcher or task).inputs(plan, training.step, training.generators)
     losses = task.losses(task.head, *inputs)
     group = training.group
     if training.step == group.start:

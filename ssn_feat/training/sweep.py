@@ -1,11 +1,11 @@
-"""A grid over options: one run for each combination, in parallel, one table at the end."""
+"""A grid over options: one run for each combination, several at the same time, and one table of the results."""
 
 from __future__ import annotations
 
 import itertools
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +24,6 @@ from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.presets import PRESETS
 
-Fit = Callable[[FitOptions], dict[str, Any]]
 Combination = dict[str, Any]
 
 
@@ -33,11 +32,10 @@ class SweepOptions(FitOptions):
     """Learn a head with each combination of some options' values."""
 
     vary: tuple[str, ...] = ()
-    """Options and their values, as in YAML: lr=0.001,0.01 dropout=0.5,0.8 stpp=[1,1,1],[1,[1,2],1]; every combination
-    is trained, in a run folder of its own in OUT."""
+    """Options and their values in YAML syntax: lr=0.001,0.01 dropout=0.5,0.8 stpp=[1,1,1],[1,[1,2],1]. Each combination
+    is trained in its own run folder in OUT."""
     jobs: int = 1
-    """Combinations that are trained at the same time, each in a process with --threads threads and features of its
-    own."""
+    """Combinations to train at the same time. Each is a process with --threads threads that reads all features."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -51,22 +49,24 @@ SWEEP_PRESETS = {
 }
 
 
-def sweep(options: SweepOptions, learn: Fit = fit) -> list[dict[str, Any]]:
-    """Learn a head with each combination of the values of --vary; one table at the end, and all numbers in
+def sweep(options: SweepOptions) -> list[dict[str, Any]]:
+    """Learn a head with each combination of the values of --vary; print one table, write all numbers to
     OUT/sweep.json.
 
-    ``learn`` makes one run. The result holds for each combination, in the order of the grid, its ``values``, its
-    folder ``out`` and its ``summary``, or ``error`` where it could not be learned, as with a rate that is too high.
-    With ``resume`` finished runs are taken as they are. Raises UserError for options that do not exist or values that
-    are out of range, before anything is trained, and where no combination could be learned.
+    The result has one entry for each combination, in the order of the grid: its ``values``, its folder ``out`` and its
+    ``summary``, or ``error`` where the training failed, for example because the learning rate is too high. With
+    ``resume``, finished runs are not repeated. Raises UserError for options that do not exist or values that are out of
+    range, before anything is trained, and where all combinations fail.
     """
     grid = [_run(options, values) for values in combinations(options.vary)]
     _require_free(options, [run for _, run in grid])
-    found = Parallel(n_jobs=options.jobs)(delayed(_learn)(learn, run) for _, run in grid)
-    failed = [each["error"] for each in found if "error" in each]
-    if len(failed) == len(found):
+    outcomes = Parallel(n_jobs=options.jobs)(delayed(_outcome)(run) for _, run in grid)
+    failed = [each["error"] for each in outcomes if "error" in each]
+    if len(failed) == len(outcomes):
         raise UserError(f"no combination could be learned: {failed[0]}")
-    results = [{"values": values, "out": str(run.out), **each} for (values, run), each in zip(grid, found, strict=True)]
+    results = [
+        {"values": values, "out": str(run.out), **each} for (values, run), each in zip(grid, outcomes, strict=True)
+    ]
     text = json.dumps(results, indent=2) + "\n"
     write_atomically(options.out / "sweep.json", lambda file: file.write(text.encode()))
     if not options.quiet:
@@ -77,73 +77,72 @@ def sweep(options: SweepOptions, learn: Fit = fit) -> list[dict[str, Any]]:
     return results
 
 
-def _learn(learn: Fit, run: FitOptions) -> dict[str, Any]:
-    """What came of one combination: others may be better."""
+def _outcome(run: FitOptions) -> dict[str, Any]:
+    """The summary or the error of one combination: an error must not stop the others."""
     try:
-        return {"summary": learn(run)}
+        return {"summary": fit(run)}
     except UserError as error:
         return {"error": str(error)}
 
 
 def _require_free(options: SweepOptions, runs: Sequence[FitOptions]) -> None:
-    """Raises UserError where a combination has a run already that is neither to be resumed nor replaced."""
+    """Raises UserError where a combination already has a run that is neither resumed nor overwritten."""
     taken = [run.out for run in runs if any(is_run(folder) for folder in run_folders(run.out))]
     if taken and not (options.resume or options.overwrite):
-        raise UserError(f"{taken[0]} holds a run already: add --resume or --overwrite, or another --out")
+        raise UserError(f"{taken[0]} already holds a run: add --resume or --overwrite, or another --out")
 
 
 def combinations(vary: Sequence[str]) -> list[Combination]:
-    """Every combination of values, the last option changing fastest, of texts like ``lr=0.001,0.01``.
+    """Every combination of the values of texts like ``lr=0.001,0.01``; the last option changes fastest.
 
-    Raises UserError for a text of another form, an option named twice, or none.
+    Raises UserError for text of another form, for an option that is named twice, and where there is no text.
     """
     axes: dict[str, list[Any]] = {}
     for text in vary:
         name, equals, values = text.partition("=")
         try:
-            found = yaml.safe_load(f"[{values}]")
+            parsed = yaml.safe_load(f"[{values}]")
         except yaml.YAMLError:
-            found = []
-        if not equals or not found or name in axes:
+            parsed = []
+        if not equals or not parsed or name in axes:
             raise UserError(f"--vary takes each option once with its values, like lr=0.001,0.01; not {text!r}")
-        axes[name.replace("-", "_")] = found
+        axes[name.replace("-", "_")] = parsed
     if not axes:
         raise UserError("a sweep needs --vary OPTION=VALUE,VALUE ...")
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def _run(options: SweepOptions, values: Combination) -> tuple[Combination, FitOptions]:
-    """The values of one combination as the options have them (``1e-2`` as a number), and all of its options.
+    """The values of one combination as the options hold them (``1e-2`` as a number), and the options of its run.
 
     Raises UserError where an option does not exist or a value is out of range.
     """
-    own = {"vary", "jobs"}
-    plain = {name: value for name, value in to_dict(options).items() if name not in own}
+    plain = {name: value for name, value in to_dict(options).items() if name not in ("vary", "jobs")}
     for name, value in values.items():
-        _place(plain, name)[name] = value
+        _section_of(plain, name)[name] = value
     run = from_dict(FitOptions, plain, f"--vary {', '.join(values)}")
-    made = to_dict(run)
-    values = {name: _place(made, name)[name] for name in values}
+    parsed = to_dict(run)
+    values = {name: _section_of(parsed, name)[name] for name in values}
     folder = ",".join(f"{name}={_short(value)}" for name, value in values.items())
     return values, replace(run, out=options.out / folder, quiet=options.quiet or options.jobs > 1)
 
 
 def _short(value: Any) -> str:
-    """A value as a part of a file's name."""
+    """A value as part of a file name."""
     return quote(json.dumps(value).replace('"', "").replace(" ", ""), safe="[]-+.,")
 
 
-def _place(plain: dict[str, Any], name: str) -> dict[str, Any]:
-    """The options that have one called ``name``, wherever they are nested. Raises UserError where there are none."""
-    places = [plain, *(inner for inner in plain.values() if isinstance(inner, dict))]
-    place = next((place for place in places if name in place), None)
-    if place is None or name in RESUME_MAY_CHANGE or isinstance(place[name], dict):
-        raise UserError(f"--vary: {name!r} is no option that a sweep can change; train/fit.py --help lists all")
-    return place
+def _section_of(plain: dict[str, Any], name: str) -> dict[str, Any]:
+    """The options, or the nested options, that have one called ``name``. Raises UserError where there is none."""
+    sections = [plain, *(inner for inner in plain.values() if isinstance(inner, dict))]
+    section = next((section for section in sections if name in section), None)
+    if section is None or name in RESUME_MAY_CHANGE or isinstance(section[name], dict):
+        raise UserError(f"--vary: {name!r} is not an option that a sweep can change; train/fit.py --help lists all")
+    return section
 
 
 def _table(results: Sequence[Mapping[str, Any]]) -> Table:
-    """A row for each combination, by mAP if it was measured."""
+    """One row for each combination, sorted by mAP if it was measured."""
     lines = [_line(result["summary"]) if "summary" in result else {} for result in results]
     rows = sorted(range(len(results)), key=lambda row: -lines[row].get("mAP", (-1.0, 0.0))[0])
     varied, terms = list(results[0]["values"]), list(dict.fromkeys(term for line in lines for term in line))
@@ -159,7 +158,7 @@ def _number(mean: float, spread: float) -> str:
 
 
 def _line(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
-    """Mean and spread of each term at the end of a run, or of the runs of several seeds."""
+    """Mean and spread of each term at the end of a run, over seeds if there are several."""
     if "mean" in summary:
         return {name: (mean, summary["spread"][name]) for name, mean in summary["mean"].items()}
     return {name: (value, 0.0) for name, value in summary["final"].items() if name not in ("epoch", "lr")}

@@ -1,4 +1,4 @@
-"""The log of a run as TensorBoard events; TensorBoard itself is optional."""
+"""The log of a run as TensorBoard events; the package tensorboard is optional."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ssn_feat.errors import UserError
 
 
 def require_tensorboard() -> Any:
-    """torch's writer of events. Raises UserError where the package tensorboard is not installed."""
+    """The class SummaryWriter of torch. Raises UserError where the package tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
@@ -21,10 +21,10 @@ def require_tensorboard() -> Any:
 
 @contextmanager
 def event_writers(folders: Sequence[Path]) -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
-    """A function that takes a line of the log for each of ``folders`` and adds its numbers as events of its epoch.
+    """A function that takes one line of the log for each of ``folders`` and writes its numbers as events of its epoch.
 
-    Without folders it does nothing. A resumed run adds a file of events from the epoch at which it goes on; TensorBoard
-    then shows the later value of an epoch that was written twice.
+    Without folders it does nothing. A resumed run writes another file of events, from the epoch where it continues;
+    TensorBoard shows the later value of an epoch that was written twice.
     """
     with ExitStack() as stack:
         writers: list[Any] = []

@@ -1,15 +1,18 @@
-"""What a training run reads: annotations, proposals and the features of the videos that all of them have."""
+"""The data of a training run: annotations, proposals, and the features of the videos that all of them have."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.devices import device_of
@@ -27,11 +30,11 @@ from ssn_feat.training.fit_options import FitOptions
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The training videos: ``dataset`` and ``table`` hold the same ones in the same order.
+    """The training videos: ``dataset`` and ``table`` hold the same videos in the same order.
 
-    ``labels``: class names of the whole annotations, of which the training videos may lack some; ``proposals``: None
-    where none were asked for; ``standardisation``: what the rows of the table went through, None for nothing;
-    ``folder``: where the rows are mapped, None for memory.
+    ``labels``: class names of the whole annotations; the training videos may lack some of them; ``proposals``: None
+    for a head that needs none; ``standardisation``: how the rows of the table were standardised, None if they were not;
+    ``folder``: folder of the file that the rows are mapped from, None if they are in memory.
     """
 
     store: FeatureStore
@@ -44,35 +47,36 @@ class TrainingData:
 
     @cached_property
     def sums(self) -> BlockSums:
-        """What means of all rows of a stage come from; kept where the rows are."""
+        """Sums for the means over all rows of a stage, on the device of the rows."""
         rows = self.table.rows
         inner = allocate((len(rows) + 1, rows.shape[1]), torch.float32, self.folder)
         return BlockSums(rows, inner.to(rows.device))
 
     def candidates(self, windows: int, seed: int) -> Candidates:
-        """Proposals and instances of the training videos with what decides their use.
+        """Proposals and instances of the training videos, with the values that decide what they are used for.
 
-        ``windows``: random windows that join the proposals of each video, drawn by ``seed``.
+        ``windows``: number of random windows, drawn with ``seed``, to add to the proposals of each video.
         """
         assert self.proposals is not None
         durations = dict(zip(self.table.ids, self.table.durations.tolist(), strict=True))
-        own = self.proposals.intervals
+        intervals = self.proposals.intervals
         if windows:
             drawn = random_windows(self.dataset, durations, windows, np.random.default_rng(seed))
-            own = {video: np.concatenate((own[video], added)) for video, added in drawn.items()}
-        return candidates_of(self.dataset, own, durations)
+            intervals = {video: np.concatenate((intervals[video], added)) for video, added in drawn.items()}
+        return candidates_of(self.dataset, intervals, durations)
 
 
-def read_data(options: FitOptions, values: bool = True) -> TrainingData:
-    """Read everything once; without ``values`` all but the features, whose rows then have no columns.
+def read_data(options: FitOptions, needs_proposals: bool, values: bool = True) -> TrainingData:
+    """Read annotations, proposals (with ``needs_proposals``) and features.
 
-    Raises UserError for whatever is missing or does not fit together.
+    Without ``values``, the rows of features have no columns: only their times are read. Raises UserError for data that
+    is missing or does not fit together.
     """
     store = open_store(options.store)
     stream_dims(store, options.streams)
     annotations = read_annotations(options.annotations)
     dataset = _with_instances(annotations.subset(options.subset), options)
-    proposals = _proposals(options)
+    proposals = _proposals(options) if needs_proposals else None
     intersect = partial(intersect_ids, missing=options.missing, quiet=options.quiet)
     ids = intersect(tuple(dataset.videos), store.ids, what=f"the store {store.path}")
     if proposals is not None:
@@ -89,7 +93,7 @@ def read_data(options: FitOptions, values: bool = True) -> TrainingData:
 
 
 def _on_device(table: FeatureTable, device: torch.device) -> FeatureTable:
-    """The table where it is trained on. Raises UserError where a GPU has no room for it."""
+    """The table on the device of the training. Raises UserError where it does not fit into the memory of a GPU."""
     if device.type == "cuda":
         size, free = table.rows.nbytes, torch.cuda.mem_get_info(device)[0]
         if size > free:
@@ -100,8 +104,8 @@ def _on_device(table: FeatureTable, device: torch.device) -> FeatureTable:
 
 
 def features_folder(options: FitOptions, store: FeatureStore, ids: Sequence[str]) -> Path | None:
-    """Where the features of the videos ``ids`` are kept in a mapped file; None: in memory."""
-    # What a value takes in the store, and four bytes more for sums.
+    """Folder of the file that the features of the videos ``ids`` are mapped from; None keeps them in memory."""
+    # Bytes of a value in the store; dense sampling needs four more for the sums.
     value = np.dtype(store.dtype).itemsize + (4 if options.sampling == "dense" else 0)
     size = value * sum(stream_dims(store, options.streams))
     size *= sum(store.rows(video) for video in ids)
@@ -110,23 +114,31 @@ def features_folder(options: FitOptions, store: FeatureStore, ids: Sequence[str]
 
 
 def _with_instances(dataset: Dataset, options: FitOptions) -> Dataset:
-    """The videos to train on. Raises UserError where none has an instance."""
+    """The videos to train on. Raises UserError if none has an instance."""
     annotated = [video.id for video in dataset.videos.values() if video.instances]
     if not annotated:
         raise UserError(f"none of the {len(dataset.videos)} {options.subset} videos has an annotated instance")
     return dataset if options.background_videos else dataset.only(annotated)
 
 
-def _proposals(options: FitOptions) -> Proposals | None:
-    if options.head == "actionness" and options.actionness.actionness_sampling == "rows":
-        return None
+def _proposals(options: FitOptions) -> Proposals:
     if options.proposals is None:
-        what = "the ssn head" if options.head == "ssn" else "--actionness-sampling proposals"
-        raise UserError(f"{what} learns from proposals: add --proposals FILE (train/propose.py makes one)")
+        raise UserError(
+            f"--head {options.head} with these options learns from proposals: add --proposals FILE (train/propose.py "
+            "makes one)"
+        )
     proposals = Proposals.load(options.proposals)
     if not len(proposals):
-        raise UserError(f"{options.proposals} holds no proposal of its {len(proposals.ids)} videos")
+        raise UserError(f"{options.proposals} has no proposal for any of its {len(proposals.ids)} videos")
     return proposals
 
 
-__all__ = ["TrainingData", "read_data"]
+def digest_of(*arrays: NDArray[Any]) -> str:
+    """SHA-256 of arrays: tells whether a resumed run has the same data."""
+    total = hashlib.sha256()
+    for array in arrays:
+        total.update(np.ascontiguousarray(array).tobytes())
+    return total.hexdigest()
+
+
+__all__ = ["TrainingData", "digest_of", "read_data"]

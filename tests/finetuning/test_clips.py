@@ -108,7 +108,7 @@ def test_motion_is_learned_and_the_weights_are_read_back(moving: Path, tmp_path:
     start = load_backbone("test_clips:tiny", "flow", "random:0", input_size=28)
     pixels = torch.randint(256, (2, 10, 28, 28), dtype=torch.uint8)
     assert not torch.allclose(learned(pixels), start(pixels))
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         fit_clips(options(moving, tmp_path / "run"))
     assert fit_clips(options(moving, tmp_path / "run", resume=True)) == summary
     with pytest.raises(UserError, match="other options"):

@@ -42,7 +42,7 @@ def test_two_processes_one_of_which_is_killed(tmp_path: Path) -> None:
     )
     assert done.returncode != 0
     assert "error: " in done.stderr, done.stderr[-2000:]
-    assert "--resume goes on from the last checkpoint" in done.stderr, done.stderr[-2000:]
+    assert "--resume to continue from the last checkpoint" in done.stderr, done.stderr[-2000:]
     assert read_run_checkpoint(tmp_path / "two" / "checkpoint.pt")["epoch"] >= 20
     begun = losses(tmp_path / "two")
     assert 20 <= len(begun) < STEPS

@@ -191,7 +191,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(films: Films, tmp_path
     for part in ("model", "backbone", "trained", "trained_backbone"):
         assert same_weights(one[part], other[part]), part
     assert not same_weights(one["backbone"], one["trained_backbone"])
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         fit_end_to_end(parts)
 
 

@@ -75,7 +75,7 @@ def test_a_checkpoint_file_is_as_good_as_its_folder(runs):
 
 
 def test_what_is_not_a_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"no run at .*: there is no checkpoint\.pt"):
+    with pytest.raises(UserError, match=r"no run at .*: it has no checkpoint\.pt"):
         load_run(tmp_path)
     with pytest.raises(UserError, match=r"no run at .*nowhere"):
         load_run(tmp_path / "nowhere")
@@ -137,4 +137,4 @@ def test_a_folder_that_cannot_be_written_is_refused(runs, tmp_path):
     (tmp_path / "file").write_text("")
     options = load_yaml(FitOptions, runs / "ssn" / "config.yaml")
     with pytest.raises(UserError, match="cannot write the run folder"):
-        RunFolder(tmp_path / "file" / "run").begin(options)
+        RunFolder(tmp_path / "file" / "run").create(options)

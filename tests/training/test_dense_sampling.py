@@ -20,8 +20,8 @@ from ssn_feat.heads.stpp import BlockSums, RowSums
 from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.sampling.draws import epoch_candidates, epoch_generator
 from ssn_feat.training.fit import fit
+from ssn_feat.training.prepare import prepare
 from ssn_feat.training.training_data import read_data
-from ssn_feat.training.training_state import prepare
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +47,7 @@ def test_a_head_is_trained_on_what_dense_scoring_gives_it(data, tmp_path, stpp):
     drawn = epoch_candidates(
         task.pools, len(table.ids), task.multiplier, task.batch_videos, task.groups, epoch_generator(0, 0)
     )[step]
-    candidates = read_data(options).candidates(0, 0)
+    candidates = read_data(options, needs_proposals=True).candidates(0, 0)
     scores = []
     for at in drawn.ravel():
         video = candidates.video[at]

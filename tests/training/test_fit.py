@@ -24,8 +24,8 @@ from ssn_feat.store import create_store, open_store
 from ssn_feat.training.actionness_task import rows_inside
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import ActionnessOptions, FitOptions
+from ssn_feat.training.prepare import prepare
 from ssn_feat.training.presets import PRESETS
-from ssn_feat.training.training_state import prepare
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_actionness_is_learned_from_proposals_as_the_original_does(data, tmp_pat
     assert inside[:, :3].mean() > 0.8
     assert inside[:, 3:].mean() < 0.05
     assert fit(options)["final"]["accuracy"] > 0.85
-    with pytest.raises(UserError, match="--actionness-sampling proposals learns from proposals: add --proposals"):
+    with pytest.raises(UserError, match="--head actionness with these options learns from proposals: add --proposals"):
         fit(replace(options, proposals=None, overwrite=True))
 
 

@@ -39,7 +39,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_prints_each_term(brief):
 
 def test_a_folder_that_holds_a_run_is_kept_unless_told_otherwise(brief):
     fit(brief)
-    with pytest.raises(UserError, match="holds a run already: add --resume or --overwrite"):
+    with pytest.raises(UserError, match="already holds a run: add --resume or --overwrite"):
         fit(brief)
     before = weights(brief.out)
     fit(replace(brief, overwrite=True))
@@ -98,7 +98,7 @@ FAULTS = {
     "videos": (other_annotations, r"lacks 1 of 1 training videos: elsewhere$"),
     "proposals of other videos": (other_proposals, r"other\.npz lacks 11 of 11 training videos: v/00, v/01, "),
     "proposals of some videos": (some_proposals, r"some\.npz lacks 9 of 11 training videos: .*--missing skip"),
-    "empty proposals": (no_proposals, r"none\.npz holds no proposal of its 1 videos"),
+    "empty proposals": (no_proposals, r"none\.npz has no proposal for any of its 1 videos"),
     "no instances": (no_instances, r"none of the 1 training videos has an annotated instance"),
     "pool": (lambda *_: {"pools": PoolOptions(background_coverage=0.9)}, r"none exceeds background_coverage 0\.9"),
     "device": (lambda *_: {"device": "abacus"}, r"cannot train on device 'abacus'"),

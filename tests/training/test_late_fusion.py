@@ -53,7 +53,7 @@ def test_detection_takes_the_folder_of_both(data, late, tmp_path):
 
 def test_it_goes_on_where_it_stopped_and_keeps_what_is_there(late):
     fit(late)
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         fit(late)
     assert fit(replace(late, resume=True))["runs"] == {"rgb": "rgb", "flow": "flow"}
 
@@ -62,7 +62,7 @@ def test_a_refused_command_leaves_what_is_there(late):
     fit(late)
     before = {path: path.read_bytes() for path in late.out.rglob("*") if path.is_file()}
     for changes in ({"resume": True}, {}):
-        with pytest.raises(UserError, match=r"epochs was 2 and is 3|holds a run already"):
+        with pytest.raises(UserError, match=r"epochs was 2 and is 3|already holds a run"):
             fit(replace(late, optimisation=quick(epochs=3), **changes))
     assert {path: path.read_bytes() for path in late.out.rglob("*") if path.is_file()} == before
 
@@ -99,6 +99,6 @@ def test_what_does_not_fit_is_refused(late):
 def test_it_takes_one_process(late, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for fusion in ({}, {"streams": ("rgb",), "fusion": "early"}):
-        with pytest.raises(UserError, match="takes one process: start it without torchrun, or add --end-to-end"):
+        with pytest.raises(UserError, match="uses one process: start it without torchrun, or add --end-to-end"):
             fit(replace(late, **fusion))
     assert not late.out.exists()

@@ -106,7 +106,7 @@ def test_class_names_may_come_in_the_order_of_the_checkpoint(data, tmp_path):
     options = import_options(data, path, tmp_path / "run", labels=tmp_path / "names.txt")
     import_checkpoint(options)
     assert load_run(tmp_path / "run").labels == ("run", "climb", "jump")
-    with pytest.raises(UserError, match="holds a run already"):
+    with pytest.raises(UserError, match="already holds a run"):
         import_checkpoint(options)
     (tmp_path / "names.txt").write_text("run\nclimb\nswim\n")
     with pytest.raises(UserError, match="name different classes: jump, swim"):

@@ -19,8 +19,8 @@ from ssn_feat.sampling.pools import CandidatePool
 from ssn_feat.training import steps as loop
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import OptimisationOptions
+from ssn_feat.training.prepare import prepare
 from ssn_feat.training.ssn_task import class_frequencies
-from ssn_feat.training.training_state import prepare
 
 
 @pytest.fixture(scope="module")

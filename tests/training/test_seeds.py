@@ -96,7 +96,7 @@ def test_interrupted_seeds_go_on_as_if_nothing_had_happened(brief, tmp_path, mon
 def test_seeds_at_different_points_are_not_mixed(brief):
     fit(brief)
     (brief.out / "seed-5" / "checkpoint.pt").unlink()
-    with pytest.raises(UserError, match=r"stand at different points: finish each on its own"):
+    with pytest.raises(UserError, match=r"are at different steps: finish each separately"):
         fit(replace(brief, resume=True))
 
 

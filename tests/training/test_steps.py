@@ -12,11 +12,11 @@ from synthetic_store import quick, write
 from ssn_feat.errors import UserError
 from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.runs.checkpoints import read_run_checkpoint
-from ssn_feat.training import loop
+from ssn_feat.training import fit as fitting
 from ssn_feat.training.cuda_graph import CapturedSteps
 from ssn_feat.training.fit import fit
+from ssn_feat.training.prepare import prepare
 from ssn_feat.training.steps import InputPrefetcher
-from ssn_feat.training.training_state import prepare
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +55,12 @@ def test_a_second_thread_changes_nothing(brief, tmp_path, monkeypatch, head, see
         assert torch.equal(one["generator"], other["generator"])
 
 
-def test_what_was_made_for_a_step_that_does_not_come_is_taken_back(brief):
+def test_prefetched_inputs_that_are_discarded_leave_the_generators_as_they_were(brief):
     training = prepare(brief)
-    plan, ahead, other = training.task.plan(0), InputPrefetcher(training.task), prepare(brief)
-    ahead.inputs(plan, 0, training.generators)
-    ahead.forget()
-    ahead.close()
+    plan, prefetcher, other = training.task.plan(0), InputPrefetcher(training.task), prepare(brief)
+    prefetcher.inputs(plan, 0, training.generators)
+    prefetcher.discard()
+    prefetcher.close()
     other.task.inputs(plan, 0, other.generators)
     assert torch.equal(training.generators[0].get_state(), other.generators[0].get_state())
 
@@ -73,7 +73,7 @@ def test_steps_from_fixed_buffers_equal_plain_ones(brief, tmp_path, monkeypatch,
     fit(plain)
     fixed = replace(plain, out=tmp_path / "fixed")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "steps_of", CapturedSteps)
+        patch.setattr(fitting, "steps_of", CapturedSteps)
         fit(fixed)
     for name in [""] if seeds == 1 else ["seed-0", "seed-1"]:
         one, other = state(plain.out / name), state(fixed.out / name)
@@ -91,7 +91,7 @@ def test_a_loss_that_is_not_finite_is_found_later_but_named_right(brief, monkeyp
     wild = replace(brief, optimisation=replace(brief.optimisation, optimiser="sgd", schedule="step", lr=1e30))
     with pytest.raises(UserError) as plain:
         fit(wild)
-    monkeypatch.setattr(loop, "steps_of", CapturedSteps)
+    monkeypatch.setattr(fitting, "steps_of", CapturedSteps)
     with pytest.raises(UserError) as fixed:
         fit(replace(wild, overwrite=True))
     assert str(fixed.value).partition(":")[0] == str(plain.value).partition(":")[0]

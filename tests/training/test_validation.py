@@ -18,7 +18,6 @@ from ssn_feat.evaluation.evaluate import evaluate_detections
 from ssn_feat.proposals import Proposals
 from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.training.fit import fit
-from ssn_feat.training.validation import fit_and_validate
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def detected(data, checkpoint, folder):
 
 
 def test_map_of_training_is_that_of_detection_and_the_best_head_is_kept(data, brief, tmp_path):
-    summary = fit_and_validate(brief)
+    summary = fit(brief)
     log = read_run_checkpoint(brief.out / "checkpoint.pt")["log"]
     measured = {line["epoch"]: line["mAP"] for line in log if "mAP" in line}
     assert list(measured) == [1, 3, 4]  # each second epoch and the last
@@ -55,7 +54,7 @@ def test_map_of_training_is_that_of_detection_and_the_best_head_is_kept(data, br
 
 
 def test_measuring_changes_nothing_that_is_learned(brief, tmp_path):
-    fit_and_validate(brief)
+    fit(brief)
     fit(replace(brief, eval=None, out=tmp_path / "plain"))
     one, other = (read_run_checkpoint(folder / "checkpoint.pt")["model"] for folder in (brief.out, tmp_path / "plain"))
     assert all(one[name].equal(other[name]) for name in one)
@@ -63,7 +62,7 @@ def test_measuring_changes_nothing_that_is_learned(brief, tmp_path):
 
 
 def test_each_seed_is_measured(brief):
-    summary = fit_and_validate(replace(brief, seeds=2))
+    summary = fit(replace(brief, seeds=2))
     values = [summary["seeds"][seed]["final"]["mAP"] for seed in "01"]
     assert summary["mean"]["mAP"] == pytest.approx(sum(values) / 2)
     assert all((brief.out / f"seed-{seed}" / "best.pt").exists() for seed in (0, 1))
@@ -92,7 +91,7 @@ FAULTS = {
 def test_bad_input_gives_one_clear_line_before_training(data, brief, tmp_path, fault):
     changes, message = FAULTS[fault]
     with pytest.raises(UserError, match=message):
-        fit_and_validate(replace(brief, **changes(data, tmp_path)))
+        fit(replace(brief, **changes(data, tmp_path)))
     assert not brief.out.exists()
 
 

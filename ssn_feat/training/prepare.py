@@ -1,0 +1,52 @@
+"""From options to a training that is ready to begin."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+from ssn_feat.cli import to_dict
+from ssn_feat.runs.checkpoints import scoring_facts
+from ssn_feat.training import actionness_task, ssn_task
+from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.optimisation import make_optimiser
+from ssn_feat.training.seeds import SeedsTask
+from ssn_feat.training.task import BuiltTask, FeatureTask
+from ssn_feat.training.training_data import TrainingData, read_data
+from ssn_feat.training.training_state import Training
+
+
+class HeadModule(Protocol):
+    """What the module of a head defines."""
+
+    def needs_proposals(self, options: FitOptions) -> bool:
+        """Whether a run with these options learns from proposals."""
+
+    def build_task(self, options: FitOptions, data: TrainingData, generator: torch.Generator) -> BuiltTask:
+        """A new head, its weights drawn from ``generator``, with its training."""
+
+
+_HEADS: dict[str, HeadModule] = {"ssn": ssn_task, "actionness": actionness_task}
+
+
+def prepare(*runs: FitOptions) -> Training[FeatureTask]:
+    """Read all data and build one head for each of ``runs``, whose options differ in seed and folder only.
+
+    Raises UserError for data that is missing or does not fit together.
+    """
+    options, head = runs[0], _HEADS[runs[0].head]
+    data = read_data(options, head.needs_proposals(options))
+    generators = tuple(torch.Generator().manual_seed(run.seed) for run in runs)
+    built = [head.build_task(run, data, generator) for run, generator in zip(runs, generators, strict=True)]
+    shared = scoring_facts(data.labels, options.streams, data.standardisation, data.store, options.augmentation)
+    facts = tuple(
+        {**shared, "config": to_dict(run), "videos": len(data.table.ids), "data": each.digest, **each.facts}
+        for run, each in zip(runs, built, strict=True)
+    )
+    task = built[0].task if len(built) == 1 else SeedsTask([each.task for each in built])
+    optimiser = make_optimiser(task.head, options.optimisation, stacked=len(built) > 1)
+    return Training(task, optimiser, generators, options, facts)
+
+
+__all__ = ["prepare"]
