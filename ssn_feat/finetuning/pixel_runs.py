@@ -15,7 +15,8 @@ from ssn_feat.cli import from_record
 from ssn_feat.errors import UserError
 from ssn_feat.finetuning.distributed import Processes
 from ssn_feat.finetuning.pixel_training import PixelSteps, PixelTraining, peak_memory
-from ssn_feat.runs.checkpoints import CHECKPOINT, RESUME_MAY_CHANGE, RunFolder, require_same
+from ssn_feat.runs.checkpoints import CHECKPOINT
+from ssn_feat.runs.folders import RESUME_MAY_CHANGE, RunFolder, require_same
 from ssn_feat.signals import on_signal
 from ssn_feat.threads import torch_threads
 from ssn_feat.training.loop import run_epochs, stop_requested

@@ -1,14 +1,4 @@
-"""Run folders: the files of a training run, written and read.
-
-::
-
-    RUN/config.yaml        the options; python train/fit.py RUN/config.yaml --out NEW repeats the run
-    RUN/environment.json   versions and machine
-    RUN/log.jsonl          one line per epoch: mean losses, accuracy, learning rate, metrics of --eval
-    RUN/checkpoint.pt      weights and everything needed to resume or to score: only tensors and plain values
-    RUN/best.pt            with --eval: the checkpoint of the best measured epoch, for detect.py --checkpoint
-    RUN/tensorboard/       with --tensorboard: the log as events
-    RUN/summary.json       final results, written when the run is finished
+"""Checkpoints of runs: a trained head with everything that scoring needs.
 
 Scoring needs only entries of the checkpoint that do not depend on the options of the training (see
 :func:`scoring_facts`): a run stays readable when options are added, renamed or removed. The options that a checkpoint
@@ -18,13 +8,9 @@ records under ``config`` are compared when a run is resumed.
 from __future__ import annotations
 
 import io
-import json
 import os
-import platform
-import sys
-import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,8 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-import ssn_feat
-from ssn_feat.cli import from_record, save_yaml, to_dict
+from ssn_feat.cli import from_record, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.files import replacing
 from ssn_feat.heads.actionness import ActionnessHead
@@ -45,10 +30,6 @@ from ssn_feat.store import FeatureStore
 FORMAT = "ssn_feat run"
 FORMAT_VERSION = 1
 CHECKPOINT = "checkpoint.pt"
-BEST = "best.pt"
-EVENTS = "tensorboard"
-# Options that do not change what is learned: a resumed run may use other values.
-RESUME_MAY_CHANGE = ("out", "resume", "overwrite", "quiet", "threads", "features")
 
 
 @dataclass(frozen=True)
@@ -206,99 +187,6 @@ def scoring_facts(
     }
 
 
-class RunFolder:
-    """A run folder to write."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def checkpoint_to_resume(self, options: Any) -> dict[str, Any] | None:
-        """The content of the checkpoint to resume, None for a new run. Writes nothing.
-
-        ``options``: a dataclass with ``resume`` and ``overwrite``. Raises UserError where the folder holds a run and
-        neither is set, and where the options differ from those of the run to resume.
-        """
-        if options.overwrite or not (self.path / CHECKPOINT).exists():
-            return None
-        if not options.resume:
-            raise UserError(f"{self.path} already holds a run: add --resume or --overwrite, or another --out")
-        saved = read_run_checkpoint(self.path / CHECKPOINT)
-        self._require_same(options, saved)
-        return saved
-
-    def create(self, options: Any) -> None:
-        """Create the folder of a new run with its config.yaml, and delete the files of an earlier run.
-
-        ``options``: a dataclass. Raises UserError where the folder cannot be written.
-        """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            for name in (CHECKPOINT, BEST, "log.jsonl", "summary.json"):
-                (self.path / name).unlink(missing_ok=True)
-            for events in (self.path / EVENTS).glob("events.out.tfevents.*"):
-                events.unlink()
-            once = {"resume", "overwrite"} & {field.name for field in fields(options)}
-            save_yaml(replace(options, **dict.fromkeys(once, False)), self.path / "config.yaml")
-        except OSError as error:
-            raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from None
-        self._write_json("environment.json", environment())
-
-    def _require_same(self, options: Any, saved: Mapping[str, Any]) -> None:
-        # Parsed as today's options: a run that began before an option existed has its default.
-        began = from_record(type(options), saved["config"], f"{self.path}: configuration")
-        require_same(self.path, began, options, RESUME_MAY_CHANGE)
-
-    def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
-        """Write a checkpoint atomically. Raises UserError where it cannot be written."""
-        whole = {"format": FORMAT, "version": FORMAT_VERSION, **state}
-        write_atomically(self.path / name, lambda file: torch.save(whole, file))
-
-    def log(self, lines: Iterable[Mapping[str, Any]]) -> None:
-        """Write the whole log, one JSON object per line."""
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_atomically(self.path / "log.jsonl", lambda file: file.write(text.encode()))
-
-    def summarise(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json."""
-        self._write_json("summary.json", summary)
-
-    def read_summary(self, quiet: bool) -> dict[str, Any]:
-        """The summary of the finished run, printed as one line unless ``quiet``."""
-        try:
-            summary: dict[str, Any] = json.loads((self.path / "summary.json").read_text())
-        except (OSError, ValueError) as error:
-            raise UserError(f"the run {self.path} is finished but its summary.json cannot be read: {error}") from None
-        if not quiet:
-            print(
-                f"{self.path}: {format_terms(summary['final'])} after {summary['steps']} steps "
-                f"on {summary['videos']} videos, {summary['seconds']:.1f} s"
-            )
-        return summary
-
-    def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
-        text = json.dumps(values, indent=2) + "\n"
-        write_atomically(self.path / name, lambda file: file.write(text.encode()))
-
-
-def require_same(path: Path, began: Any, options: Any, may_differ: Collection[str]) -> None:
-    """Raise UserError where ``options`` differ from those that the run in ``path`` ``began`` with.
-
-    Fields with a name in ``may_differ`` are not compared.
-    """
-
-    def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        result: dict[str, Any] = {}
-        for name, value in values.items():
-            result |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {f"{prefix}{name}": value}
-        return result
-
-    before, now = flat(to_dict(began)), flat(to_dict(options))
-    odd = [n for n in now if n.rpartition(".")[2] not in may_differ and before.get(n) != now[n]]
-    if odd:
-        each = "; ".join(f"{name} was {before.get(name)!r} and is {now[name]!r}" for name in odd)
-        raise UserError(f"cannot resume {path} with other options: {each}")
-
-
 def read_run_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint that :meth:`RunFolder.save` wrote, tensors on the CPU. Never runs code in the file.
 
@@ -325,11 +213,6 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
-def format_terms(terms: Mapping[str, Any]) -> str:
-    """The losses and accuracies of a line of the log as text."""
-    return ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name not in ("epoch", "lr"))
-
-
 def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Write a file next to ``path`` and rename it once it is complete and on disk."""
     with replacing(path) as part, part.open("wb") as file:
@@ -338,32 +221,12 @@ def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         os.fsync(file.fileno())
 
 
-def environment() -> dict[str, Any]:
-    """Versions of the software and the machine, as plain values."""
-    return {
-        "ssn_feat": ssn_feat.__version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "processors": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "command": sys.argv,
-        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
-    }
-
-
 __all__ = [
     "Run",
-    "RunFolder",
     "actionness_scores",
     "describe_head",
-    "environment",
-    "format_terms",
     "load_run",
     "read_run_checkpoint",
-    "require_same",
     "run_of",
     "scoring_facts",
     "write_atomically",

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from ssn_feat.errors import UserError
 from ssn_feat.heads.features import stream_dims
-from ssn_feat.runs.checkpoints import CHECKPOINT, EVENTS, RunFolder
-from ssn_feat.runs.folders import is_run, run_folders
+from ssn_feat.runs.checkpoints import CHECKPOINT
+from ssn_feat.runs.folders import EVENTS, RunFolder, is_run, run_folders
 from ssn_feat.store import open_store
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.loop import run_epochs, stop_requested, threads_and_seed

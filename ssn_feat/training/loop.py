@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from ssn_feat.progress import progress_bar
-from ssn_feat.runs.checkpoints import BEST, Run, RunFolder, format_terms, run_of
+from ssn_feat.runs.checkpoints import Run, run_of
+from ssn_feat.runs.folders import BEST, RunFolder, format_terms
 from ssn_feat.signals import on_signal
 from ssn_feat.threads import torch_threads
 from ssn_feat.training.steps import Steps

@@ -18,7 +18,8 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.features import stream_dims
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
-from ssn_feat.runs.checkpoints import RunFolder, describe_head, load_run, scoring_facts, write_atomically
+from ssn_feat.runs.checkpoints import describe_head, load_run, scoring_facts, write_atomically
+from ssn_feat.runs.folders import RunFolder
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.training.fit_options import FitOptions
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssn_feat.runs.checkpoints import RunFolder
+from ssn_feat.runs.folders import RunFolder
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.task import EpochPlan, FeatureTask
 

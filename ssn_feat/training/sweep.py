@@ -17,8 +17,8 @@ from rich.table import Table
 from ssn_feat.cli import from_dict, to_dict
 from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.errors import UserError
-from ssn_feat.runs.checkpoints import RESUME_MAY_CHANGE, write_atomically
-from ssn_feat.runs.folders import is_run, run_folders
+from ssn_feat.runs.checkpoints import write_atomically
+from ssn_feat.runs.folders import RESUME_MAY_CHANGE, is_run, run_folders
 from ssn_feat.terminal import printable_lines
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions

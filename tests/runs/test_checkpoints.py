@@ -13,7 +13,8 @@ from synthetic_store import quick, write
 from ssn_feat.cli import load_yaml
 from ssn_feat.errors import UserError
 from ssn_feat.runs import checkpoints
-from ssn_feat.runs.checkpoints import RunFolder, actionness_scores, load_run, read_run_checkpoint
+from ssn_feat.runs.checkpoints import actionness_scores, load_run, read_run_checkpoint
+from ssn_feat.runs.folders import RunFolder
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
 
