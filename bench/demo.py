@@ -17,20 +17,21 @@ from typing import Annotated
 
 import tyro
 
-from ssn_feat.cli import run
+from ssn_feat.cli import Command, run
 from ssn_feat.drawing.tables import show, table_of
 
 ROOT = Path(__file__).resolve().parent.parent
 APPEARANCE, MOTION = ("checkered", "ringed", "striped"), ("pulsing", "shaking", "spinning")
 NETWORK = "--backbone efficientnet_lite0 --crop 112"
 DATA = "--store {0}/features.zarr --annotations {0}/toy/annotations.json"
-FIT = f"train/fit.py small {DATA} --resume"
+FIT = "train/fit.py head"
+SMALL = f"small {DATA} --resume"
 
 STEPS = (
     ("untrimmed videos with known actions", "bench/toy.py {0}/toy"),
     (
         "a network for optical flow, from ImageNet weights and trimmed training instances",
-        f"train/fit.py --head clips --videos {{0}}/toy/videos --annotations {{0}}/toy/annotations.json --stream flow "
+        f"train/fit.py backbone --videos {{0}}/toy/videos --annotations {{0}}/toy/annotations.json --stream flow "
         f"{NETWORK} --steps 320 --batch 12 --segments 2 --out {{0}}/runs/flow-network --resume",
     ),
     (
@@ -41,7 +42,7 @@ STEPS = (
     *(
         (
             f"actionness from {stream}",
-            f"{FIT} --head actionness --streams {stream} --out {{0}}/runs/actionness-{stream}",
+            f"{FIT} actionness {SMALL} --streams {stream} --out {{0}}/runs/actionness-{stream}",
         )
         for stream in ("rgb", "flow")
     ),
@@ -50,12 +51,12 @@ STEPS = (
         "train/propose.py --store {0}/features.zarr --actionness {0}/runs/actionness-rgb {0}/runs/actionness-flow "
         "--out {0}/tag.npz",
     ),
-    ("SSN on RGB", f"{FIT} --streams rgb --proposals {{0}}/tag.npz --out {{0}}/runs/rgb"),
-    ("SSN on flow", f"{FIT} --streams flow --proposals {{0}}/tag.npz --out {{0}}/runs/flow"),
+    ("SSN on RGB", f"{FIT} ssn {SMALL} --streams rgb --proposals {{0}}/tag.npz --out {{0}}/runs/rgb"),
+    ("SSN on flow", f"{FIT} ssn {SMALL} --streams flow --proposals {{0}}/tag.npz --out {{0}}/runs/flow"),
     *(
         (
             f"detections of {name}{', and a folder of all that made them' if more else ''}",
-            "train/detect.py --store {0}/features.zarr --annotations {0}/toy/annotations.json --subset testing "
+            "train/detect.py store --store {0}/features.zarr --annotations {0}/toy/annotations.json --subset testing "
             f"--proposals {{0}}/tag.npz --checkpoint {runs} --scoring all --out {{0}}/{name}.json --quiet{more}",
         )
         for name, runs, more in (
@@ -85,7 +86,7 @@ STEPS = (
     ),
     (
         "the actions in it, from its file alone",
-        "train/detect.py {0}/unseen/videos/toy_0001.webm --model {0}/model --out {0}/unseen.json",
+        "train/detect.py video {0}/unseen/videos/toy_0001.webm --model {0}/model --out {0}/unseen.json",
     ),
 )
 
@@ -127,4 +128,4 @@ def summary(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(demo, DemoOptions)
+    run(Command(demo, DemoOptions))

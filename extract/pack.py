@@ -2,7 +2,7 @@
 """python extract/pack.py STORE OUT"""
 
 from ssn_feat.cli import run
-from ssn_feat.extraction.maintenance import PackOptions, pack_store
+from ssn_feat.commands import pack
 
 if __name__ == "__main__":
-    run(pack_store, PackOptions)
+    run(pack)

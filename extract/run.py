@@ -2,7 +2,7 @@
 """python extract/run.py VIDEOS STORE.zarr --annotations FILE --backbone NAME --weights rgb=FILE flow=FILE"""
 
 from ssn_feat.cli import run
-from ssn_feat.extraction import ExtractOptions, main
+from ssn_feat.commands import extract
 
 if __name__ == "__main__":
-    run(main, ExtractOptions)
+    run(extract)

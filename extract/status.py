@@ -2,7 +2,7 @@
 """python extract/status.py STORE"""
 
 from ssn_feat.cli import run
-from ssn_feat.extraction.maintenance import StatusOptions, print_status
+from ssn_feat.commands import status
 
 if __name__ == "__main__":
-    run(print_status, StatusOptions)
+    run(status)

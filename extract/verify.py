@@ -2,7 +2,7 @@
 """python extract/verify.py STORE [--repair]"""
 
 from ssn_feat.cli import run
-from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
+from ssn_feat.commands import verify
 
 if __name__ == "__main__":
-    run(verify_store, VerifyOptions)
+    run(verify)

@@ -1,209 +1,313 @@
 """The console command ``ssn-feat NAME …``, and the one list of what every command calls.
 
-A script of the repository is its command without ``ssn-feat``: ``python train/fit.py …`` and ``ssn-feat fit …`` are the
-same function below. What a command needs is imported when it is called, so that ``ssn-feat --help`` is quick.
+A script of the repository is its command without ``ssn-feat``: ``python train/fit.py head ssn …`` and ``ssn-feat fit
+head ssn …`` are the same function below. What a command needs is imported when it is chosen, so that the others, and
+all help that lists commands, start quickly. (tyro's own subcommands would import all of them to read their options.)
 """
 
 from __future__ import annotations
 
-import inspect
+import shlex
 import sys
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from ssn_feat import __version__
-from ssn_feat.cli import Command, read_yaml, run, run_chosen, run_one_of, run_verb
+from ssn_feat.cli import Command, Group, run
 
 
-def toy() -> NoReturn:
+def toy() -> Command[Any]:
     """Write a small data set of videos with known actions."""
     from ssn_feat.annotations.toy import ToyCommand, make_toy
 
-    run(make_toy, ToyCommand)
+    return Command(make_toy, ToyCommand)
 
 
-def check_annotations() -> NoReturn:
-    """Say what is wrong with a file of annotations, and mend it: annotations validate FILE."""
-    from ssn_feat.annotations.validate import ValidateOptions, validate
+def validate() -> Command[Any]:
+    """List the faults of annotations, and mend them."""
+    from ssn_feat.annotations.validate import ValidateOptions
+    from ssn_feat.annotations.validate import validate as function
 
-    run_verb({"validate": Command(validate, ValidateOptions)})
+    return Command(function, ValidateOptions)
 
 
-def extract() -> NoReturn:
-    """Features of videos into a store; run it again to go on."""
+def extract() -> Command[Any]:
+    """Extract features of videos into a store."""
     from ssn_feat.extraction import ExtractOptions, main
 
-    run(main, ExtractOptions)
+    common = ("annotations", "subsets", "backbone", "weights", "streams", "stride", "crop", "device", "jobs", "dry_run")
+    return Command(main, ExtractOptions, common=common)
 
 
-def status() -> NoReturn:
-    """What of a store is done, failed and pending."""
+def status() -> Command[Any]:
+    """Show how many videos are done, failed and pending."""
     from ssn_feat.extraction.maintenance import StatusOptions, print_status
 
-    run(print_status, StatusOptions)
+    return Command(print_status, StatusOptions)
 
 
-def verify() -> NoReturn:
+def verify() -> Command[Any]:
     """Check every hash of a store, and repair it."""
     from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
 
-    run(verify_store, VerifyOptions)
+    return Command(verify_store, VerifyOptions)
 
 
-def pack() -> NoReturn:
+def pack() -> Command[Any]:
     """Copy a finished store into a few large files."""
     from ssn_feat.extraction.maintenance import PackOptions, pack_store
 
-    run(pack_store, PackOptions)
+    return Command(pack_store, PackOptions)
 
 
-def import_features() -> NoReturn:
-    """Features of others into a store."""
+def import_features() -> Command[Any]:
+    """Convert features of other programs into a store."""
     from ssn_feat.exchange import ImportOptions, import_main
 
-    run(import_main, ImportOptions)
+    common = ("layout", "files", "fps", "stride", "window", "offset", "origin", "dry_run")
+    return Command(import_main, ImportOptions, common=common)
 
 
-def export_features() -> NoReturn:
-    """A store as features for other programs."""
+def export_features() -> Command[Any]:
+    """Write a store as features for other programs."""
     from ssn_feat.exchange import ExportOptions, export_main
 
-    run(export_main, ExportOptions)
+    return Command(export_main, ExportOptions)
 
 
-def fit() -> NoReturn:
-    """Learn a head from a store, or a network from videos; fit sweep: many runs."""
-    from ssn_feat.finetuning.clips import FitClipsOptions, fit_clips
-    from ssn_feat.finetuning.end_to_end import PRESETS as PIXEL_PRESETS
-    from ssn_feat.finetuning.end_to_end import EndToEndOptions, fit_end_to_end
-    from ssn_feat.training.fit import fit as fit_head
+# Options of every training from features.
+_FIT = ("streams", "fusion", "subset", "epochs", "lr", "device", "resume", "overwrite")
+
+
+def fit_ssn() -> Command[Any]:
+    """Train an SSN head, which scores and refines proposals."""
+    from ssn_feat.training.fit import fit
     from ssn_feat.training.fit_options import FitOptions
     from ssn_feat.training.presets import PRESETS
+
+    common = (*_FIT, "proposals", "dropout", "seeds", "eval")
+    return Command(fit, FitOptions, PRESETS, fixed={"head": "ssn"}, common=common)
+
+
+def fit_actionness() -> Command[Any]:
+    """Train an actionness head, which scores snippets."""
+    from ssn_feat.training.fit import fit
+    from ssn_feat.training.fit_options import FitOptions
+    from ssn_feat.training.presets import PRESETS
+
+    common = (*_FIT, "random_windows", "action_rows", "background_rows")
+    return Command(fit, FitOptions, PRESETS, fixed={"head": "actionness"}, common=common)
+
+
+def fit_backbone() -> Command[Any]:
+    """Train the network of one stream on trimmed actions."""
+    from ssn_feat.finetuning.clips import FitClipsOptions, fit_clips
+
+    common = ("backbone", "weights", "subset", "steps", "batch", "segments", "rate", "crop", "device", "resume")
+    return Command(fit_clips, FitClipsOptions, fixed={"head": "clips"}, common=common)
+
+
+def fit_end_to_end() -> Command[Any]:
+    """Train an SSN head and a network together, on videos."""
+    from ssn_feat.finetuning.end_to_end import PRESETS, EndToEndOptions
+    from ssn_feat.finetuning.end_to_end import fit_end_to_end as function
+
+    common = (
+        "proposals",
+        "streams",
+        "subset",
+        "init_head",
+        "weights",
+        "epochs",
+        "lr",
+        "backbone_lr",
+        "device",
+        "resume",
+    )
+    return Command(function, EndToEndOptions, PRESETS, fixed={"end_to_end": True, "head": "ssn"}, common=common)
+
+
+def sweep_ssn() -> Command[Any]:
+    """Train an SSN head for each combination of options."""
+    return _sweep("ssn", ("proposals", "eval"))
+
+
+def sweep_actionness() -> Command[Any]:
+    """Train an actionness head for each combination."""
+    return _sweep("actionness", ("random_windows",))
+
+
+def _sweep(head: str, common: tuple[str, ...]) -> Command[Any]:
     from ssn_feat.training.sweep import SWEEP_PRESETS, SweepOptions, sweep
 
-    if sys.argv[1:2] == ["sweep"]:
-        del sys.argv[1]
-        run(sweep, SweepOptions, SWEEP_PRESETS)
-    heads = Command(fit_head, FitOptions, PRESETS)
-    run_one_of(
-        "head",
-        {"ssn": heads, "actionness": heads, "clips": Command(fit_clips, FitClipsOptions)},
-        default="ssn",
-        switches={"end-to-end": Command(fit_end_to_end, EndToEndOptions, PIXEL_PRESETS)},
-    )
+    common = (*_FIT, "seeds", "vary", "jobs", *common)
+    return Command(sweep, SweepOptions, SWEEP_PRESETS, fixed={"head": head}, common=common)
 
 
-def propose() -> NoReturn:
+def propose() -> Command[Any]:
     """Propose where actions may be."""
     from ssn_feat.proposals.propose import ProposeOptions
     from ssn_feat.proposals.propose import propose as function
 
-    run(function, ProposeOptions)
+    common = ("method", "actionness", "weights", "actionness_baseline", "annotations", "subset", "number", "ssn_list")
+    return Command(function, ProposeOptions, common=common)
 
 
-def detect() -> NoReturn:
-    """Detect actions in the videos of a store, or with --model in one video file."""
-    from ssn_feat.detection.detect_store import PRESETS, DetectOptions
-    from ssn_feat.detection.detect_store import detect as function
-    from ssn_feat.detection.detect_video import DetectVideoOptions, detect_video
+def detect_store() -> Command[Any]:
+    """Detect actions in the videos of a store."""
+    from ssn_feat.detection.detect_store import PRESETS, DetectOptions, detect
 
-    def choose(arguments: list[str]) -> Command:
-        first = arguments[0] if arguments else "--help"
-        if any(argument.partition("=")[0] == "--model" for argument in arguments):
-            one = True
-        elif first.endswith((".yaml", ".yml")):
-            one = "model" in read_yaml(Path(first))
-        else:  # a video without --model: that it needs one is said then
-            one = not first.startswith("-") and first not in PRESETS and Path(first).exists()
-        return Command(detect_video, DetectVideoOptions) if one else Command(function, DetectOptions, PRESETS)
-
-    run_chosen(choose)
+    common = ("store", "proposals", "checkpoint", "scores", "weights", "out", "save_model", "annotations", "subset")
+    return Command(detect, DetectOptions, PRESETS, common=common)
 
 
-def original() -> NoReturn:
-    """Checkpoints of the original SSN code: original import FILE, original export RUN."""
-    from ssn_feat.training.original_checkpoints import (
-        ExportCheckpointOptions,
-        ImportCheckpointOptions,
-        export_checkpoint,
-        import_checkpoint,
-    )
+def detect_video() -> Command[Any]:
+    """Detect actions in one video file with a model folder."""
+    from ssn_feat.detection.detect_video import DetectVideoOptions
+    from ssn_feat.detection.detect_video import detect_video as function
 
-    run_verb(
-        {
-            "import": Command(import_checkpoint, ImportCheckpointOptions),
-            "export": Command(export_checkpoint, ExportCheckpointOptions),
-        }
-    )
+    return Command(function, DetectVideoOptions)
 
 
-def proposals() -> NoReturn:
-    """Compare proposals with the truth: average recall."""
+def import_original() -> Command[Any]:
+    """Convert a checkpoint of the original code to a run."""
+    from ssn_feat.training.original_checkpoints import ImportCheckpointOptions, import_checkpoint
+
+    return Command(import_checkpoint, ImportCheckpointOptions)
+
+
+def export_original() -> Command[Any]:
+    """Convert a run to a checkpoint of the original code."""
+    from ssn_feat.training.original_checkpoints import ExportCheckpointOptions, export_checkpoint
+
+    return Command(export_checkpoint, ExportCheckpointOptions)
+
+
+def proposals() -> Command[Any]:
+    """Compare proposals with annotations: average recall."""
     from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals
 
-    run(compare_proposals, CompareOptions)
+    common = ("subset", "protocol", "methods", "store", "actionness", "numbers", "maximum", "budget", "grid", "out")
+    return Command(compare_proposals, CompareOptions, common=common)
 
 
-def detections() -> NoReturn:
-    """Measure detections: mean average precision, errors, curves, timelines."""
+def detections() -> Command[Any]:
+    """Measure detections: mAP, errors, curves."""
     from ssn_feat.evaluation.evaluate import PRESETS, EvaluateOptions, evaluate
 
-    run(evaluate, EvaluateOptions, PRESETS)
+    common = ("protocol", "subset", "definition", "thresholds", "per_class", "json", "csv", "curves", "analysis")
+    return Command(evaluate, EvaluateOptions, PRESETS, common=(*common, "picture", "videos", "proposals"))
 
 
-def report() -> NoReturn:
-    """One page of HTML of all results."""
+def report() -> Command[Any]:
+    """Write one HTML page of all results."""
     from ssn_feat.report.page import report as function
     from ssn_feat.report.report_options import ReportOptions
 
-    run(function, ReportOptions)
+    common = ("annotations", "out", "protocol", "subset", "definition", "thresholds", "store", "videos", "title")
+    return Command(function, ReportOptions, common=common)
 
 
-COMMANDS: Mapping[str, Callable[[], NoReturn]] = {
-    "toy": toy,
-    "annotations": check_annotations,
-    "extract": extract,
-    "status": status,
-    "verify": verify,
-    "pack": pack,
-    "import": import_features,
-    "export": export_features,
-    "fit": fit,
-    "propose": propose,
-    "detect": detect,
-    "original": original,
-    "proposals": proposals,
-    "detections": detections,
-    "report": report,
-}
+def former_fit(arguments: Sequence[str]) -> str | None:
+    """The present spelling of ``fit`` with arguments of version 0.1, in which options chose what is trained."""
+    if not _begins_options(arguments):
+        return None
+    head, rest = _without(arguments, "--head")
+    end_to_end, rest = (
+        [each for each in rest if each == "--end-to-end"],
+        [each for each in rest if each != "--end-to-end"],
+    )
+    verb = "end-to-end" if end_to_end else "backbone" if head == "clips" else f"head {head or 'ssn'}"
+    return f"{verb} {shlex.join(rest)}".strip()
 
 
-def usage() -> str:
-    """What ``ssn-feat --help`` prints: every command with the line that its function says of itself."""
-    width = max(map(len, COMMANDS))
-    lines = (f"  {name:<{width}}  {inspect.getdoc(function)}" for name, function in COMMANDS.items())
-    return "\n".join(["usage: ssn-feat COMMAND [options]; ssn-feat COMMAND --help says more", "", *lines])
+def former_sweep(arguments: Sequence[str]) -> str | None:
+    """The present spelling of ``fit sweep`` with arguments of version 0.1, in which an option chose the head."""
+    if not _begins_options(arguments):
+        return None
+    head, rest = _without(arguments, "--head")
+    return f"{head or 'ssn'} {shlex.join(rest)}".strip()
+
+
+def former_detect(arguments: Sequence[str]) -> str | None:
+    """The present spelling of ``detect`` with arguments of version 0.1, in which ``--model`` stood for one video."""
+    model, _ = _without(arguments, "--model")
+    if not model and not _begins_options(arguments):
+        return None
+    return f"{'video' if model else 'store'} {shlex.join(arguments)}"
+
+
+def _begins_options(arguments: Sequence[str]) -> bool:
+    """Whether arguments begin as those of a command do: with a preset, a YAML file or an option."""
+    presets = ("thumos14", "activitynet1.2", "activitynet1.3", "small", "thumos14-classifier")
+    return arguments[0].startswith("-") or arguments[0].endswith((".yaml", ".yml")) or arguments[0] in presets
+
+
+def _without(arguments: Sequence[str], flag: str) -> tuple[str, list[str]]:
+    """The value of ``flag``, empty if it is not there, and the arguments without it."""
+    rest = list(arguments)
+    for at, argument in enumerate(rest):
+        name, equals, value = argument.partition("=")
+        if name == flag:
+            return (
+                (value, rest[:at] + rest[at + 1 :])
+                if equals
+                else (" ".join(rest[at + 1 : at + 2]), rest[:at] + rest[at + 2 :])
+            )
+    return "", rest
+
+
+ANNOTATIONS = Group("Check files of annotations.", {"validate": validate})
+FIT = Group(
+    "Train a head on the features of a store, the network of one stream on videos, or both together.",
+    {
+        "head": Group("Train a head on the features of a store.", {"ssn": fit_ssn, "actionness": fit_actionness}),
+        "backbone": fit_backbone,
+        "end-to-end": fit_end_to_end,
+        "sweep": Group(
+            "Train a head for each combination of some options' values.",
+            {"ssn": sweep_ssn, "actionness": sweep_actionness},
+            former_sweep,
+        ),
+    },
+    former_fit,
+)
+DETECT = Group("Detect actions.", {"store": detect_store, "video": detect_video}, former_detect)
+ORIGINAL = Group(
+    "Convert checkpoints of the original SSN code.", {"import": import_original, "export": export_original}
+)
+COMMANDS = Group(
+    "Temporal action detection with structured segment networks, from cached features.",
+    {
+        "toy": toy,
+        "annotations": ANNOTATIONS,
+        "extract": extract,
+        "status": status,
+        "verify": verify,
+        "pack": pack,
+        "import": import_features,
+        "export": export_features,
+        "fit": FIT,
+        "propose": propose,
+        "detect": DETECT,
+        "original": ORIGINAL,
+        "proposals": proposals,
+        "detections": detections,
+        "report": report,
+    },
+)
 
 
 def main() -> NoReturn:
-    """Entry point of ``ssn-feat``: the first argument names a command, which reads the others.
+    """Entry point of ``ssn-feat``: the first words name a command, which reads the others.
 
     Exits with 0 after ``--help`` and ``--version``, with 2 where there is no such command, otherwise as the command
     does (:func:`ssn_feat.cli.run`).
     """
-    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
-    if name in ("-h", "--help"):
-        print(usage())
-        sys.exit(0 if len(sys.argv) > 1 else 2)
-    if name == "--version":
+    if sys.argv[1:2] == ["--version"]:
         print(f"ssn-feat {__version__}")
         sys.exit(0)
-    if name not in COMMANDS:
-        print(f"error: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
-        sys.exit(2)
-    sys.argv[:2] = [f"ssn-feat {name}"]
-    COMMANDS[name]()
+    run(COMMANDS, "ssn-feat")
 
 
-__all__ = ["COMMANDS", "main", "usage"]
+__all__ = ["ANNOTATIONS", "COMMANDS", "DETECT", "FIT", "ORIGINAL", "main"]

@@ -26,23 +26,34 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command("bench/toy.py", work / "toy", "--videos", 8, "--shortest", 6, "--longest", 9, "--jobs", 1)
     truth, network = work / "toy/annotations.json", ("--backbone", "efficientnet_lite0", "--crop", 64)
     command(
-        *("train/fit.py", "--head", "clips", "--stream", "flow", "--videos", work / "toy/videos", *network),
+        *("train/fit.py", "backbone", "--stream", "flow", "--videos", work / "toy/videos", *network),
         *("--annotations", truth, "--steps", 3, "--batch", 4, "--workers", 1, "--out", work / "network"),
     )
     command(
         *("extract/run.py", work / "toy/videos", work / "f.zarr", "--annotations", truth, *network, "--stride", 8),
         *("--weights", f"flow={work / 'network/backbone.pt'}", "--jobs", 1),
     )
-    small = ("train/fit.py", "small", "--store", work / "f.zarr", "--annotations", truth, "--epochs", 3)
-    command(*small, "--head", "actionness", "--streams", "rgb", "flow", "--out", work / "actionness")
+    small = ("small", "--store", work / "f.zarr", "--annotations", truth, "--epochs", 3)
+    command("train/fit.py", "head", "actionness", *small, "--streams", "rgb", "flow", "--out", work / "actionness")
     command(
         *("train/propose.py", "--store", work / "f.zarr", "--actionness", work / "actionness"),
         *("--out", work / "tag.npz"),
     )
     for stream in ("rgb", "flow"):
-        command(*small, "--streams", stream, "--proposals", work / "tag.npz", "--out", work / stream)
+        command(
+            "train/fit.py",
+            "head",
+            "ssn",
+            *small,
+            "--streams",
+            stream,
+            "--proposals",
+            work / "tag.npz",
+            "--out",
+            work / stream,
+        )
     command(
-        *("train/detect.py", "--store", work / "f.zarr", "--proposals", work / "tag.npz"),
+        *("train/detect.py", "store", "--store", work / "f.zarr", "--proposals", work / "tag.npz"),
         *("--checkpoint", work / "rgb" / "checkpoint.pt", work / "flow", "--annotations", truth, "--subset", "testing"),
         *("--out", work / "fused.json", "--save-model", work / "model"),
     )
@@ -79,7 +90,7 @@ def test_a_page_of_it(work: Path) -> None:
 def test_a_video_that_was_never_extracted(work: Path) -> None:
     video = work / "new film.webm"
     video.write_bytes((work / "toy/videos/toy_0005.webm").read_bytes())
-    command("train/detect.py", video, "--model", work / "model", "--out", work / "one.json")
+    command("train/detect.py", "video", video, "--model", work / "model", "--out", work / "one.json")
     assert list(json.loads((work / "one.json").read_text())["results"]) == ["new film"]
 
 
@@ -104,7 +115,7 @@ def test_bad_input_is_one_clear_line(work: Path, tmp_path: Path) -> None:
     del content["database"]["toy_0001"]["annotations"]
     (tmp_path / "truth.json").write_text(json.dumps(content))
     assert "toy_0001" in error(
-        *("train/fit.py", "small", "--head", "actionness", "--store", work / "f.zarr"),
+        *("train/fit.py", "head", "actionness", "small", "--store", work / "f.zarr"),
         *("--annotations", tmp_path / "truth.json", "--out", tmp_path / "run"),
     )
     (tmp_path / "results.json").write_text(

@@ -1,12 +1,13 @@
-"""Learn a head from a feature store, a backbone from videos, or both together.
+"""Train a head on the features of a store, the network of one stream on videos, or both together.
 
-python train/fit.py [PRESET | FILE.yaml] [options]
-python train/fit.py [PRESET | FILE.yaml] --end-to-end [options]
-python train/fit.py --head clips [options]
-python train/fit.py sweep [PRESET | FILE.yaml] --vary OPTION=VALUE,VALUE ... [options]
+python train/fit.py head ssn|actionness [PRESET | FILE.yaml] [options]
+python train/fit.py backbone [FILE.yaml] [options]
+python train/fit.py end-to-end [PRESET | FILE.yaml] [options]
+python train/fit.py sweep ssn|actionness [PRESET | FILE.yaml] --vary OPTION=VALUE,VALUE ... [options]
 """
 
-from ssn_feat.commands import fit
+from ssn_feat.cli import run
+from ssn_feat.commands import FIT
 
 if __name__ == "__main__":
-    fit()
+    run(FIT)

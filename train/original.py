@@ -1,6 +1,7 @@
 """Checkpoints of the original SSN code: python train/original.py import FILE ... | export RUN --out FILE."""
 
-from ssn_feat.commands import original
+from ssn_feat.cli import run
+from ssn_feat.commands import ORIGINAL
 
 if __name__ == "__main__":
-    original()
+    run(ORIGINAL)

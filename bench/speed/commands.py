@@ -10,7 +10,7 @@ from bench.speed.extract import ExtractSpeedOptions, measure_extract
 from bench.speed.fit import FitSpeedOptions, measure_fit
 from bench.speed.proposals import SpeedOptions, measure_proposals
 from bench.speed.scale import ScaleOptions, print_scale
-from ssn_feat.cli import Command, run_verb
+from ssn_feat.cli import Command, Group, run
 
 PARTS = {
     "detect": Command(measure_detect, DetectSpeedOptions),
@@ -24,7 +24,7 @@ PARTS = {
 
 def main() -> NoReturn:
     """Measure the part that the first argument names."""
-    run_verb(PARTS)
+    run(Group("Measure how fast the parts of the program are.", PARTS), "python -m bench.speed")
 
 
 __all__ = ["PARTS", "main"]

@@ -28,4 +28,4 @@ srun torchrun \
     --rdzv-backend c10d \
     --rdzv-id "$SLURM_JOB_ID" \
     --rdzv-endpoint "${hosts[0]}:$port" \
-    -m ssn_feat fit "$@" --end-to-end --resume
+    -m ssn_feat fit end-to-end "$@" --resume

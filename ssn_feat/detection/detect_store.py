@@ -1,4 +1,4 @@
-"""Proposals to detections of a data set: what ``train/detect.py`` does."""
+"""Proposals to detections of a data set: what ``train/detect.py store`` does."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class DetectOptions:
     out: Path = Path("detections.json")
     """Detections to write, as ActivityNet result JSON."""
     save_model: Path | None = None
-    """Also put together a folder with which train/detect.py VIDEO --model DIR finds actions in any video file."""
+    """Also put together a folder with which train/detect.py video VIDEO --model DIR finds actions in any video file."""
     trust_modules: tuple[str, ...] = ()
     """Backbones package.module:callable to import although the store alone names them: their code is run."""
     annotations: str | None = None
@@ -103,7 +103,6 @@ PRESETS = {name: _preset(name, chosen) for name, chosen in POSTPROCESS_PRESETS.i
 
 def detect(options: DetectOptions) -> Detections:
     """Find actions in videos: score proposals, fuse, filter, suppress, refine; write detections and raw scores.
-    For one video file: VIDEO --model DIR (--model DIR --help says more).
 
     Raises UserError for whatever is missing or does not fit together, and where there is not a single proposal.
     """
@@ -122,7 +121,9 @@ def detect(options: DetectOptions) -> Detections:
     if not options.quiet:
         summarise(detections)
         if options.save_model is not None:
-            print(f"{options.save_model}: the model, for python train/detect.py VIDEO --model {options.save_model}")
+            print(
+                f"{options.save_model}: the model, for python train/detect.py video VIDEO --model {options.save_model}"
+            )
         print(
             f"{options.out}: {len(detections.scores)} detections in {len(detections)} videos from "
             f"{len(fused.intervals)} proposals; scores {scored - started:.1f} s, "

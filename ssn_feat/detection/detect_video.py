@@ -1,4 +1,4 @@
-"""One video file to detections: what ``train/detect.py VIDEO --model DIR`` does."""
+"""One video file to detections: what ``train/detect.py video VIDEO --model DIR`` does."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ssn_feat.video import probe
 
 @dataclass(frozen=True)
 class DetectVideoOptions:
-    """Find actions in one video file, with a model that train/detect.py --save-model made."""
+    """Find actions in one video file, with a model that train/detect.py store --save-model made."""
 
     video: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEO")]
     """The video file."""

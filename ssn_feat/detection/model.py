@@ -252,7 +252,7 @@ class Model:
         folder = Path(folder)
         if not (folder / SETTINGS).is_file():
             raise UserError(
-                f"{folder} is no model folder: it has no {SETTINGS} (train/detect.py --save-model makes one)"
+                f"{folder} is no model folder: it has no {SETTINGS} (train/detect.py store --save-model makes one)"
             )
         settings = read_settings(folder / SETTINGS)
         actionness = [load_run(folder / name) for name in settings.actionness]

@@ -28,7 +28,7 @@ class Scorer:
 
     def __init__(self, run: Run, original_scoring: bool = False) -> None:
         if not isinstance(run.head, SSNHead) or run.reg_stats is None:
-            raise UserError(f"detection needs runs of the ssn head (train/fit.py --head ssn), this is {run.kind}")
+            raise UserError(f"detection needs runs of the ssn head (train/fit.py head ssn), this is {run.kind}")
         self.run = run
         self._folded = fold(run.head, original_scoring)
         self._mean, self._deviation = run.reg_stats

@@ -81,7 +81,7 @@ def measure(
 ) -> EvaluatedFiles:
     """All numbers that ``options`` ask for; nothing is printed or written. Arguments and errors as :func:`evaluate`."""
     if detections is None and not options.files:
-        raise UserError("name at least one file of detections (train/detect.py makes them)")
+        raise UserError("name at least one file of detections (train/detect.py store makes them)")
     names = short_names(options.files) if detections is None else list(detections)
     if detections is None:
         detections = {str(path): Detections.read(path) for path in options.files}

@@ -70,16 +70,16 @@ class EndToEndOptions:
     def __post_init__(self) -> None:
         fit = self.fit
         if not self.end_to_end:
-            raise UserError("this configuration is of --end-to-end: it cannot be switched off")
+            raise UserError("this configuration is of fit.py end-to-end: it cannot be switched off")
         if fit.head != "ssn" or len(fit.streams) != 1 or fit.streams[0] not in ("rgb", "flow"):
             raise UserError(
-                f"--end-to-end trains the ssn head and the backbone of one stream, rgb or flow, not --head {fit.head} "
-                f"and --streams {' '.join(fit.streams)}"
+                "fit.py end-to-end trains the ssn head and the backbone of one stream, rgb or flow, not head "
+                f"{fit.head} and --streams {' '.join(fit.streams)}"
             )
         if fit.sampling != "segments":
-            raise UserError(f"--end-to-end reads sampled segments: --sampling {fit.sampling} is for features")
+            raise UserError(f"fit.py end-to-end reads sampled segments: --sampling {fit.sampling} is for features")
         if fit.seeds != 1:
-            raise UserError("--end-to-end trains one seed at a time: leave --seeds out")
+            raise UserError("fit.py end-to-end trains one seed at a time: leave --seeds out")
         if fit.eval is not None:
             raise UserError("--eval needs features, which change while the backbone learns: measure after extracting")
         if fit.standardise:

@@ -49,7 +49,7 @@ class ProposeOptions:
     method: Literal["tag", "sliding", "anchors"] = "tag"
     """Grouping of actionness, sliding windows, or dense anchors."""
     actionness: tuple[Path, ...] = ()
-    """Run folders of actionness heads (train/fit.py --head actionness); the logits of several are fused."""
+    """Run folders of actionness heads (train/fit.py head actionness); the logits of several are fused."""
     weights: tuple[float, ...] = ()
     """Weight of each of these runs; none means equal."""
     actionness_baseline: Literal["none", "logistic"] = "none"
@@ -90,7 +90,7 @@ class ProposeOptions:
         if logistic and not self.annotations:
             raise UserError("a baseline of actionness learns from annotations: add --annotations")
         if self.method == "tag" and not self.actionness and not logistic:
-            raise UserError("TAG groups actionness: name a run with --actionness (train/fit.py --head actionness)")
+            raise UserError("TAG groups actionness: name a run with --actionness (train/fit.py head actionness)")
         if self.sliding_score != "random" and not self.actionness and not logistic:
             raise UserError(f"ranking windows by {self.sliding_score} needs actionness: name a run with --actionness")
         if self.weights and len(self.weights) != len(self.actionness):
@@ -201,7 +201,7 @@ def actionness_run(path: Path, store: FeatureStore) -> Run:
     """
     run = load_run(path)
     if not isinstance(run.head, ActionnessHead):
-        raise UserError(f"{path} is a run of the ssn head; actionness comes from a run with --head actionness")
+        raise UserError(f"{path} is a run of the ssn head; actionness comes from train/fit.py head actionness")
     try:
         run.require_store(store.fingerprint, f"the store {store.path}")
     except UserError as error:

@@ -100,7 +100,7 @@ class FitOptions:
     """Streams to learn from."""
     fusion: Literal["early", "late"] = "early"
     """What to do with several streams: put their features side by side, or learn a head for each, in OUT/STREAM, whose
-    scores train/detect.py --checkpoint OUT fuses."""
+    scores train/detect.py store --checkpoint OUT fuses."""
     subset: str = "training"
     """Subset of the annotations to train on."""
     seed: int = 0
@@ -167,7 +167,9 @@ class FitOptions:
         if self.seeds < 1 or self.eval_every < 1:
             raise UserError(f"seeds and eval_every must be at least 1, they are {self.seeds} and {self.eval_every}")
         if self.eval is not None and self.head != "ssn":
-            raise UserError("--eval measures detections, which the ssn head makes: leave it out for --head actionness")
+            raise UserError(
+                "--eval measures detections, which the ssn head makes: leave it out for the actionness head"
+            )
         if not self.eval_tiou or not all(0 < tiou <= 1 for tiou in self.eval_tiou):
             raise UserError(f"eval_tiou must be thresholds above 0 and at most 1, they are {self.eval_tiou}")
         if self.fusion == "late" and len(self.streams) < 2:

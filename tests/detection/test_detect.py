@@ -228,7 +228,7 @@ def test_a_scorer_refuses_features_of_another_width(runs: tuple[Path, Path]) -> 
 
 def test_the_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     def run(*flags: object) -> object:
-        monkeypatch.setattr(sys, "argv", ["train/detect.py", *map(str, flags)])
+        monkeypatch.setattr(sys, "argv", ["train/detect.py", "store", *map(str, flags)])
         with pytest.raises(SystemExit) as stopped:
             runpy.run_path(str(ROOT / "train" / "detect.py"), run_name="__main__")
         return stopped.value.code
@@ -241,9 +241,9 @@ def test_the_script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     said = capsys.readouterr().err
     assert said.startswith("error: cannot read the scores")
     assert said.count("\n") == 1
-    # A preset that is meant for an outside classifier, without one; a video, without a model.
+    # A preset that is meant for an outside classifier, without one; a video, for which there is another command.
     assert run("thumos14-classifier", "--scores", tmp_path / "s.npz", "--out", tmp_path / "d.json") == 2
     assert "--classifier" in capsys.readouterr().err
     (tmp_path / "film.mp4").touch()
     assert run(tmp_path / "film.mp4") == 2
-    assert "--model" in capsys.readouterr().err
+    assert "error: there is no preset" in capsys.readouterr().err

@@ -148,7 +148,7 @@ def test_the_script_prints_what_it_found(
     monkeypatch.chdir(tmp_path)
     arguments = [str(folder / "videos" / "v1.avi"), "--model", str(folder / "model"), "--shown", "2"]
     arguments += ["--trust-modules", *TINY]
-    monkeypatch.setattr(sys, "argv", ["train/detect.py", *arguments])
+    monkeypatch.setattr(sys, "argv", ["train/detect.py", "video", *arguments])
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(ROOT / "train" / "detect.py"), run_name="__main__")
     assert stopped.value.code == 0
@@ -161,9 +161,11 @@ def test_the_script_prints_what_it_found(
     assert said[1].split()[0] in stored.labels
     assert said[3].startswith(f"{len(stored['v1'].scores)} detections from")
     assert {path.name for path in tmp_path.iterdir()} == {"v1.detections.json", "v1.detections.png"}
-    # The same from a file of options, which says by itself that it is of one video.
+    # The same from a file of options.
     for saved in (["--save-config", "one.yaml"], None):
-        monkeypatch.setattr(sys, "argv", ["train/detect.py", *([*arguments, *saved] if saved else ["one.yaml"])])
+        monkeypatch.setattr(
+            sys, "argv", ["train/detect.py", "video", *([*arguments, *saved] if saved else ["one.yaml"])]
+        )
         with pytest.raises(SystemExit) as stopped:
             runpy.run_path(str(ROOT / "train" / "detect.py"), run_name="__main__")
         assert stopped.value.code == 0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
-from ssn_feat.cli import parse
+from ssn_feat.cli import Command, parse
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import recall_at_tiou
 from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals, load_proposals
@@ -273,7 +273,7 @@ def test_malformed_csv_is_named(tmp_path: Path, text: str, message: str) -> None
 
 def test_the_command_line(folder: Path) -> None:
     arguments = [str(folder / "tag.npz"), "--annotations", "truth.json", "--methods", "oracle", "--overlap", "0.5"]
-    options = parse(CompareOptions, arguments)
+    options = parse(Command(compare_proposals, CompareOptions), arguments)
     assert options.files == (folder / "tag.npz",)
     assert (options.methods, options.sliding.overlap) == (("oracle",), 0.5)
 

@@ -282,7 +282,7 @@ def test_command_line_errors_are_one_line_and_exit_code_2(
     for arguments, expected in cases:
         monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments), *tiny])
         with pytest.raises(SystemExit) as ended:
-            cli.run(main, ExtractOptions)
+            cli.run(cli.Command(main, ExtractOptions))
         out, err = capsys.readouterr()
         assert (ended.value.code, out) == (2, "")
         assert re.fullmatch(expected, err)

@@ -162,7 +162,7 @@ def test_no_store_is_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["x.py", str(tmp_path / "none.zarr"), *more])
     with pytest.raises(SystemExit) as ended:
-        cli.run(function, kind)  # type: ignore[arg-type]
+        cli.run(cli.Command(function, kind))  # type: ignore[arg-type]
     assert ended.value.code == 2
     assert capsys.readouterr().err.count("\n") == 1
 

@@ -33,7 +33,7 @@ def test_two_processes_one_of_which_is_killed(tmp_path: Path) -> None:
     }
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--monitor-interval", "0.1")
     done = subprocess.run(
-        [sys.executable, *torchrun, ROOT / "train" / "fit.py", tmp_path / "two.yaml"],
+        [sys.executable, *torchrun, ROOT / "train" / "fit.py", "end-to-end", tmp_path / "two.yaml"],
         env=environment,
         capture_output=True,
         text=True,

@@ -57,6 +57,6 @@ def command_of(line: str) -> list[str]:
     for start in starts:
         if match := re.match(rf"{start}(?=\s|$)", line):
             words = shlex.split(line[match.end() :], comments=True)
-            through_pixels = ["--end-to-end"] if line.startswith("sbatch") and match[1] == "fit" else []
-            return [COMMAND_OF.get(match[1], match[1]), *words, *through_pixels]
+            verb = ["end-to-end"] if line.startswith("sbatch") and match[1] == "fit" else []
+            return [COMMAND_OF.get(match[1], match[1]), *verb, *words]
     return []

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 import re
 import shlex
-import sys
-import typing
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,11 +13,12 @@ from shown import code_of, commands_of
 
 import bench.speed.commands
 from ssn_feat import cli, commands
+from ssn_feat.cli.options import HELP_FLAGS, SAVE_FLAG, flags_of
+from ssn_feat.errors import UserError
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Words that stand for something that the reader puts in.
-OPEN = {"…", "...", "PRESET", "PART", "NAME", "TIME-BASE", "import|export"}
-FIRST = {"original": "import", "speed": "fit", "annotations": "validate"}
+OPEN = {"…", "...", "PRESET", "PART", "NAME", "TIME-BASE", "import|export", "ssn|actionness", "COMMAND"}
 # Options of other programs that pages speak of.
 FOREIGN = {
     "--array", "--max-restarts", "--minutes", "--nproc-per-node", "--nthreads", "--nworkers", "--partition", "--rounds",
@@ -32,100 +30,65 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-class Picked(Exception):
-    """Carries the command that was picked and the arguments that are left for its options."""
+GROUP = cli.Group("", {**commands.COMMANDS.commands, "speed": cli.Group("", bench.speed.commands.PARTS)})
 
 
-Pick = Callable[[list[str]], tuple[cli.Command, list[str]]]
-
-
-@pytest.fixture
-def pick(monkeypatch: pytest.MonkeyPatch) -> Pick:
-    """``pick(words)``: what ``ssn-feat`` would call with these words, and its arguments."""
-
-    def stop(choose: Callable[[list[str]], cli.Command]) -> None:
-        arguments = sys.argv[1:]
-        raise Picked(choose(arguments), arguments)
-
-    def picked(words: list[str]) -> tuple[cli.Command, list[str]]:
-        measured = words[0] == "speed"  # a script of the repository, which is not installed
-        monkeypatch.setattr(sys, "argv", ["speed.py", *words[1:]] if measured else ["ssn-feat", *words])
-        with pytest.raises(Picked) as caught:
-            (bench.speed.commands if measured else commands).main()
-        return caught.value.args[0], caught.value.args[1]
-
-    monkeypatch.setattr(cli, "_execute", stop)
-    return picked
-
-
-def flags_of(options: type) -> set[str]:
-    """Every option that fields of ``options`` make, also those of the options inside it."""
-    flags = {cli.SAVE_FLAG, "--help"}
-    hints = typing.get_type_hints(options)
-    for each in dataclasses.fields(options):
-        if dataclasses.is_dataclass(hints[each.name]):
-            flags |= flags_of(typing.cast(type, hints[each.name]))
-        else:
-            name = each.name.replace("_", "-")
-            flags |= {f"--{name}", f"--no-{name}"} if hints[each.name] is bool else {f"--{name}"}
-    return flags
-
-
-def fault(words: list[str], pick: Pick, capsys: pytest.CaptureFixture[str]) -> str:
+def fault(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     """What is wrong with a command, or nothing. Of one that is not shown whole only names of options are looked at."""
-    name, *rest = words
-    if name in OPEN or not rest:
-        return "" if name in OPEN | {"speed", *commands.COMMANDS} else "no such command"
-    saved = bool(rest) and rest[0].endswith(".yaml")
-    whole = not saved and not OPEN & set(rest)
-    first = [FIRST[name]] if name in FIRST and rest[0] in OPEN else []
-    command, arguments = pick([name, *first, *rest[len(first) + saved :]])
-    if lost := {word.partition("=")[0] for word in arguments if word.startswith("--")} - flags_of(command.options):
+    named = list(itertools.takewhile(lambda word: word not in OPEN, words))
+    try:
+        if any(named == name.split()[: len(named)] for name, _ in GROUP.leaves()):
+            return ""  # a command or a group that a sentence names
+        command, arguments, prog = cli.choose(GROUP, words, "ssn-feat")
+    except UserError as error:
+        return str(error)
+    known = {*flags_of(command.options, command.fixed), SAVE_FLAG, *HELP_FLAGS}
+    if lost := {word.partition("=")[0] for word in arguments if word.startswith("--")} - known:
         return f"no options {lost}"
-    if whole and "--help" not in arguments:
+    saved = arguments[0].endswith(".yaml")
+    if not saved and not OPEN.intersection(arguments) and not set(HELP_FLAGS).intersection(arguments):
         try:
-            cli.parse(command.options, arguments, command.presets)
-        except (SystemExit, cli.UserError) as error:
+            cli.parse(command, arguments, prog)
+        except (SystemExit, UserError) as error:
             return f"{error}: {' '.join(re.sub('[─│╭╮╰╯]', '', capsys.readouterr().err).split())}"
     return ""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_take_what_pages_give_them(page: Path, pick: Pick, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_take_what_pages_give_them(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = commands_of(page.read_text(encoding="utf-8"))
-    wrong = {shlex.join(words): fault(words, pick, capsys) for words in shown}
+    wrong = {shlex.join(words): fault(words, capsys) for words in shown}
     assert {words: what for words, what in wrong.items() if what} == {}
 
 
 @pytest.mark.parametrize(
     ("line", "what"),
     [
-        ("python train/fit.py small --storr f.zarr …", "no options {'--storr'}"),
-        ("python train/fit.py small --store f.zarr --annotations a.json", "--out"),
+        ("python train/fit.py head ssn small --storr f.zarr …", "no options {'--storr'}"),
+        ("python train/fit.py head ssn small --store f.zarr --annotations a.json", "--out"),
+        ("python train/fit.py small --store f.zarr …", "write: ssn-feat fit head ssn small"),
         ("ssn-feat extract videos f.zarr --flow-method sparse", "invalid choice"),
         ("sbatch --nodes=2 docs/slurm/fit.sh thumos14 --store f.zarr", "--videos"),
         ("python extract/run.py videos f.zarr --stride 0", "stride"),
-        ("ssn-feat teach", "no such command"),
+        ("ssn-feat teach", "no command"),
     ],
 )
-def test_what_is_wrong_is_found(line: str, what: str, pick: Pick, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_wrong_is_found(line: str, what: str, capsys: pytest.CaptureFixture[str]) -> None:
     (words,) = commands_of(f"    {line}\n")
-    assert what.casefold() in fault(words, pick, capsys).casefold()
+    assert what.casefold() in fault(words, capsys).casefold()
 
 
 def test_commands_are_found_on_pages() -> None:
     shown = {name_of(page): commands_of(page.read_text(encoding="utf-8")) for page in PAGES}
     assert len(shown["README.md"]) > 25
-    assert ["detect", "another.mp4", "--model", "model"] in shown["README.md"]
-    assert any(words[:3] == ["fit", "small", "--store"] and "rgb" in words for words in shown["README.md"])
-    assert {words[0] for page in shown.values() for words in page} >= {"speed", *commands.COMMANDS}
+    assert ["detect", "video", "another.mp4", "--model", "model"] in shown["README.md"]
+    assert any(words[:4] == ["fit", "head", "ssn", "small"] and "rgb" in words for words in shown["README.md"])
+    assert {words[0] for page in shown.values() for words in page} >= set(GROUP.commands)
 
 
-def test_options_that_pages_speak_of_exist(pick: Pick) -> None:
-    firsts = [[name, FIRST.get(name, "x")] for name in commands.COMMANDS]
-    firsts += [["fit", "sweep"], ["fit", "--head=clips"], ["fit", "--end-to-end"], ["detect", "--model=x"]]
-    firsts += [["original", "export"], *(["speed", part] for part in bench.speed.commands.PARTS)]
-    known = set().union(*(flags_of(pick(words)[0].options) for words in firsts)) | FOREIGN
+def test_options_that_pages_speak_of_exist() -> None:
+    options = [cli.choose(GROUP, name.split(), "")[0].options for name, _ in GROUP.leaves()]
+    known = {SAVE_FLAG, *HELP_FLAGS, *FOREIGN}.union(*map(flags_of, options))
     lost = {}
     for page in PAGES:
         _, sentences = code_of(page.read_text(encoding="utf-8"))

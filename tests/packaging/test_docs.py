@@ -29,7 +29,7 @@ def test_scripts_and_commands_that_are_named_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     scripts = set(re.findall(r"\b((?:bench|extract|train)/\w+\.py)\b", text))
     assert {script for script in scripts if not (ROOT / script).is_file()} == set()
-    assert set(re.findall(r"^\s+ssn-feat (\w+)", text, re.MULTILINE)) <= set(commands.COMMANDS)
+    assert set(re.findall(r"^\s+ssn-feat (\w+)", text, re.MULTILINE)) <= set(commands.COMMANDS.commands)
     targets = set(re.findall(r"^    make ([a-z ]+?)(?:\s{2,}.*)?$", text, re.MULTILINE))
     makefile = (ROOT / "Makefile").read_text()
     assert all(re.search(rf"^{t}:", makefile, re.MULTILINE) for line in targets for t in line.split())

@@ -16,7 +16,8 @@ sys.path.append(str(ROOT / "tests" / "extraction"))
 
 from small import videos
 
-from ssn_feat.cli import parse
+from ssn_feat.cli import choose, parse
+from ssn_feat.commands import COMMANDS
 from ssn_feat.store import open_store
 
 SLURM = ROOT / "docs" / "slurm"
@@ -109,7 +110,7 @@ def test_an_array_without_arguments_or_outside_slurm_says_so(cluster: dict[str, 
 def test_machines_meet_at_the_first_and_learn_end_to_end(tmp_path: Path, cluster: dict[str, str]) -> None:
     from torch.distributed.run import parse_args
 
-    from ssn_feat.finetuning.end_to_end import PRESETS, EndToEndOptions
+    from ssn_feat.finetuning.end_to_end import EndToEndOptions
 
     programs = tmp_path / "bin"
     (programs / "scontrol").write_text("#!/usr/bin/env bash\necho node3\necho node4\n")
@@ -126,8 +127,8 @@ def test_machines_meet_at_the_first_and_learn_end_to_end(tmp_path: Path, cluster
     assert (launched.nnodes, launched.nproc_per_node, launched.rdzv_backend) == ("2", "4", "c10d")
     assert (launched.rdzv_endpoint, launched.rdzv_id) == ("node3:22345", "12345")
     assert (launched.module, launched.training_script) == (True, "ssn_feat")
-    command, *arguments = launched.training_script_args
-    assert command == "fit"
-    options = parse(EndToEndOptions, arguments, PRESETS)
+    command, arguments, _ = choose(COMMANDS, launched.training_script_args, "ssn-feat")
+    options = parse(command, arguments)
+    assert isinstance(options, EndToEndOptions)
     assert options.resume
     assert options.videos == Path("my videos")

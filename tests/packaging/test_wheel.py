@@ -76,7 +76,7 @@ def test_it_says_what_it_is(wheel: Path) -> None:
 
 
 def test_the_command_works_without_the_repository(installed: Path) -> None:
-    assert python(installed, "bin/ssn-feat", "--help").strip() == commands.usage()
+    assert python(installed, "bin/ssn-feat", "--help").strip() == commands.COMMANDS.usage("ssn-feat")
     assert python(installed, "bin/ssn-feat", "propose", "--help").startswith("usage: ssn-feat propose ")
     where = python(installed, "-c", "import ssn_feat; print(ssn_feat.__file__)")
     assert Path(where.strip()).is_relative_to(installed)

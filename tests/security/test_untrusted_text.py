@@ -13,7 +13,7 @@ import pytest
 from attacks import HOSTILE_IDS, store_of, tree
 
 from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
-from ssn_feat.cli import run
+from ssn_feat.cli import Command, run
 from ssn_feat.detection.detect_store import summarise
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportOptions, export_main
@@ -136,7 +136,7 @@ def test_a_terminal_gets_no_commands(
 
     monkeypatch.setattr(sys, "argv", ["status", str(store.path)])
     with pytest.raises(SystemExit):
-        run(fail, StatusOptions)
+        run(Command(fail, StatusOptions))
     shown = capsys.readouterr()
     assert "no video a\\x1b[2J" in shown.err
     for number in "12345":

@@ -11,7 +11,7 @@ import torch
 from interruption import interrupt
 from synthetic_store import assert_same, quick, weights, write
 
-from ssn_feat.cli import parse, run, to_dict
+from ssn_feat.cli import Command, parse, run, to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.dense import score_dense
 from ssn_feat.heads.losses import Groups, LossOptions
@@ -121,7 +121,7 @@ def dense_scores(trained, data):
 def test_a_seed_decides_a_run_and_a_saved_configuration_makes_it_again(brief, tmp_path, head):
     first = replace(brief, head=head)
     fit(first)
-    again = parse(FitOptions, [str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "again")])
+    again = parse(Command(fit, FitOptions), [str(tmp_path / "run" / "config.yaml"), "--out", str(tmp_path / "again")])
     assert again == replace(first, out=tmp_path / "again")
     fit(again)
     assert_same(weights(tmp_path / "run"), weights(tmp_path / "again"))
@@ -247,11 +247,11 @@ def test_targets_of_training_are_normalised(brief):
 
 
 def test_the_command_line_trains_with_a_preset(data, tmp_path, monkeypatch, capsys):
-    arguments = ["fit.py", "small", "--head", "actionness", "--store", str(data.store), "--annotations"]
+    arguments = ["fit.py", "small", "--store", str(data.store), "--annotations"]
     arguments += [data.annotations, "--out", str(tmp_path / "run"), "--epochs", "2", "--epoch-multiplier", "3"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as end:
-        run(fit, FitOptions, PRESETS)
+        run(Command(fit, FitOptions, PRESETS, fixed={"head": "actionness"}))
     assert end.value.code == 0
     assert f"{tmp_path / 'run'}: loss 0." in capsys.readouterr().out
     made = load_run(tmp_path / "run").config

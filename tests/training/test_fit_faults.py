@@ -11,7 +11,7 @@ from interruption import interrupt
 from synthetic_store import assert_same, quick, weights, write
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
-from ssn_feat.cli import run
+from ssn_feat.cli import Command, run
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups
 from ssn_feat.proposals import Proposals
@@ -143,7 +143,7 @@ def test_the_command_line_prints_one_line_and_exits_with_2(data, tmp_path, monke
     arguments = ["fit.py", "small", "--store", str(data.store), "--annotations", data.annotations]
     monkeypatch.setattr(sys, "argv", [*arguments, "--out", str(tmp_path / "run"), "--streams", "pose"])
     with pytest.raises(SystemExit) as end:
-        run(fit, FitOptions, PRESETS)
+        run(Command(fit, FitOptions, PRESETS))
     assert end.value.code == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
