@@ -19,6 +19,7 @@ from ssn_feat.annotations import Dataset, Instance, Video
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import TIOU_GRIDS, recall_at_tiou, recall_curve
 from ssn_feat.proposals import (
+    Method,
     Proposals,
     TagOptions,
     VideoData,
@@ -26,12 +27,10 @@ from ssn_feat.proposals import (
     label_proposals,
     list_blocks,
     propose_each,
-    random_proposals,
     read_ssn_list,
-    sliding_proposals,
     write_ssn_list,
 )
-from ssn_feat.proposals.methods import grouped
+from ssn_feat.proposals.methods import grouped, sliding, uniform
 
 # Seconds that the original code took, see ORIGINAL_MACHINE: an ordinary snippet of TAG (19,548 in 2.84 s),
 # one of a noisy video of 12,000, a sliding window labelled (758,129 in 6.5 s) or searched for truth, a proposal in the
@@ -209,11 +208,14 @@ def _as_lists(dataset: Dataset, proposals: Proposals) -> _Plain:
     ]
 
 
+def _propose(method: Method, dataset: Dataset) -> Proposals:
+    return propose_each(method, [VideoData(v.id, v.duration) for v in dataset.videos.values()], "made up")[0]
+
+
 def _with_windows(options: SpeedOptions) -> Iterator[Measurement]:
     dataset = _truth(np.random.default_rng(options.seed), options.windows)
-    durations = {video.id: video.duration for video in dataset.videos.values()}
-    windows, seconds = _timed(partial(sliding_proposals, durations, seed=options.seed), options.runs)
-    size = f"{len(durations)} videos, {len(windows)} windows"
+    windows, seconds = _timed(lambda: _propose(partial(sliding, seed=options.seed), dataset), options.runs)
+    size = f"{len(dataset.videos)} videos, {len(windows)} windows"
     yield Measurement("sliding windows", size, seconds)
     lists = _as_lists(dataset, windows)
 
@@ -246,7 +248,7 @@ def _beside(
 def _average_recall(options: SpeedOptions) -> Measurement:
     """As many proposals as the ActivityNet toolkit's own example has, at 100 points and 10 thresholds."""
     dataset = _truth(np.random.default_rng(options.seed), 100)
-    proposals = random_proposals({v.id: v.duration for v in dataset.videos.values()}, 103, options.seed)
+    proposals = _propose(partial(uniform, number=103, seed=options.seed), dataset)
     videos = [(boxes, truth) for boxes, truth, _ in _as_lists(dataset, proposals)]
     thresholds = TIOU_GRIDS["activitynet"]
     return _beside(
@@ -261,7 +263,7 @@ def _average_recall(options: SpeedOptions) -> Measurement:
 
 def _parsing(options: SpeedOptions) -> Measurement:
     dataset = _truth(np.random.default_rng(options.seed), options.listed)
-    proposals = random_proposals({v.id: v.duration for v in dataset.videos.values()}, 50, options.seed)
+    proposals = _propose(partial(uniform, number=50, seed=options.seed), dataset)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "list.txt"
         write_ssn_list(list_blocks(proposals, dataset), path, normalised=True)

@@ -11,8 +11,9 @@ from typing import Annotated
 import tyro
 
 from ssn_feat.detection.model import DetectedVideo, Model
+from ssn_feat.drawing.pictures import check_picture, save
 from ssn_feat.drawing.tables import cell, show, table_of
-from ssn_feat.drawing.timeline import TimelineOptions, check_picture, save, timeline_figure
+from ssn_feat.drawing.timeline import TimelineOptions, timeline_figure
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
 from ssn_feat.video import probe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Sequence
 
-# Ten colours that stay apart on white, also in print; by Observable (observablehq.com/@d3/color-schemes).
+# Ten colours that are distinct on white, also in print; by Observable (observablehq.com/@d3/color-schemes).
 _FIRST = (
     "#4269d0",
     "#ff725c",
@@ -18,12 +18,12 @@ _FIRST = (
     "#97bbf5",
     "#9498a0",
 )
-# Turning the hue by the golden angle never comes back to a hue that was used before.
+# Turning the hue by the golden angle never returns to an earlier hue.
 _GOLDEN_ANGLE = 0.381966
 
 
 def class_colours(labels: Sequence[str]) -> dict[str, str]:
-    """A colour ``#rrggbb`` for each label, decided by its position alone."""
+    """A colour ``#rrggbb`` for each label, which depends only on its position."""
     return {label: _colour(position) for position, label in enumerate(labels)}
 
 

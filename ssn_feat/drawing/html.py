@@ -1,4 +1,4 @@
-"""Results as a section of HTML that stands alone or in the page: no script, no style sheet, no file beside it."""
+"""Results as a section of HTML, alone or as a part of a page; needs no script, style sheet or file."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 Rows = Mapping[str, Mapping[str, str]]
-"""Cells of a table by name of a row, then by heading."""
+"""Cells of a table, by the name of the row and then by heading."""
 
 
 def section(title: str, lines: Sequence[str], tables: Mapping[str, Rows], picture: str = "") -> str:
     """``<section>`` with a heading, a picture, lines of text and tables by caption; all text is escaped.
 
-    ``picture`` is HTML or the content of an SVG file, taken as it is; what comes before an ``<svg`` is left out.
+    ``picture`` is HTML or the content of an SVG file and is not escaped; the header before ``<svg`` is left out.
     """
     parts = [f'<section id="{escape(title.lower().replace(" ", "-"))}">\n<h2>{escape(title)}</h2>']
     parts += [f"<p>{escape(line)}</p>" for line in lines]

@@ -9,10 +9,10 @@ from ssn_feat.errors import UserError
 
 
 def short_names(paths: Sequence[Path], taken: Collection[str] = ()) -> list[str]:
-    """A name for each of several files or folders, which tells them apart and from what is ``taken``.
+    """A short unique name for each of several files or folders; none of them is in ``taken``.
 
-    Of files it is the name without its ending, else the name, else with as many folders before it as are needed, for
-    all of them alike. Raises UserError where one is named twice.
+    For a file this is its name without the suffix; if that is not unique, with the suffix; if that is not unique
+    either, all names get as many parent folders as are needed. Raises UserError if a path is given twice.
     """
     absolute = [path.absolute() for path in paths]
     for position, path in enumerate(absolute):
@@ -22,11 +22,11 @@ def short_names(paths: Sequence[Path], taken: Collection[str] = ()) -> list[str]
 
 
 def _candidates(paths: Sequence[Path]) -> Iterator[list[str]]:
-    """Names of all of ``paths``, longer and longer; the last are whole."""
+    """Names of all ``paths`` of increasing length; the last ones are the whole paths."""
     stems = [path.with_suffix("") if path.is_file() else path for path in paths]
     for folders in range(max((len(path.parts) for path in paths), default=1)):
-        for own in (stems, paths):
-            yield [Path(*path.parts[-1 - folders :]).as_posix() for path in own]
+        for variant in (stems, paths):
+            yield [Path(*path.parts[-1 - folders :]).as_posix() for path in variant]
 
 
 __all__ = ["short_names"]

@@ -1,4 +1,4 @@
-"""Tables on the terminal, in one style."""
+"""Tables on the terminal."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from rich.text import Text
 
 from ssn_feat.terminal import printable_lines
 
-# Of output that goes to a file or a pipe, where nothing says how wide lines may be.
+# Width of output to a file or a pipe, which has no width.
 _FILE_WIDTH = 120
 
 
 def table_of(*columns: str, names: Collection[str] = ()) -> Table:
-    """An empty table. The first column and those in ``names`` hold text, the others numbers."""
+    """An empty table. The first column and the columns in ``names`` hold text, the others numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for position, name in enumerate(columns):
         text = position == 0 or name in names
-        # Text, not str: labels, ids and names of files are data and may look like markup.
+        # Text rather than str: labels, ids and file names may look like markup.
         table.add_column(cell(name), justify="left" if text else "right", overflow="fold")
     return table
 
 
 def cell(text: str) -> Text:
-    """A text of the data (an id, a label, the name of a file), shown as what it is."""
+    """Text that comes from data (an id, a label, a file name), shown without interpreting markup."""
     return Text(printable_lines(text))
 
 

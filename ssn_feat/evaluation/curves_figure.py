@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ssn_feat.drawing.colours import class_colours
-from ssn_feat.drawing.timeline import FAINT, GRID, INK
+from ssn_feat.drawing.pictures import FAINT, GRID, INK
 from ssn_feat.evaluation.curves import RECALLS, Calibration, calibration_of, precision_recall
 from ssn_feat.evaluation.measure import Evaluation
 

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from rich.text import Text
 
+from ssn_feat.drawing.pictures import FAINT, GRID, INK
 from ssn_feat.drawing.tables import show, table_of
-from ssn_feat.drawing.timeline import FAINT, GRID, INK
 from ssn_feat.evaluation.error_analysis import KINDS, Bucket, ErrorAnalysis
 from ssn_feat.files import replacing
 

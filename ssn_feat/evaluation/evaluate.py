@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.protocols import coverage
 from ssn_feat.drawing.names import short_names
-from ssn_feat.drawing.timeline import save, timeline_figure, timeline_of
+from ssn_feat.drawing.pictures import save
+from ssn_feat.drawing.timeline import timeline_figure, timeline_of
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.bootstrap import draw_videos

@@ -11,7 +11,8 @@ import tyro
 
 from ssn_feat.annotations.dataset import subset_name
 from ssn_feat.annotations.protocols import protocol
-from ssn_feat.drawing.timeline import TimelineOptions, check_picture
+from ssn_feat.drawing.pictures import check_picture
+from ssn_feat.drawing.timeline import TimelineOptions
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.error_analysis import BucketScheme
 from ssn_feat.evaluation.matching import Definition

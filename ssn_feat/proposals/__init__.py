@@ -1,8 +1,7 @@
-"""Where an action may be: sliding windows, actionness grouping (TAG), lists of proposals, their match with truth."""
+"""Temporal action proposals: sliding windows, actionness grouping (TAG), lists of proposals, their labels."""
 
 from ssn_feat.proposals.actionness import action_probability, fuse_actionness, score_by_actionness
 from ssn_feat.proposals.anchors import AnchorOptions, anchors
-from ssn_feat.proposals.baselines import anchor_proposals, oracle_proposals, random_proposals, sliding_proposals
 from ssn_feat.proposals.collection import Proposals
 from ssn_feat.proposals.labelling import ProposalLabels, label_proposals
 from ssn_feat.proposals.methods import Method, VideoData, load_method, propose_each
@@ -10,7 +9,6 @@ from ssn_feat.proposals.sliding import SlidingOptions, sliding_windows
 from ssn_feat.proposals.ssn_lists import (
     ListedBlock,
     ListedVideo,
-    in_frames,
     list_blocks,
     listed_proposals,
     read_listed_videos,
@@ -30,21 +28,16 @@ __all__ = [
     "TagOptions",
     "VideoData",
     "action_probability",
-    "anchor_proposals",
     "anchors",
     "fuse_actionness",
-    "in_frames",
     "label_proposals",
     "list_blocks",
     "listed_proposals",
     "load_method",
-    "oracle_proposals",
     "propose_each",
-    "random_proposals",
     "read_listed_videos",
     "read_ssn_list",
     "score_by_actionness",
-    "sliding_proposals",
     "sliding_windows",
     "tag",
     "write_ssn_list",

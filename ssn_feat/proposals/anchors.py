@@ -1,4 +1,4 @@
-"""Dense anchors: intervals of every length everywhere, from a second up to the whole video."""
+"""Dense anchors: intervals of many lengths at many positions, from one second up to the whole video."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from ssn_feat.errors import UserError
 
 @dataclass(frozen=True)
 class AnchorOptions:
-    """Anchors of lengths that grow by a constant factor, evenly spread over the video."""
+    """Anchors whose lengths grow by a constant factor, evenly spaced over the video."""
 
     shortest: float = 1.0
     """Length of the shortest anchor, seconds."""
     per_octave: int = 2
-    """Number of lengths between one and its double."""
+    """Number of lengths per doubling."""
     anchor_step: float = 0.25
-    """How far neighbours of a length are apart at most, as a share of that length, in (0, 1]."""
+    """Largest distance of neighbouring anchors as a share of their length, in (0, 1]."""
 
     def __post_init__(self) -> None:
         if not (self.shortest > 0 and math.isfinite(self.shortest)):
@@ -32,13 +32,13 @@ class AnchorOptions:
 
 
 def anchors(duration: float, options: AnchorOptions | None = None) -> NDArray[np.float64]:
-    """Anchors over a video of ``duration`` seconds: float64 ``(N, 2)``, seconds, short ones first, then by start.
+    """Anchors over a video of ``duration`` seconds: float64 ``(N, 2)``, seconds, sorted by length, then by start.
 
-    Lengths are ``shortest * 2 ** (k / per_octave)`` as far as they are shorter than the video, and the whole video.
-    Those of one length lie inside the video from its start to its end at even distances of at most ``anchor_step`` of
-    the length. About ``2 ** (1 / per_octave) / (2 ** (1 / per_octave) - 1) * duration / (anchor_step * shortest)``.
+    Lengths are ``shortest * 2 ** (k / per_octave)`` for all k for which they are shorter than the video, and the whole
+    video. Anchors of one length cover the video at equal distances of at most ``anchor_step`` times the length. Their
+    number is about ``2 ** (1 / per_octave) / (2 ** (1 / per_octave) - 1) * duration / (anchor_step * shortest)``.
 
-    Raises UserError where the duration is not a finite number of at least 0.
+    Raises UserError unless the duration is a finite number of at least 0.
     """
     options = options or AnchorOptions()
     if not (math.isfinite(duration) and duration >= 0):
@@ -47,7 +47,7 @@ def anchors(duration: float, options: AnchorOptions | None = None) -> NDArray[np
     octaves = math.log2(duration / options.shortest) if duration > 0 else 0.0
     for rung in range(max(0, math.ceil(octaves * options.per_octave))):
         length = options.shortest * 2 ** (rung / options.per_octave)
-        if length >= duration:  # a rung that rounding put just below
+        if length >= duration:  # rounding made the number of octaves a little too large
             break
         starts = np.linspace(0, duration - length, math.ceil((duration - length) / (options.anchor_step * length)) + 1)
         rows.append(np.stack([starts, np.minimum(starts + length, duration)], axis=1))

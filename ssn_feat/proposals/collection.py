@@ -1,4 +1,4 @@
-"""Proposals of many videos with where they come from, and the file that holds them."""
+"""Proposals of many videos with their provenance, and their file format."""
 
 from __future__ import annotations
 
@@ -16,27 +16,26 @@ from numpy.typing import NDArray
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
 from ssn_feat.intervals import as_intervals
-from ssn_feat.proposals.actionness import ScoreName, score_by_actionness
 
 _FORMAT = "ssn_feat proposals"
 _VERSION = 1
 
-# What reading a damaged or foreign file raises: the archive, its compression, its arrays, or its header.
+# Exceptions on reading a damaged or foreign file: of the archive, its compression, its arrays, or its header.
 _MALFORMED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, TypeError, AttributeError)
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """Where actions may be, in each of some videos.
+    """Proposals of several videos.
 
-    intervals: per video id float64 ``(N, 2)``, seconds, start <= end; a video without any has ``(0, 2)``.
-    scores: per video id float64 ``(N,)``, higher is better; ``score`` names what they mean.
-    method, parameters: what made them (``parameters`` is what JSON can hold).
-    actionness: per video id float32 ``(T,)``, probability of an action at each snippet; None where no source has it.
-    spans: per video id float64 ``(T, 2)``, seconds that each snippet stands for; goes with ``actionness``.
-    path: the file that they were saved to or loaded from, None for proposals that are in memory only.
+    intervals: per video id float64 ``(N, 2)``, seconds, start <= end; ``(0, 2)`` for a video without proposals.
+    scores: per video id float64 ``(N,)``, higher is better; ``score`` is the name of their measure.
+    method, parameters: how they were made (``parameters`` must be JSON-serialisable).
+    actionness: per video id float32 ``(T,)``, probability of action of each snippet; None without actionness.
+    spans: per video id float64 ``(T, 2)``, start and end of each snippet in seconds; given if ``actionness`` is.
+    path: the file that they were saved to or loaded from; None for proposals in memory only.
 
-    Raises UserError where ids, shapes or values do not fit together.
+    Raises UserError if ids, shapes or values are inconsistent.
     """
 
     intervals: dict[str, NDArray[np.float64]]
@@ -55,7 +54,7 @@ class Proposals:
         object.__setattr__(self, "scores", {id: np.asarray(v, np.float64) for id, v in self.scores.items()})
         if self.intervals.keys() != self.scores.keys():
             odd = sorted(self.intervals.keys() ^ self.scores.keys())
-            raise UserError(f"intervals and scores are of different videos: {', '.join(map(repr, odd[:5]))}")
+            raise UserError(f"intervals and scores have different videos: {', '.join(map(repr, odd[:5]))}")
         for id, scores in self.scores.items():
             if scores.shape != (len(self.intervals[id]),):
                 raise UserError(f"video {id!r} has {len(self.intervals[id])} proposals and scores {scores.shape}")
@@ -65,29 +64,31 @@ class Proposals:
 
     def _check_actionness(self) -> None:
         if (self.actionness is None) != (self.spans is None):
-            raise UserError("actionness and the spans of its snippets go together; one of them is missing")
+            raise UserError("actionness needs the spans of its snippets and vice versa; one of them is missing")
         if self.actionness is None or self.spans is None:
             return
         if self.actionness.keys() != self.spans.keys():
-            raise UserError("actionness and spans are of different videos")
+            raise UserError("actionness and spans have different videos")
         for id, values in self.actionness.items():
             if np.shape(self.spans[id]) != (*np.shape(values), 2):
-                raise UserError(f"video {id!r}: actionness {np.shape(values)}, spans {np.shape(self.spans[id])}")
+                raise UserError(
+                    f"video {id!r}: actionness is {np.shape(values)}, but spans are {np.shape(self.spans[id])}"
+                )
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """Ids of the videos, in the order in which they were given; also of those without any proposal."""
+        """Ids of the videos in the given order, also of videos without proposals."""
         return tuple(self.intervals)
 
     def __repr__(self) -> str:
         return f"Proposals({len(self):,} in {len(self.ids):,} videos, method {self.method!r}, ranked by {self.score})"
 
     def __len__(self) -> int:
-        """Number of proposals in all videos together."""
+        """Total number of proposals."""
         return sum(map(len, self.intervals.values()))
 
     def only(self, ids: Iterable[str]) -> Proposals:
-        """The given videos alone; ids that are not here are ignored."""
+        """The proposals of the given videos; unknown ids are ignored."""
         wanted = set(ids)
 
         def pick(values: Mapping[str, Any] | None) -> Any:
@@ -102,7 +103,7 @@ class Proposals:
         )
 
     def top(self, number: int) -> Proposals:
-        """The ``number`` best of every video, score descending (of equal ones the earlier first)."""
+        """The ``number`` best proposals of each video by descending score (ties: the earlier first)."""
         best = {id: np.argsort(-scores, kind="stable")[:number] for id, scores in self.scores.items()}
         return replace(
             self,
@@ -110,29 +111,12 @@ class Proposals:
             scores={id: self.scores[id][index] for id, index in best.items()},
         )
 
-    def rescored(self, by: Proposals, score: ScoreName = "contrast") -> Proposals:
-        """The same intervals, scored by the actionness that ``by`` holds, which is taken over.
-
-        Raises UserError where ``by`` holds none, or lacks a video.
-        """
-        if by.actionness is None or by.spans is None:
-            raise UserError(f"proposals of method {by.method!r} hold no actionness to score others by")
-        lost = [id for id in self.intervals if id not in by.actionness]
-        if lost:
-            raise UserError(f"there is no actionness of {len(lost)} videos with proposals, such as {lost[0]!r}")
-        scores = {
-            id: score_by_actionness(boxes, by.actionness[id], by.spans[id], score)
-            for id, boxes in self.intervals.items()
-        }
-        actionness = {id: by.actionness[id] for id in self.intervals}
-        spans = {id: by.spans[id] for id in self.intervals}
-        return replace(self, scores=scores, score=score, actionness=actionness, spans=spans)
-
     def save(self, path: Path | str) -> None:
-        """Write an .npz archive, complete or not at all.
+        """Write an .npz archive atomically.
 
-        It holds ``header`` (JSON as uint8), ``offsets``, ``intervals``, ``scores`` and, where there is actionness,
-        ``actionness_offsets``, ``actionness`` and ``spans``: per-video arrays end to end, in the order of the ids.
+        It holds ``header`` (JSON as uint8), ``offsets``, ``intervals``, ``scores`` and, if there is actionness,
+        ``actionness_offsets``, ``actionness`` and ``spans``: the arrays of all videos,
+        concatenated in the order of the ids.
         """
         header: dict[str, Any] = {
             "format": _FORMAT,
@@ -155,7 +139,7 @@ class Proposals:
 
     @classmethod
     def load(cls, path: Path | str) -> Proposals:
-        """Read what :meth:`save` wrote. Raises UserError naming the file where it is missing or malformed."""
+        """Read a file that :meth:`save` wrote. Raises UserError, naming the file, if it is missing or malformed."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {key: archive[key] for key in archive.files}
@@ -185,7 +169,7 @@ class Proposals:
 def _join(
     offsets: str, columns: dict[str, tuple[Mapping[str, NDArray[Any]], tuple[int, ...], str]]
 ) -> dict[str, NDArray[Any]]:
-    """Per-video arrays end to end, with the offsets (videos + 1,) at which they start."""
+    """The concatenated arrays of all videos, and the offsets ``(videos + 1,)`` at which they start."""
     lengths = [len(values) for values in next(iter(columns.values()))[0].values()]
     arrays: dict[str, NDArray[Any]] = {offsets: np.cumsum([0, *lengths], dtype=np.int64)}
     for name, (values, tail, dtype) in columns.items():
@@ -196,10 +180,10 @@ def _join(
 def _split(
     ids: list[str], arrays: dict[str, NDArray[Any]], offsets: str, names: tuple[str, ...]
 ) -> list[dict[str, NDArray[Any]]]:
-    """The reverse of :func:`_join`. Raises ValueError where offsets and arrays do not fit together."""
+    """The inverse of :func:`_join`. Raises ValueError if offsets and arrays are inconsistent."""
     at = arrays[offsets]
     if at.ndim != 1 or at.dtype.kind != "i" or len(at) != len(ids) + 1 or at[0] != 0 or (np.diff(at) < 0).any():
-        raise ValueError(f"{offsets} does not divide the arrays among {len(ids)} videos")
+        raise ValueError(f"{offsets} does not split the arrays among {len(ids)} videos")
     if len(set(ids)) != len(ids):
         raise ValueError("a video id occurs twice")
     for name in names:

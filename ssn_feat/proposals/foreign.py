@@ -1,4 +1,4 @@
-"""Proposals as other programs write them: ActivityNet proposal JSON, plain lists of frames, folders of csv files."""
+"""Proposals of other programs: ActivityNet proposal JSON, lists of frames, folders of csv files."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SCORES = ("xmin_score", "xmax_score", "iou_score", "clr_score", "reg_socre")
 def read_proposal_json(path: Path) -> Proposals:
     """The ActivityNet proposal format: ``{"results": {id: [{"score": s, "segment": [start, end]}, ...]}}``, seconds.
 
-    Other keys are ignored (a detection file is read as proposals of all its classes). Raises UserError naming the file
-    and the entry that is at fault.
+    Other keys are ignored, so a file of detections is read as proposals of all its classes. Raises UserError, naming
+    the file and the wrong entry.
     """
     try:
         content = json.loads(Path(path).read_bytes())
@@ -57,10 +57,10 @@ def _entry(entry: Any, where: str) -> tuple[float, float, float]:
 
 
 def read_frame_list(path: Path, fps: Mapping[str, float]) -> Proposals:
-    """Lines of ``video start_frame end_frame`` or ``video start_frame end_frame score``, as TURN and CTAP use them.
+    """Lines of ``video start_frame end_frame`` or ``video start_frame end_frame score``, as TURN and CTAP write them.
 
-    ``fps``: frames per second by video id. Without scores the order in a video is the rank. Raises UserError naming
-    the file and the line that is at fault, where the rate of a video is missing, and where only some lines have scores.
+    ``fps``: frames per second by video id. Without scores, the order in a video is the rank. Raises UserError, naming
+    the file and the line, on a malformed line, an unknown frame rate, and if only some lines have scores.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
@@ -82,22 +82,23 @@ def read_frame_list(path: Path, fps: Mapping[str, float]) -> Proposals:
         scored = bool(score)
         if id not in fps or not fps[id] > 0:
             raise UserError(f"{path}, line {number}: the frames per second of video {id!r} are not known")
-        own = rows.setdefault(id, [])
-        own.append((float(start) / fps[id], float(end) / fps[id], float(score[0]) if score else -float(len(own))))
+        video_rows = rows.setdefault(id, [])
+        rank = float(score[0]) if score else -float(len(video_rows))
+        video_rows.append((float(start) / fps[id], float(end) / fps[id], rank))
     return _collection(path, rows, "frames", _score_of({bool(scored)}))
 
 
 def read_csv_folder(path: Path, durations: Mapping[str, float]) -> Proposals:
     """A folder of one ``<video>.csv`` per video with a line of column names, as BSN and BMN write them.
 
-    ``xmin`` and ``xmax`` (``tmin`` and ``tmax`` in mmaction2's files) are shares of the video: seconds are share *
-    ``durations[id]``. An id is the name of the file, or that without a leading ``v_``; files of which ``durations``
-    knows neither are left out, and counted in ``parameters``. The score is the column ``score``, or the product of
-    those of ``xmin_score``, ``xmax_score``, ``iou_score``, ``clr_score`` and ``reg_socre`` (so spelled there) that a
-    file has, or else the order.
+    ``xmin`` and ``xmax`` (``tmin`` and ``tmax`` in files of mmaction2) are shares of the video: seconds are share *
+    ``durations[id]``. An id is the name of the file, with or without a leading ``v_``; files of unknown videos are left
+    out and counted in ``parameters``. The score is the column ``score``; without it, the product of the columns
+    ``xmin_score``, ``xmax_score``, ``iou_score``, ``clr_score`` and ``reg_socre`` (spelled so in these files) that
+    exist; without any of them, the order.
 
-    Raises UserError naming the file and the line that is at fault, where no file is known, and where two are of one
-    video.
+    Raises UserError, naming the file and the line, on a malformed line; also if no file is of a known video, and if two
+    files are of one video.
     """
     files = sorted(Path(path).glob("*.csv"))
     rows: dict[str, list[tuple[float, float, float]]] = {}
@@ -107,7 +108,7 @@ def read_csv_folder(path: Path, durations: Mapping[str, float]) -> Proposals:
         if id is None:
             unknown.append(file.name)
         elif id in rows:
-            raise UserError(f"{file} is of video {id!r}, and so is another file of {path}")
+            raise UserError(f"{file} is of video {id!r}, as is another file in {path}")
         else:
             rows[id], has_score = _csv_rows(file, durations[id])
             scored.add(has_score)
@@ -119,17 +120,15 @@ def read_csv_folder(path: Path, durations: Mapping[str, float]) -> Proposals:
 
 
 def _csv_rows(path: Path, duration: float) -> tuple[list[tuple[float, float, float]], bool]:
-    """Start, end and rank of every row, and whether the file has scores."""
+    """Start, end and score or rank of each row, and whether the file has scores."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             columns = reader.fieldnames or []
             edges = next((pair for pair in _EDGES if set(pair) <= set(columns)), None)
             if edges is None:
-                found_names = ", ".join(columns) or "none"
-                raise UserError(
-                    f"{path}, line 1: expected columns xmin and xmax, or tmin and tmax, found {found_names}"
-                )
+                names = ", ".join(columns) or "none"
+                raise UserError(f"{path}, line 1: expected columns xmin and xmax, or tmin and tmax, found {names}")
             factors = ["score"] if "score" in columns else [name for name in _SCORES if name in columns]
             found: list[tuple[float, float, float]] = []
             for row in reader:
@@ -163,7 +162,7 @@ def _is_number(text: str) -> bool:
 
 
 def _collection(path: Path, rows: Mapping[str, list[tuple[float, float, float]]], method: str, score: str) -> Proposals:
-    tables = {id: np.array(own, dtype=np.float64).reshape(-1, 3) for id, own in rows.items()}
+    tables = {id: np.array(values, dtype=np.float64).reshape(-1, 3) for id, values in rows.items()}
     intervals, scores = {id: t[:, :2] for id, t in tables.items()}, {id: t[:, 2] for id, t in tables.items()}
     try:
         return Proposals(intervals, scores, method, {"file": str(path)}, score=score)

@@ -1,4 +1,4 @@
-"""What proposals are, given the truth: class, tIoU and share of action of each."""
+"""Labels of proposals by the annotations: class, tIoU and overlap of each."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ssn_feat.intervals import as_intervals, overlapping
 
 @dataclass(frozen=True)
 class ProposalLabels:
-    """Of the instance that overlaps a proposal most (by tIoU; of equal ones the first), for N proposals.
+    """For N proposals, the instance with the largest tIoU with each (ties: the first).
 
-    label: int64 ``(N,)``, class index + 1, or 0 (background) for a proposal that meets no instance.
-    tiou: float64 ``(N,)``. overlap: float64 ``(N,)``, share of the proposal that lies in that instance.
+    label: int64 ``(N,)``, class index + 1, or 0 (background) for a proposal that overlaps no instance.
+    tiou: float64 ``(N,)``. overlap: float64 ``(N,)``, share of the proposal inside that instance.
     """
 
     label: NDArray[np.int64]
@@ -30,32 +30,32 @@ def label_proposals(
     classes: ArrayLike,
     videos: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> ProposalLabels:
-    """Name proposals as the original's ``name_proposal`` does.
+    """Label proposals as ``name_proposal`` of the original code does.
 
-    intervals: ``(N, 2)``. truth: ``(M, 2)``, the same unit. classes: class index of each instance, int ``(M,)``.
-    videos: the number of the video of each proposal ``(N,)`` and of each instance ``(M,)``, many videos at once being
-    faster than one after the other; None where all are of one video.
-    Raises UserError on malformed intervals, or classes or numbers of videos of another length.
+    intervals: ``(N, 2)``. truth: ``(M, 2)``, in the same unit. classes: class index of each instance, int ``(M,)``.
+    videos: the video number of each proposal ``(N,)`` and of each instance ``(M,)``; None if all are of one video. One
+    call for many videos is faster than one call per video.
+    Raises UserError on malformed intervals, and on classes or video numbers of another length.
     """
     boxes, instances = as_intervals(intervals, "proposals"), as_intervals(truth, "instances")
     labels = np.asarray(classes, dtype=np.int64).reshape(-1)
     if len(labels) != len(instances):
-        raise UserError(f"{len(instances)} instances need as many classes, not {len(labels)}")
+        raise UserError(f"there are {len(instances)} instances, but {len(labels)} classes")
     if not len(instances):
         return ProposalLabels(np.zeros(len(boxes), np.int64), np.zeros(len(boxes)), np.zeros(len(boxes)))
     rows, columns, overlaps = overlapping(boxes, instances, videos)
-    found = np.zeros(len(boxes))
-    np.maximum.at(found, rows, overlaps)
-    highest = overlaps == found[rows]
+    tiou = np.zeros(len(boxes))
+    np.maximum.at(tiou, rows, overlaps)
+    highest = overlaps == tiou[rows]
     best = np.full(len(boxes), len(instances))
     np.minimum.at(best, rows[highest], columns[highest])
-    some = np.flatnonzero(found)
-    mine, nearest = boxes[some], instances[best[some]]
+    positive = np.flatnonzero(tiou)
+    proposal, instance = boxes[positive], instances[best[positive]]
     label, share = np.zeros(len(boxes), np.int64), np.zeros(len(boxes))
-    label[some] = labels[best[some]] + 1
-    inside = np.minimum(mine[:, 1], nearest[:, 1]) - np.maximum(mine[:, 0], nearest[:, 0])
-    share[some] = inside / (mine[:, 1] - mine[:, 0])
-    return ProposalLabels(label, found, share)
+    label[positive] = labels[best[positive]] + 1
+    inside = np.minimum(proposal[:, 1], instance[:, 1]) - np.maximum(proposal[:, 0], instance[:, 0])
+    share[positive] = inside / (proposal[:, 1] - proposal[:, 0])
+    return ProposalLabels(label, tiou, share)
 
 
 __all__ = ["ProposalLabels", "label_proposals"]

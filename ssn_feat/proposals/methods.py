@@ -1,8 +1,8 @@
-"""Methods of proposing: plain functions from what is known of one video to its proposals.
+"""Proposal methods: functions from the data of one video to its proposals.
 
-A method takes a :class:`VideoData` and returns intervals ``(N, 2)`` in seconds with scores ``(N,)``, or the intervals
-alone, best first. Those here take options besides (``functools.partial`` fills them in); whoever has a method of their
-own writes such a function and names it ``package.module:function``.
+A method takes a :class:`VideoData` and returns intervals ``(N, 2)`` in seconds with scores ``(N,)``, or only the
+intervals, best first. The methods here also take options, which ``functools.partial`` fills in. A user's own method is
+such a function, named as ``package.module:function``.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class VideoData:
-    """What a method may use of one video.
+    """The data of one video that a method may use.
 
     duration: seconds. actionness: logits ``(T, 2)`` of background and action or probabilities ``(T,)``, or None.
-    spans: float64 ``(T, 2)``, seconds that each snippet stands for; goes with actionness and features.
-    features: per stream float ``(T, D)``; empty where no store was named.
-    truth: float64 ``(M, 2)``, seconds, of the annotations: for bounds such as the oracle, not for methods.
+    spans: float64 ``(T, 2)``, start and end of each snippet in seconds; given with actionness or features.
+    features: per stream float ``(T, D)``; empty without a store.
+    truth: float64 ``(M, 2)``, seconds, annotated instances; for bounds such as the oracle, not for real methods.
     """
 
     id: str
@@ -47,43 +47,43 @@ class VideoData:
     truth: Floats | None = field(default=None, repr=False)
 
 
-Found = tuple[ArrayLike, ArrayLike]
-Method = Callable[[VideoData], Found | ArrayLike]
+Proposed = tuple[ArrayLike, ArrayLike]
+Method = Callable[[VideoData], Proposed | ArrayLike]
 
 
-def sliding(video: VideoData, options: SlidingOptions | None = None, seed: int = 0) -> Found:
-    """Sliding windows in random order: windows alone give no reason to prefer any."""
+def sliding(video: VideoData, options: SlidingOptions | None = None, seed: int = 0) -> Proposed:
+    """Sliding windows in random order, since windows alone cannot be ranked."""
     rows = sliding_windows(video.duration, options)
     return rows, _generator(video.id, seed).permutation(len(rows))
 
 
-def dense(video: VideoData, options: AnchorOptions | None = None, seed: int = 0) -> Found:
+def dense(video: VideoData, options: AnchorOptions | None = None, seed: int = 0) -> Proposed:
     """Dense anchors in random order."""
     rows = anchors(video.duration, options)
     return rows, _generator(video.id, seed).permutation(len(rows))
 
 
-def uniform(video: VideoData, number: int = 1000, seed: int = 0) -> Found:
-    """``number`` intervals whose two ends are uniform and independent; ranked as they are drawn."""
+def uniform(video: VideoData, number: int = 1000, seed: int = 0) -> Proposed:
+    """``number`` intervals with two independent uniform ends, ranked in the order in which they are drawn."""
     rows = np.sort(_generator(video.id, seed).uniform(0.0, video.duration, (number, 2)), axis=1)
     return rows, -np.arange(number)
 
 
-def oracle(video: VideoData) -> Found:
-    """The truth itself: no method can have a higher recall with the same number of proposals per video."""
+def oracle(video: VideoData) -> Proposed:
+    """The annotated instances: the highest recall with this number of proposals per video."""
     rows = np.zeros((0, 2)) if video.truth is None else video.truth
     return rows, -np.arange(len(rows))
 
 
-def grouped(video: VideoData, options: TagOptions | None = None) -> Found:
-    """Actionness grouped (TAG). Raises UserError where the video has none."""
+def grouped(video: VideoData, options: TagOptions | None = None) -> Proposed:
+    """Groups of actionness (TAG). Raises UserError if the video has no actionness."""
     values, spans = _actionness(video)
     return tag(values, spans, options)
 
 
-def ranked(video: VideoData, method: Method, score: ScoreName = "contrast") -> Found:
-    """The intervals of another method, ranked by actionness. Raises UserError where the video has none."""
-    rows, _ = found(video, method)
+def ranked(video: VideoData, method: Method, score: ScoreName = "contrast") -> Proposed:
+    """The intervals of another method, ranked by actionness. Raises UserError if the video has no actionness."""
+    rows, _ = run_method(video, method)
     return rows, score_by_actionness(rows, *_actionness(video), score)
 
 
@@ -94,21 +94,21 @@ def _actionness(video: VideoData) -> tuple[NDArray[np.float32], Floats]:
 
 
 def _generator(id: str, seed: int) -> np.random.Generator:
-    """Random numbers of one video, whatever other videos there are."""
+    """A random generator that depends on the seed and the id only, not on other videos."""
     return np.random.default_rng([seed, zlib.crc32(id.encode())])
 
 
-def found(video: VideoData, method: Method) -> tuple[Floats, Floats]:
-    """What a method proposes, as arrays; intervals without scores are ranked in their order.
+def run_method(video: VideoData, method: Method) -> tuple[Floats, Floats]:
+    """Intervals ``(N, 2)`` and scores ``(N,)`` that a method proposes; intervals without scores keep their order.
 
-    Raises UserError naming the video where intervals are malformed or scores are of another number.
+    Raises UserError, naming the video, on malformed intervals and on another number of scores.
     """
-    made = method(video)
-    rows, scores = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    proposed = method(video)
+    rows, scores = proposed if isinstance(proposed, tuple) and len(proposed) == 2 else (proposed, None)
     intervals = as_intervals(rows, f"proposals of {video.id!r}")
     values = -np.arange(len(intervals)) if scores is None else np.asarray(scores)
     if values.shape != (len(intervals),):
-        raise UserError(f"video {video.id!r}: {len(intervals)} proposals need as many scores, not {values.shape}")
+        raise UserError(f"video {video.id!r} has {len(intervals)} proposals, but scores of shape {values.shape}")
     return intervals, values.astype(np.float64)
 
 
@@ -120,10 +120,10 @@ def propose_each(
     score: str = "score",
     jobs: int = 1,
 ) -> tuple[Proposals, float]:
-    """Run ``method`` on every video, in ``jobs`` processes; proposals, and the seconds of compute that it took.
+    """Run ``method`` on every video in ``jobs`` processes; returns the proposals and the seconds of compute.
 
-    The seconds are those inside the method, of all processes together: reading a video's data does not count.
-    Raises UserError on what :func:`found` raises it.
+    The seconds are the time inside the method, summed over all processes; reading the data does not count.
+    Raises UserError as :func:`run_method`.
     """
     each = Parallel(n_jobs=jobs, batch_size="auto")(delayed(_timed)(method, video) for video in videos)
     intervals = {id: rows for id, rows, _, _ in each}
@@ -134,26 +134,26 @@ def propose_each(
 
 def _timed(method: Method, video: VideoData) -> tuple[str, Floats, Floats, float]:
     started = time.perf_counter()
-    rows, scores = found(video, method)
+    rows, scores = run_method(video, method)
     return video.id, rows, scores, time.perf_counter() - started
 
 
 def load_method(spec: str) -> Method:
-    """The function behind ``package.module:function``. Raises UserError where there is none."""
+    """The function named ``package.module:function``. Raises UserError if it cannot be imported."""
     module, colon, name = spec.partition(":")
     if not (module and colon and name):
-        raise UserError(f"a method of your own is named as package.module:function, not {spec!r}")
+        raise UserError(f"name your own method as package.module:function, not {spec!r}")
     try:
-        made = getattr(importlib.import_module(module), name)
+        function = getattr(importlib.import_module(module), name)
     except ImportError as error:
         raise UserError(
             f"cannot load the method {spec}: {error}; put its folder on PYTHONPATH or install its package"
         ) from None
     except AttributeError as error:
         raise UserError(f"cannot load the method {spec}: {error}") from None
-    if not callable(made):
-        raise UserError(f"the method {spec} is no function, but {type(made).__name__}")
-    method: Method = made
+    if not callable(function):
+        raise UserError(f"the method {spec} is not a function but {type(function).__name__}")
+    method: Method = function
     return method
 
 
@@ -161,12 +161,12 @@ __all__ = [
     "Method",
     "VideoData",
     "dense",
-    "found",
     "grouped",
     "load_method",
     "oracle",
     "propose_each",
     "ranked",
+    "run_method",
     "sliding",
     "uniform",
 ]

@@ -32,7 +32,7 @@ from ssn_feat.proposals import (
     write_ssn_list,
 )
 from ssn_feat.proposals.actionness import FusionName
-from ssn_feat.proposals.logistic import LogisticActionness, LogisticOptions, fit_logistic
+from ssn_feat.proposals.logistic import LogisticActionness, fit_logistic
 from ssn_feat.proposals.methods import dense, grouped, ranked, sliding
 from ssn_feat.runs.checkpoints import Run, actionness_scores, load_run
 from ssn_feat.store import FeatureStore, open_store
@@ -40,38 +40,38 @@ from ssn_feat.store import FeatureStore, open_store
 
 @dataclass(frozen=True)
 class ProposeOptions:
-    """Propose where actions may be in the videos of a feature store."""
+    """Propose intervals that may hold an action, for the videos of a feature store."""
 
     store: Path
-    """Feature store that extract/run.py made."""
+    """Feature store written by extract/run.py."""
     out: Path
     """File of proposals to write (.npz)."""
     method: Literal["tag", "sliding", "anchors"] = "tag"
-    """Grouping of actionness, sliding windows, or dense anchors."""
+    """Grouping of actionness (TAG), sliding windows, or dense anchors."""
     actionness: tuple[Path, ...] = ()
     """Run folders of actionness heads (train/fit.py head actionness); the logits of several are fused."""
     weights: tuple[float, ...] = ()
-    """Weight of each of these runs; none means equal."""
+    """Weight of each of these runs; by default equal."""
     actionness_baseline: Literal["none", "logistic"] = "none"
-    """logistic: instead of runs, a logistic regression that is learned in seconds from the features and the training
-    videos of the annotations."""
+    """logistic: instead of runs, use a logistic regression trained within seconds on the training videos of the
+    annotations."""
     fusion: FusionName = "mean"
-    """How several runs are fused: weighted mean or sum of logits by time, or as the original does it, by position."""
+    """How several runs are fused: mean or sum of the logits aligned by time, or aligned by index as in the original."""
     annotations: str | None = None
-    """Annotations of the videos: a path, or DIALECT:PATH. Only needed for --subset, --ssn-list and a
-    baseline."""
+    """Annotations of the videos: a path, or DIALECT:PATH. Needed only for --subset, --ssn-list and
+    --actionness-baseline."""
     subset: str | None = None
     """Only the videos of this subset of the annotations."""
     number: int | None = None
-    """Keep at most this many proposals of a video, the best."""
+    """Keep at most this many proposals per video, the best ones."""
     ssn_list: Path | None = None
-    """Also write a normalised SSN proposal list: truth and labelled proposals of the annotated videos."""
+    """Also write a normalised SSN proposal list: instances and labelled proposals of the annotated videos."""
     sliding_score: Literal["random", "contrast", "mean", "sum"] = "random"
-    """How sliding windows and anchors are ranked: in random order, or by actionness as groups are."""
+    """How sliding windows and anchors are ranked: at random, or by actionness like groups (see --tag-score)."""
     jobs: int = 1
-    """Processes that propose, a video each. A video takes milliseconds: more than one pays for thousands of videos."""
+    """Number of processes. A video takes milliseconds, so several processes help only with thousands of videos."""
     seed: int = 0
-    """Decides the random order."""
+    """Seed of the random order."""
     quiet: bool = False
     """Print nothing."""
     tag: TagOptions = field(default_factory=TagOptions)
@@ -80,86 +80,84 @@ class ProposeOptions:
     """Lengths and overlap of sliding windows."""
     anchors: AnchorOptions = field(default_factory=AnchorOptions)
     """Lengths and distances of anchors."""
-    logistic: LogisticOptions = field(default_factory=LogisticOptions)
-    """How the baseline learns."""
 
     def __post_init__(self) -> None:
         logistic = self.actionness_baseline == "logistic"
         if logistic and self.actionness:
-            raise UserError("--actionness-baseline takes the place of runs: leave out --actionness")
+            raise UserError("--actionness-baseline replaces runs: give either it or --actionness")
         if logistic and not self.annotations:
-            raise UserError("a baseline of actionness learns from annotations: add --annotations")
+            raise UserError("--actionness-baseline is trained on annotations: add --annotations")
         if self.method == "tag" and not self.actionness and not logistic:
             raise UserError("TAG groups actionness: name a run with --actionness (train/fit.py head actionness)")
         if self.sliding_score != "random" and not self.actionness and not logistic:
             raise UserError(f"ranking windows by {self.sliding_score} needs actionness: name a run with --actionness")
         if self.weights and len(self.weights) != len(self.actionness):
-            raise UserError(f"{len(self.actionness)} runs need as many weights, not {len(self.weights)}")
+            raise UserError(f"{len(self.actionness)} runs need one weight each, but there are {len(self.weights)}")
         if (self.subset or self.ssn_list) and not self.annotations:
             raise UserError("--subset and --ssn-list need --annotations")
         if self.out.suffix != ".npz":
-            raise UserError(f"proposals are read by the ending of their name: --out must end in .npz, not {self.out}")
+            raise UserError(f"--out must end in .npz, not {self.out}: files of proposals are recognised by it")
         if self.number is not None and self.number < 1:
             raise UserError(f"number must be at least 1, not {self.number}")
         if self.jobs == 0:
-            raise UserError("jobs must be a number of processes, or -1 for one per core, not 0")
+            raise UserError("jobs must be a number of processes, or -1 for one per core; it is 0")
         if self.seed < 0:
             raise UserError(f"seed must be at least 0, not {self.seed}")
 
 
 def propose(options: ProposeOptions) -> Proposals:
-    """Propose where actions may be; write the proposals, and an SSN list where asked.
+    """Propose intervals that may hold an action and write them to a file, on request also as an SSN list.
 
-    Raises UserError where the store, a run or the annotations are missing or do not fit together, where none of the
-    videos is in the store, and where there is not a single proposal.
+    Raises UserError if the store, a run or the annotations are missing or inconsistent, if no video is in the store,
+    and if there is no proposal at all.
     """
     started = time.perf_counter()
     store = open_store(options.store)
     dataset = read_annotations(options.annotations) if options.annotations else None
-    learned_from = dataset
+    training_set = dataset
     if dataset is not None and options.subset:
         dataset = dataset.subset(options.subset)
-    ids = _present(store, dataset, options)
-    proposals = _propose(store, ids, learned_from, options)
+    ids = _ids_to_propose(store, dataset, options)
+    proposals = _propose(store, ids, training_set, options)
     if options.number is not None:
         proposals = proposals.top(options.number)
     if not len(proposals):
-        raise UserError(f"no proposal in any of {len(ids)} videos: lower --thresholds or --minimum-length")
+        raise UserError(f"there is no proposal in any of the {len(ids)} videos: lower --thresholds or --minimum-length")
     proposals.save(options.out)
     blocks = [] if options.ssn_list is None or dataset is None else list_blocks(proposals, dataset)
     if options.ssn_list is not None:
         write_ssn_list(blocks, options.ssn_list, normalised=True)
     if not options.quiet:
         print(
-            f"{options.out}: {len(proposals)} proposals in {len(ids)} videos, {len(proposals) / len(ids):.1f} a video, "
-            f"ranked by {proposals.score}; {time.perf_counter() - started:.1f} s"
+            f"{options.out}: {len(proposals)} proposals in {len(ids)} videos, {len(proposals) / len(ids):.1f} per "
+            f"video, ranked by {proposals.score}; {time.perf_counter() - started:.1f} s"
         )
         if options.ssn_list is not None:
-            print(f"{options.ssn_list}: the same as an SSN list, with {sum(len(b.truth) for b in blocks)} instances")
+            print(f"{options.ssn_list}: as an SSN list, with {sum(len(b.truth) for b in blocks)} instances")
     return proposals
 
 
-def _present(store: FeatureStore, dataset: Dataset | None, options: ProposeOptions) -> list[str]:
-    """Ids of the videos to propose for: those of the data set that the store has, or all that it has."""
-    held = store.ids
-    wanted = list(held) if dataset is None else list(dataset.videos)
-    ids = sorted(set(wanted) & set(held))
+def _ids_to_propose(store: FeatureStore, dataset: Dataset | None, options: ProposeOptions) -> list[str]:
+    """Ids of the videos of the data set that are in the store; without a data set, all ids of the store."""
+    stored = store.ids
+    wanted = list(stored) if dataset is None else list(dataset.videos)
+    ids = sorted(set(wanted) & set(stored))
     if not ids:
         raise UserError(f"the store {options.store} has none of the {len(wanted)} videos of {options.annotations}")
     if len(ids) < len(wanted) and not options.quiet:
-        print(f"coverage: the store has {len(ids)} of {len(wanted)} videos; the others get no proposals")
+        print(f"coverage: {len(ids)} of {len(wanted)} videos are in the store; the others get no proposals")
     return ids
 
 
-def _propose(store: FeatureStore, ids: list[str], learned_from: Dataset | None, options: ProposeOptions) -> Proposals:
+def _propose(store: FeatureStore, ids: list[str], training_set: Dataset | None, options: ProposeOptions) -> Proposals:
     sources: list[Run | LogisticActionness] = [actionness_run(path, store) for path in options.actionness]
-    if options.actionness_baseline == "logistic" and learned_from is not None:
-        sources.append(fit_logistic(store, learned_from, options.logistic))
+    if options.actionness_baseline == "logistic" and training_set is not None:
+        sources.append(fit_logistic(store, training_set))
     with nullcontext(None) if options.quiet else progress_bar("proposing", len(ids)) as advance:
         videos = list(read_videos(store, ids, sources, options.weights, options.fusion, advance))
-    made = _made_by(options)
+    provenance = _provenance(options)
     method, score, parameters = method_of(options)
-    proposals, _ = propose_each(method, videos, options.method, {**parameters, **made}, score, options.jobs)
+    proposals, _ = propose_each(method, videos, options.method, {**parameters, **provenance}, score, options.jobs)
     proposals = replace(proposals, parameters={**proposals.parameters, "fingerprint": store.fingerprint})
     if not sources:
         return proposals
@@ -167,37 +165,37 @@ def _propose(store: FeatureStore, ids: list[str], learned_from: Dataset | None, 
     return replace(proposals, actionness=probability, spans={v.id: v.spans for v in videos if v.spans is not None})
 
 
-def _made_by(options: ProposeOptions) -> dict[str, Any]:
-    """What else a file of proposals says of how it was made."""
-    made: dict[str, Any] = {"store": str(options.store), "number": options.number}
+def _provenance(options: ProposeOptions) -> dict[str, Any]:
+    """Parameters of a file of proposals beside the options of its method."""
+    provenance: dict[str, Any] = {"store": str(options.store), "number": options.number}
     if options.actionness:
         runs = [str(path) for path in options.actionness]
-        made |= {"runs": runs, "weights": list(options.weights), "fusion": options.fusion}
+        provenance |= {"runs": runs, "weights": list(options.weights), "fusion": options.fusion}
     if options.actionness_baseline != "none":
-        made |= {"actionness_baseline": options.actionness_baseline, **to_dict(options.logistic)}
-    return made
+        provenance["actionness_baseline"] = options.actionness_baseline
+    return provenance
 
 
 def method_of(options: ProposeOptions) -> tuple[Method, str, dict[str, Any]]:
-    """The method that the options ask for, the name of its score, and its parameters."""
+    """The chosen method, the name of its score, and its parameters."""
     if options.method == "tag":
         score = "sum" if options.tag.original_grouping else options.tag.tag_score
         return partial(grouped, options=options.tag), score, to_dict(options.tag)
     method: Method
     if options.method == "sliding":
-        method, own = partial(sliding, options=options.sliding, seed=options.seed), to_dict(options.sliding)
+        method, parameters = partial(sliding, options=options.sliding, seed=options.seed), to_dict(options.sliding)
     else:
-        method, own = partial(dense, options=options.anchors, seed=options.seed), to_dict(options.anchors)
-    own["seed"] = options.seed
+        method, parameters = partial(dense, options=options.anchors, seed=options.seed), to_dict(options.anchors)
+    parameters["seed"] = options.seed
     if options.sliding_score == "random":
-        return method, "random", own
-    return partial(ranked, method=method, score=options.sliding_score), options.sliding_score, own
+        return method, "random", parameters
+    return partial(ranked, method=method, score=options.sliding_score), options.sliding_score, parameters
 
 
 def actionness_run(path: Path, store: FeatureStore) -> Run:
-    """A run of an actionness head.
+    """Load a run of an actionness head.
 
-    Raises UserError where it is one of another head, or was learned from other features than the store's.
+    Raises UserError if the run has another head or was trained on other features than those of the store.
     """
     run = load_run(path)
     if not isinstance(run.head, ActionnessHead):
@@ -217,7 +215,7 @@ def read_videos(
     fusion: FusionName = "mean",
     advance: Callable[..., None] | None = None,
 ) -> Iterator[VideoData]:
-    """Duration and, where there are sources of actionness, what these say together of each video of the store."""
+    """The data of each video of the store; with ``sources``, also their fused actionness."""
     streams = sorted({stream for source in sources for stream in source.streams})
     for id in ids:
         video = store.read(id, streams)

@@ -1,8 +1,8 @@
-"""Temporal actionness grouping (TAG): proposals that follow the rise and fall of actionness.
+"""Temporal actionness grouping (TAG) of the SSN paper (section on temporal region proposals).
 
-SSN paper, "temporal region proposals": actionness above a threshold gives basins; neighbouring basins are
-merged as long as the share of snippets below the threshold stays within a tolerance; many thresholds and tolerances
-give proposals that are then thinned out by suppression.
+Runs of snippets whose actionness is above a threshold are basins. Neighbouring basins are merged as long as the share
+of snippets below the threshold stays within a tolerance. The proposals are the groups of many thresholds and
+tolerances, reduced by non-maximum suppression.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from ssn_feat.proposals.actionness import ScoreName, action_probability, score_b
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-# Standard deviation of the original's Gaussian in snippets, five or six a second in its experiments.
+# Standard deviation of the Gaussian in the original code, in snippets; its videos have five or six per second.
 _ORIGINAL_SMOOTHING = 3.0
 
 
 @dataclass(frozen=True)
 class TagOptions:
-    """How actionness is grouped; thresholds and tolerances default to the original's."""
+    """How actionness is grouped; the default thresholds and tolerances are those of the original code."""
 
     thresholds: tuple[float, ...] = (0.01, 0.05, 0.1, 0.15, 0.25, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-    """Actionness (a probability) above which a snippet counts as action, strictly; each gives its own basins."""
+    """Probabilities of action above which a snippet belongs to a basin; each threshold gives other basins."""
     tolerances: tuple[float, ...] = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
     """Largest share of snippets below the threshold in a group of basins, in (0, 1]."""
     smoothing: float = 0.4
-    """Standard deviation of the Gaussian that smooths actionness before the thresholds, in seconds; 0 for none."""
+    """Standard deviation in seconds of the Gaussian that smooths actionness before the thresholds; 0: no smoothing."""
     tag_nms: float = 0.9
-    """tIoU above which the lower-scored of two groups is dropped."""
+    """tIoU above which the lower-scored of two groups is removed."""
     minimum_length: float = 0.0
     """Groups shorter than this many seconds are left out."""
     tag_score: ScoreName = "contrast"
-    """What groups are ranked by: mean actionness inside less that of the flanks (contrast), mean actionness inside
-    (mean), or the sum of the action logits inside (sum, the original's)."""
+    """Score of a group: mean actionness inside minus that of its flanks (contrast), mean actionness inside (mean), or
+    the sum of the action logits inside (sum, as in the original code)."""
     original_grouping: bool = False
-    """Groups as the original code makes them: actionness is smoothed over 3 snippets whatever their length, groups end
-    one snippet too late (perhaps after the video), their scores count up to two snippets more than they span, and they
-    are ranked by the sum of logits."""
+    """Groups as in the original code: actionness is smoothed over 3 snippets whatever their length, groups end one
+    snippet too late (perhaps after the video), their scores include up to two more snippets, and they are ranked by
+    the sum of logits."""
     original_smearing: bool = False
-    """Before all else, blend every four snippets as the original's scoring of snippets does, for comparisons."""
+    """First mix every four snippets as the original code does when it scores snippets, for comparisons."""
 
     def __post_init__(self) -> None:
         if not self.thresholds or not all(0.0 <= t < 1.0 for t in self.thresholds):
@@ -64,17 +64,17 @@ class TagOptions:
 def tag(actionness: ArrayLike, spans: ArrayLike, options: TagOptions | None = None) -> tuple[Floats, Floats]:
     """Proposals of one video from the actionness of its snippets.
 
-    actionness: logits ``(T, 2)`` of background and action, or probabilities ``(T,)``, of which there is no sum.
-    spans: ``(T, 2)``, seconds that each snippet stands for, contiguous.
+    actionness: logits ``(T, 2)`` of background and action, or probabilities ``(T,)``, which exclude the score ``sum``.
+    spans: ``(T, 2)``, start and end of each snippet in seconds, contiguous.
     Returns intervals, float64 ``(N, 2)``, seconds inside the video, and scores, float64 ``(N,)``, descending.
 
-    Raises UserError on actionness that is malformed, on spans of another number of snippets.
+    Raises UserError on malformed actionness, and unless there are as many spans as snippets.
     """
     options = options or TagOptions()
     seconds = as_intervals(spans, "spans of snippets")
     values = np.asarray(actionness)
     if len(seconds) != len(values) or not len(seconds):
-        raise UserError(f"{len(values)} snippets of actionness need as many spans, at least one, not {len(seconds)}")
+        raise UserError(f"actionness has {len(values)} snippets and {len(seconds)} spans: give one span per snippet")
     if options.original_smearing:
         values = smear_as_original(values)
     if options.original_grouping:
@@ -93,16 +93,17 @@ def tag(actionness: ArrayLike, spans: ArrayLike, options: TagOptions | None = No
 
 
 def original_groups(logits: ArrayLike, options: TagOptions) -> tuple[Indices, Floats]:
-    """The original's boxes in samples, int64 ``(N, 2)``, with their sums of action logits, float64 ``(N,)`` descending.
+    """Boxes of the original code in snippets, int64 ``(N, 2)``, and their sums of action logits, float64 ``(N,)``.
 
-    ``logits`` is ``(T, 2)``. A box ends one sample after the first one below the threshold, at most at T + 1. Its sum
-    takes that sample in; that of a group whose backward search met no stop goes from sample 0 to yet one more. Only
-    the best of equal boxes counts, as in the original, where suppression drops the others.
+    ``logits`` is ``(T, 2)``; boxes are sorted by descending sum. A box ends one snippet after the first one below the
+    threshold, at most at T + 1, and its sum includes that snippet. If the backward search of a group met no stop, its
+    sum starts at snippet 0 and includes one snippet more. Of equal boxes only the best is kept, since suppression in
+    the original code removes the others.
 
-    Raises UserError where only probabilities are given.
+    Raises UserError if only probabilities are given.
     """
     if np.ndim(logits) != 2:
-        raise UserError("the original's grouping ranks by the sum of logits: it cannot be had from probabilities")
+        raise UserError("the original grouping ranks by the sum of logits, but only probabilities are given")
     smooth = _smooth(logits, _ORIGINAL_SMOOTHING)
     forward, backward, unstopped = group_basins(smooth, options.thresholds, options.tolerances)
     boxes = np.concatenate([forward, backward]) + np.array([0, 1])
@@ -114,19 +115,19 @@ def original_groups(logits: ArrayLike, options: TagOptions) -> tuple[Indices, Fl
     boxes, scores = boxes[best], scores[best]
     first = np.flatnonzero((np.diff(boxes, axis=0, prepend=-1) != 0).any(axis=1))
     boxes, scores = boxes[first], scores[first]
-    kept = nms(boxes + np.array([0, 1]), scores, options.tag_nms)  # its suppression counts both end samples of a box
+    kept = nms(boxes + np.array([0, 1]), scores, options.tag_nms)  # its suppression counts both end snippets of a box
     return boxes[kept], scores[kept]
 
 
 def _smooth(logits: ArrayLike, snippets: float) -> NDArray[np.float32]:
     probability = action_probability(logits)
-    snippets = min(snippets, len(probability))  # more makes it no flatter, but a kernel that fits no memory
+    snippets = min(snippets, len(probability))  # a larger one would need more memory without smoothing more
     smooth: NDArray[np.float32] = gaussian_filter1d(probability, snippets) if snippets else probability
     return smooth
 
 
 def _distinct(groups: Indices, snippets: int) -> Indices:
-    """Every different group once, by start and end."""
+    """Each distinct group once, sorted by start and end."""
     keys = np.unique(groups[:, 0] * (snippets + 1) + groups[:, 1])
     return np.stack(np.divmod(keys, snippets + 1), axis=1)
 
@@ -134,23 +135,24 @@ def _distinct(groups: Indices, snippets: int) -> Indices:
 def group_basins(
     actionness: ArrayLike, thresholds: ArrayLike, tolerances: ArrayLike
 ) -> tuple[Indices, Indices, NDArray[np.bool_]]:
-    """Groups of basins, absorbed forward from each first basin and backward from each last one.
+    """Groups of basins: from each basin forward, and from each basin backward.
 
-    A basin is a run of snippets whose ``actionness`` ``(T,)`` exceeds one of the ``thresholds`` ``(L,)``. From a basin
-    on, the next ones of its threshold are absorbed until, at the start of one, more than a tolerance's share of the
-    snippets since the start did not exceed the threshold; and the mirror image backward.
+    A basin is a run of snippets whose ``actionness`` ``(T,)`` exceeds one of the ``thresholds`` ``(L,)``. A forward
+    group starts with a basin and absorbs the following ones of the same threshold; it stops before the first basin at
+    whose start the share of snippets below the threshold, since the start of the group, exceeds the tolerance. Backward
+    groups mirror this.
 
-    Returns forward and backward groups, int64 ``(tolerances * basins, 2)`` half-open snippet ranges with repetitions,
-    and for the latter whether the search went to the first basin without meeting a stop, bool.
+    Returns forward and backward groups, int64 ``(tolerances * basins, 2)`` half-open ranges of snippets with
+    repetitions, and for each backward group whether its search reached the first basin without a stop, bool.
     """
     above = np.asarray(actionness)[None, :] > np.asarray(thresholds, dtype=np.float64)[:, None]
     edges = np.diff(above.astype(np.int8), axis=1, prepend=0, append=0)
     level, up = np.nonzero(edges == 1)
     down = np.nonzero(edges == -1)[1]
-    first = np.searchsorted(level, level, side="left")  # of all basins of the same threshold
+    first = np.searchsorted(level, level, side="left")  # first basin of the same threshold
     after = np.searchsorted(level, level, side="right")
-    # k snippets below the threshold of n can equal the tolerance in real numbers: on which side they fall is decided
-    # by the rounding of this very expression, as in the original.
+    # The share of snippets below the threshold can equal the tolerance exactly; rounding in this expression, which is
+    # that of the original code, then decides.
     below, tolerance = np.cumsum(~above, axis=1), np.asarray(tolerances, dtype=np.float64)[:, None]
     rising = below[level, up] - tolerance * up
     inside = np.minimum(down, above.shape[1] - 1)
@@ -163,10 +165,10 @@ def group_basins(
 
 
 def _next_greater(values: Floats) -> Indices:
-    """Index of the first later element that is greater, along the last axis of ``(K, R)``; R where there is none.
+    """Index of the first later element that is greater, along the last axis of ``(K, R)``; R if there is none.
 
-    Maxima of blocks of 1, 2, 4, ... elements are laid out first, then every element skips the largest blocks that
-    hold nothing greater: O(R log R) whatever the values.
+    The maxima of blocks of 1, 2, 4, ... elements are computed first; then every element skips the largest blocks
+    without a greater element. The time is O(R log R) for all values.
     """
     count = values.shape[1]
     blocks = [np.pad(values, ((0, 0), (0, 1)), constant_values=np.inf)]

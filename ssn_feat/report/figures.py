@@ -19,7 +19,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ssn_feat.drawing.colours import class_colours
-from ssn_feat.drawing.timeline import FAINT, GRID, INK, save, timeline_figure
+from ssn_feat.drawing.pictures import FAINT, GRID, INK, save
+from ssn_feat.drawing.timeline import timeline_figure
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_proposals import CompareOptions, MethodResult, plot_recall
 from ssn_feat.evaluation.curves_figure import curves_figure

@@ -1,4 +1,4 @@
-"""Detections of many videos, and the ActivityNet result JSON that every tool of the field reads."""
+"""Detections of many videos, and the ActivityNet result JSON that the tools of the field read and write."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ VERSION = "ssn_feat detections 1"
 
 @dataclass(frozen=True)
 class VideoDetections:
-    """What was detected in one video."""
+    """The detections of one video."""
 
     intervals: Float
     """Start and end of each detection, float64 ``(N, 2)``, seconds."""
     classes: Int
     """Class index of each detection, int64 ``(N,)``."""
     scores: Float
-    """Score of each detection, float64 ``(N,)``; higher is surer, of no fixed scale."""
+    """Score of each detection, float64 ``(N,)``; higher means more confident, without a fixed scale."""
 
     def __repr__(self) -> str:
         return f"VideoDetections({len(self.scores):,} of {len(np.unique(self.classes))} classes)"
@@ -36,14 +36,15 @@ class VideoDetections:
 
 @dataclass(frozen=True, eq=False)
 class Detections(Ragged):
-    """Scored, labelled intervals of many videos; rows of a video lie together, best score first where we made them.
+    """Scored, labelled intervals of many videos.
 
-    Raises UserError when made with a score that is not finite, a segment that ends before it starts or a class index
-    beyond ``labels``, naming the video and the row.
+    The rows of a video are adjacent; detections made by this package are sorted by descending score within a video.
+    Raises UserError, naming video and row, on a score or segment that is not finite, a segment that ends before it
+    starts or a class index beyond ``labels``.
     """
 
     labels: tuple[str, ...]
-    """Class names; ``classes`` are positions here."""
+    """Class names, which ``classes`` index."""
     intervals: Float
     """Start and end, float64 ``(N, 2)``, seconds."""
     classes: Int
@@ -57,7 +58,7 @@ class Detections(Ragged):
             raise ValueError(f"arrays disagree: {self.intervals.shape}, {self.classes.shape}, {self.scores.shape}")
         starts, ends = self.intervals[:, 0], self.intervals[:, 1]
         infinite = ~np.isfinite(np.column_stack([self.scores, self.intervals]))
-        self._refuse(infinite[:, 0], lambda row: f"has the score {self.scores[row]}; scores must be finite")
+        self._refuse(infinite[:, 0], lambda row: f"has the score {self.scores[row]}, but scores must be finite")
         self._refuse(infinite[:, 1] | infinite[:, 2], lambda row: f"has the segment {self._segment(row)}")
         self._refuse(np.less(ends, starts), lambda row: f"ends before it starts: segment {self._segment(row)}")
         wrong = (self.classes < 0) | (self.classes >= len(self.labels))
@@ -81,7 +82,7 @@ class Detections(Ragged):
     def of(
         cls, labels: Sequence[str], videos: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike] | VideoDetections]
     ) -> Detections:
-        """From ``{id: (intervals (N, 2) seconds, classes (N,), scores (N,))}``."""
+        """Detections from ``{id: (intervals (N, 2) in seconds, classes (N,), scores (N,))}``."""
         parts = [(v.intervals, v.classes, v.scores) if isinstance(v, VideoDetections) else v for v in videos.values()]
         intervals = [np.asarray(p[0], np.float64).reshape(-1, 2) for p in parts]
         return cls(
@@ -101,13 +102,13 @@ class Detections(Ragged):
         return Detections(ids, offsets, self.labels, self.intervals[rows], self.classes[rows], self.scores[rows])
 
     def only(self, ids: Iterable[str]) -> Detections:
-        """The detections of the given videos, in their order; ids that are not here are ignored."""
+        """The detections of the given videos, in the given order; unknown ids are ignored."""
         positions = np.array([self.index[i] for i in ids if i in self.index], dtype=np.int64)
         rows, offsets = take_videos(self, positions)
         return self._take(rows, tuple(self.ids[p] for p in positions), offsets)
 
     def top(self, count: int) -> Detections:
-        """At most ``count`` detections a video: those of highest score (ties: the earlier row), best first."""
+        """The ``count`` detections of highest score of each video, best first (ties: the earlier row first)."""
         order = np.lexsort((-self.scores, self.videos))
         rank = np.arange(len(order)) - np.repeat(self.offsets[:-1], self.counts)
         return self._take(order[rank < count], self.ids, offsets_of(np.minimum(self.counts, count)))
@@ -115,39 +116,40 @@ class Detections(Ragged):
     def relabelled(self, labels: Sequence[str]) -> Detections:
         """The same detections with class indices into ``labels``.
 
-        Raises UserError where a class that was detected is not among them.
+        Raises UserError if ``labels`` lacks a class that was detected.
         """
         wrong = sorted({self.labels[c] for c in np.unique(self.classes)} - set(labels))
         if wrong:
-            raise UserError(f"unknown class {_some(wrong)}; known are {_some(labels, 8)}")
+            raise UserError(f"unknown class {_some(wrong)}; known classes are {_some(labels, 8)}")
         index = {label: position for position, label in enumerate(labels)}
         mapping = np.array([index.get(label, -1) for label in self.labels], dtype=np.int64)
         return replace(self, labels=tuple(labels), classes=mapping[self.classes])
 
     def matched(self, dataset: Dataset, unknown: Literal["error", "drop"] = "error") -> Detections:
-        """These detections with the class indices of ``dataset`` and of its videos only.
+        """The detections in videos of ``dataset``, with its class indices and all of its videos in its order.
 
-        Every video of the data set is there, without rows where nothing was detected. Raises UserError on a label
-        that the data set does not have, and on videos that it does not have unless ``unknown`` is ``drop``.
+        Videos without detections have no rows. Raises UserError on a label that the data set does not have and, unless
+        ``unknown`` is ``drop``, on videos that it does not have.
         """
-        same = self.relabelled(dataset.labels)
-        strangers = [i for i in self.ids if i not in dataset.videos]
-        if strangers and unknown == "error":
+        relabelled = self.relabelled(dataset.labels)
+        unknown_ids = [i for i in self.ids if i not in dataset.videos]
+        if unknown_ids and unknown == "error":
             raise UserError(
-                f"{len(strangers)} of {len(self.ids)} videos are not in data set {dataset.name!r}: {_some(strangers)}"
+                f"{len(unknown_ids)} of {len(self.ids)} videos are not in data set {dataset.name!r}: "
+                f"{_some(unknown_ids)}"
             )
         positions = np.array([self.index.get(i, -1) for i in dataset.videos], dtype=np.int64)
-        found = positions >= 0
-        rows, _ = take_videos(self, positions[found])
+        detected = positions >= 0
+        rows, _ = take_videos(self, positions[detected])
         counts = np.zeros(len(positions), dtype=np.int64)
-        counts[found] = self.counts[positions[found]]
-        return same._take(rows, tuple(dataset.videos), offsets_of(counts))
+        counts[detected] = self.counts[positions[detected]]
+        return relabelled._take(rows, tuple(dataset.videos), offsets_of(counts))
 
     def write(self, path: Path | str, external: str = "") -> None:
         """Write ActivityNet result JSON: ``version``, ``results`` (label names, seconds) and ``external_data``.
 
-        ``external`` says which outside data the detections rest on (a video-level classifier, say); "" for none.
-        Scores and times are written so that :meth:`read` gives the same float64 values back.
+        ``external`` names outside data that the detections depend on, such as a video-level classifier; "" for none.
+        :meth:`read` returns exactly the float64 scores and times that were written.
         """
         names = [self.labels[c] for c in self.classes.tolist()]
         rows = [
@@ -167,9 +169,9 @@ class Detections(Ragged):
     def read(cls, path: Path | str, labels: Sequence[str] | None = None) -> Detections:
         """Read ActivityNet result JSON; ``version`` and ``external_data`` may be missing (several tools omit them).
 
-        ``labels`` fixes the class indices; without it they are those of the names in the file, sorted.
-        Raises UserError, naming file, video and row, where the file is not of this form, a score is not finite, a
-        segment is reversed or a label is unknown.
+        ``labels`` gives the class indices; without it, classes are the sorted names in the file.
+        Raises UserError, naming file, video and row, on a file of another form, a score that is not finite, a reversed
+        segment or an unknown label.
         """
         path = Path(path)
         results = _results_of(path)
@@ -198,24 +200,24 @@ def _results_of(path: Path) -> dict[str, list[Any]]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read the detections {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:  # no UTF-8, no JSON, numbers of thousands of digits, endless nesting
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers of thousands of digits, deep nesting
         raise UserError(f"{path} is not JSON: {error}") from None
     results = content.get("results") if isinstance(content, dict) else None
     if not isinstance(results, dict) or not all(isinstance(rows, list) for rows in results.values()):
         raise UserError(
-            f'{path} is no detection result: expected {{"results": {{video id: [{{"label", "score", "segment"}}]}}}}'
+            f'{path} is not a detection result: expected {{"results": {{video id: [{{"label", "score", "segment"}}]}}}}'
         )
     return results
 
 
 def _explain(path: Path, results: dict[str, list[Any]], labels: Sequence[str] | None) -> NoReturn:
-    """Find the first row that made reading fail, and say what is wrong with it."""
+    """Raise UserError for the first row that cannot be read."""
     for video, rows in results.items():
         for number, row in enumerate(rows):
             fault = _fault(row, labels)
             if fault:
                 raise UserError(f"{path}: video {video!r}, detection {number} {fault}")
-    raise UserError(f"{path} is no detection result")
+    raise UserError(f"{path} is not a detection result")
 
 
 def _fault(row: Any, labels: Sequence[str] | None) -> str:
@@ -232,7 +234,7 @@ def _fault(row: Any, labels: Sequence[str] | None) -> str:
     if not isinstance(segment, list) or len(segment) != 2 or not all(_is_number(value) for value in segment):
         return f"has the segment {segment!r}; expected [start, end] in seconds"
     if labels is not None and row["label"] not in labels:
-        return f"has the unknown class {row['label']!r}; known are {_some(labels, 8)}"
+        return f"has the unknown class {row['label']!r}; known classes are {_some(labels, 8)}"
     return ""
 
 

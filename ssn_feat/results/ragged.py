@@ -1,4 +1,4 @@
-"""Rows of several videos in one array, with offsets: what lets whole data sets be processed without loops in Python."""
+"""Rows of several videos in one array, with offsets, so that whole data sets are processed without Python loops."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Ragged:
     """Rows ``offsets[i]:offsets[i + 1]`` of every per-row array belong to video ``ids[i]``."""
 
     ids: tuple[str, ...]
-    """Ids of the videos, unique; a video without rows is a video all the same."""
+    """Unique ids of the videos, also of videos without rows."""
     offsets: Int
-    """int64 ``(V + 1,)``, from 0, never falling."""
+    """int64 ``(V + 1,)``, non-decreasing, starting with 0."""
 
     def _check_offsets(self, rows: int) -> None:
-        """Raises ValueError unless ``offsets`` split ``rows`` rows among unique ids."""
+        """Raises ValueError unless ids are unique and ``offsets`` split ``rows`` rows among them."""
         offsets = self.offsets
         if len(set(self.ids)) != len(self.ids):
             raise ValueError("video ids must be unique")
@@ -53,7 +53,7 @@ class Ragged:
         return np.repeat(np.arange(len(self.ids), dtype=np.int64), self.counts)
 
     def rows(self, video: str) -> slice:
-        """The rows of one video. Raises UserError where there is no such video."""
+        """The rows of one video. Raises UserError on an unknown video."""
         if video not in self.index:
             raise UserError(f"there is no video {video!r} among these {len(self.ids)}: {', '.join(self.ids[:5])} ...")
         position = self.index[video]

@@ -17,7 +17,9 @@ from matplotlib.patches import Rectangle
 
 from ssn_feat.annotations import Instance, Video
 from ssn_feat.drawing.colours import class_colours, ink_on
-from ssn_feat.drawing.timeline import Timeline, TimelineOptions, _pack, save, timeline_figure, timeline_of
+from ssn_feat.drawing.pictures import save
+from ssn_feat.drawing.timeline import Timeline, TimelineOptions, timeline_figure, timeline_of
+from ssn_feat.drawing.timeline_rows import pack
 from ssn_feat.errors import UserError
 from ssn_feat.results.detections import Detections, VideoDetections
 
@@ -61,8 +63,6 @@ def test_every_part_is_there() -> None:
 def test_weak_detections_and_further_classes_are_left_out() -> None:
     strong = bars(timeline_figure([full()], LABELS))
     assert not any(start == 50 for start, *_ in strong)
-    everything = bars(timeline_figure([full()], LABELS, TimelineOptions(shown_score=0)))
-    assert any(start == 50 for start, *_ in everything)
     one = timeline_figure([full()], LABELS, TimelineOptions(shown_classes=1))
     assert "jump" not in [t.get_text() for t in one.axes[3].texts]
     few = timeline_figure([full()], LABELS, TimelineOptions(shown_detections=1))
@@ -124,12 +124,10 @@ def test_from_collections_of_a_data_set() -> None:
 
 
 def test_faults_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no video to draw"):
+    with pytest.raises(UserError, match="at least one timeline"):
         timeline_figure([], LABELS)
     with pytest.raises(UserError, match=r"\.png, \.svg, \.pdf"):
         save(timeline_figure([full()], LABELS), tmp_path / "t.gif")
-    with pytest.raises(UserError, match="shown_score"):
-        TimelineOptions(shown_score=2)
     with pytest.raises(UserError, match="shown_classes"):
         TimelineOptions(shown_classes=0)
 
@@ -138,7 +136,7 @@ def test_faults_are_named(tmp_path: Path) -> None:
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 9)), max_size=15))
 def test_intervals_of_a_lane_do_not_overlap(rows: list[tuple[int, int]]) -> None:
     intervals = np.array([(s, s + d) for s, d in rows], float).reshape(-1, 2)
-    lanes = np.array(_pack(intervals), int)
+    lanes = np.array(pack(intervals), int)
     for lane in set(lanes.tolist()):
         own = intervals[lanes == lane]
         own = own[np.argsort(own[:, 0], kind="stable")]

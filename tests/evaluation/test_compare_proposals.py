@@ -143,7 +143,7 @@ def test_methods_of_ones_own(options: CompareOptions) -> None:
         ("learned", "no method 'learned': choose from sliding"),
         ("absent_module:f", "cannot load the method absent_module:f: .* PYTHONPATH"),
         (f"{__name__}:absent", "cannot load the method"),
-        (f"{__name__}:__name__", "is no function"),
+        (f"{__name__}:__name__", "is not a function"),
         (f"{__name__}:nothing", "nothing makes no proposal"),
     ):
         with pytest.raises(UserError, match=message):
@@ -249,7 +249,7 @@ def test_a_csv_folder_ranks_by_what_it_holds(tmp_path: Path) -> None:
     assert (made.intervals["c"].tolist(), made.scores["c"].tolist()) == ([[2, 4]], [0.3])
     assert (made.score, made.parameters["unknown_videos"]) == ("score or order", 1)
     (tmp_path / "a.csv").write_text("xmin,xmax\n0,1\n")
-    with pytest.raises(UserError, match=r"v_a\.csv is of video 'a', and so is another file"):
+    with pytest.raises(UserError, match=r"v_a\.csv is of video 'a', as is another file"):
         read_csv_folder(tmp_path, {"a": 10.0, "b": 4.0})
 
 

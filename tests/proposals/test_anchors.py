@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ssn_feat.errors import UserError
 from ssn_feat.intervals import tiou
-from ssn_feat.proposals import AnchorOptions, anchor_proposals, anchors
+from ssn_feat.proposals import AnchorOptions, anchors
 
 
 def test_by_hand() -> None:
@@ -30,15 +30,6 @@ def test_nothing_of_a_second_or_more_is_far_from_an_anchor(duration: float, at: 
     assert (rows[:, 1] > rows[:, 0]).all()
     assert len(np.unique(rows, axis=0)) == len(rows)
     assert tiou([(start, start + length)], rows).max() >= 0.65
-
-
-def test_in_random_order_by_seed_and_id() -> None:
-    first, other = (anchor_proposals({"a": 20.0, "b": 20.0}, seed=seed) for seed in (1, 2))
-    np.testing.assert_array_equal(first.intervals["a"], anchors(20.0))
-    assert sorted(first.scores["a"]) == list(range(len(first.intervals["a"])))
-    assert first.scores["a"].tolist() != first.scores["b"].tolist()
-    assert first.scores["a"].tolist() != other.scores["a"].tolist()
-    assert (first.method, first.score, first.parameters["per_octave"]) == ("anchors", "random", 2)
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 import pytest
 
 from ssn_feat.errors import UserError
-from ssn_feat.proposals import TagOptions, VideoData, action_probability, propose_each, tag
+from ssn_feat.proposals import (
+    Method,
+    TagOptions,
+    VideoData,
+    action_probability,
+    anchors,
+    propose_each,
+    sliding_windows,
+    tag,
+)
 from ssn_feat.proposals.actionness import smear_as_original
-from ssn_feat.proposals.methods import found, grouped, ranked, sliding
+from ssn_feat.proposals.methods import dense, grouped, oracle, ranked, run_method, sliding, uniform
 
 
 @pytest.fixture
@@ -23,15 +33,42 @@ def video() -> VideoData:
 
 
 def test_intervals_alone_are_ranked_in_their_order(video: VideoData) -> None:
-    rows, scores = found(video, lambda video: [(0, 1), (1, 2), (2, 3)])
+    rows, scores = run_method(video, lambda video: [(0, 1), (1, 2), (2, 3)])
     assert scores.tolist() == [0, -1, -2]
-    assert (rows.shape, found(video, lambda video: [])[0].shape) == ((3, 2), (0, 2))
+    assert (rows.shape, run_method(video, lambda video: [])[0].shape) == ((3, 2), (0, 2))
     for made, message in (
-        (([(0, 1)], [1, 2]), "'a': 1 proposals need as many scores"),
+        (([(0, 1)], [1, 2]), "'a' has 1 proposals, but scores of shape"),
         ([(1, 0)], "proposals of 'a': row 0"),
     ):
         with pytest.raises(UserError, match=message):
-            found(video, lambda video, made=made: made)
+            run_method(video, lambda video, made=made: made)
+
+
+@pytest.mark.parametrize(("method", "rows_of"), [(sliding, sliding_windows), (dense, anchors)])
+def test_windows_and_anchors_have_a_random_order_by_seed_and_id(method: Method, rows_of: Callable) -> None:
+    videos = [VideoData("a", 30.0), VideoData("b", 30.0)]
+    both, _ = propose_each(partial(method, seed=1), videos, "x", score="random")
+    np.testing.assert_array_equal(both.intervals["a"], rows_of(30.0))
+    assert sorted(both.scores["a"]) == list(range(len(both.intervals["a"])))
+    assert both.scores["a"].tolist() != both.scores["b"].tolist()
+    alone, _ = propose_each(partial(method, seed=1), videos[1:], "x", score="random")
+    np.testing.assert_array_equal(alone.scores["b"], both.scores["b"])
+    other, _ = propose_each(partial(method, seed=2), videos, "x", score="random")
+    assert other.scores["b"].tolist() != both.scores["b"].tolist()
+
+
+def test_random_intervals_are_spread_over_the_video() -> None:
+    rows, scores = uniform(VideoData("a", 40.0), 2000)
+    assert (len(rows), rows.min() >= 0, rows.max() <= 40) == (2000, True, True)
+    np.testing.assert_allclose(rows.mean(axis=0), [40 / 3, 80 / 3], atol=1)
+    np.testing.assert_array_equal(rows[:5], uniform(VideoData("a", 40.0), 5)[0])
+    assert scores.tolist() == list(range(0, -2000, -1))
+
+
+def test_the_oracle_proposes_the_instances() -> None:
+    rows, scores = oracle(VideoData("a", 9.0, truth=np.array([[1.0, 2], [4, 8]])))
+    assert (rows.tolist(), scores.tolist()) == ([[1, 2], [4, 8]], [0, -1])
+    assert len(oracle(VideoData("b", 9.0))[0]) == 0
 
 
 def test_several_processes_give_the_same(video: VideoData) -> None:
@@ -60,7 +97,7 @@ def test_groups_of_probabilities_are_those_of_logits(video: VideoData) -> None:
     for options in (TagOptions(tag_score="sum"), TagOptions(original_grouping=True)):
         with pytest.raises(UserError, match="sum"):
             tag(probability, video.spans, options)
-    with pytest.raises(UserError, match=r"snippet 1 is 1\.5, which is no probability"):
+    with pytest.raises(UserError, match=r"snippet 1 is 1\.5, which is not a probability"):
         action_probability([0.5, 1.5])
     with pytest.raises(UserError, match="no actionness of video 'c'"):
         grouped(VideoData("c", 3.0))

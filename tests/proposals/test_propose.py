@@ -22,7 +22,7 @@ from ssn_feat.proposals import (
     read_ssn_list,
     sliding_windows,
 )
-from ssn_feat.proposals.logistic import LogisticOptions, fit_logistic
+from ssn_feat.proposals.logistic import fit_logistic
 from ssn_feat.proposals.propose import ProposeOptions, propose
 from ssn_feat.store import create_store, open_store
 from ssn_feat.training.fit import fit
@@ -116,7 +116,7 @@ def test_a_subset_the_best_few_and_a_list(data, options, tmp_path, capsys) -> No
         assert len(block.proposals) == len(proposals.intervals[block.path])
     printed = capsys.readouterr().out
     assert f"{options.out}: {len(proposals)} proposals in 6 videos" in printed
-    assert f"{listed}: the same as an SSN list, with {sum(len(block.truth) for block in blocks)} instances" in printed
+    assert f"{listed}: as an SSN list, with {sum(len(block.truth) for block in blocks)} instances" in printed
 
 
 def test_anchors_ranked_by_actionness(data, options) -> None:
@@ -137,16 +137,14 @@ def test_a_baseline_that_needs_no_run(data, options) -> None:
     assert "runs" not in made.parameters
     again = propose(replace(logistic, subset="testing"))
     np.testing.assert_array_equal(again.actionness[made.ids[0]], made.actionness[made.ids[0]])
-    few = propose(replace(logistic, logistic=LogisticOptions(logistic_rows=60)))
-    assert recall(few, data.dataset, 10) > 0.7
 
 
 def test_a_baseline_needs_both_kinds(data, options, tmp_path) -> None:
     store = open_store(data.store)
     bare = Dataset.of("bare", [replace(v, instances=()) for v in data.dataset.videos.values()], data.dataset.labels)
-    with pytest.raises(UserError, match="nothing but background"):
+    with pytest.raises(UserError, match="only background"):
         fit_logistic(store, bare)
-    with pytest.raises(UserError, match="no video of subset 'training' to learn from"):
+    with pytest.raises(UserError, match="no training video of 'x' to learn from"):
         fit_logistic(store, Dataset.of("x", [Video("elsewhere", 3.0, "training")]))
 
 
@@ -166,18 +164,18 @@ def test_original_groups_are_ranked_by_their_sum(options) -> None:
     [
         ({"actionness": ()}, "name a run with --actionness"),
         ({"actionness": (), "method": "sliding", "sliding_score": "mean"}, "ranking windows by mean"),
-        ({"actionness_baseline": "logistic"}, "leave out --actionness"),
+        ({"actionness_baseline": "logistic"}, "either it or --actionness"),
         ({"actionness": (), "actionness_baseline": "logistic"}, "add --annotations"),
-        ({"jobs": 0}, "not 0"),
-        ({"weights": (1.0,)}, "2 runs need as many weights, not 1"),
+        ({"jobs": 0}, "it is 0"),
+        ({"weights": (1.0,)}, "2 runs need one weight each, but there are 1"),
         ({"subset": "test"}, "need --annotations"),
         ({"number": 0}, "at least 1"),
         ({"seed": -1}, "seed"),
         ({"out": Path("p.txt")}, r"must end in \.npz, not p\.txt"),
-        ({"weights": (1.0, -1.0)}, "positive weights"),
+        ({"weights": (1.0, -1.0)}, "positive weight"),
         ({"actionness": (Path("absent"),)}, "no run at absent"),
         ({"store": Path("absent.zarr")}, "absent.zarr"),
-        ({"tag": TagOptions(thresholds=(0.9999,), smoothing=20.0)}, "no proposal in any of 18 videos"),
+        ({"tag": TagOptions(thresholds=(0.9999,), smoothing=20.0)}, "no proposal in any of the 18 videos"),
     ],
 )
 def test_bad_requests_are_named(options, changes: dict, message: str) -> None:

@@ -103,7 +103,7 @@ def test_labels_by_hand() -> None:
         (lambda: SlidingOptions(time_step=0), "time step"),
         (lambda: sliding_windows(float("nan")), "duration"),
         (lambda: sliding_windows(-1), "not -1"),
-        (lambda: label_proposals([(0, 1)], [(0, 1)], [1, 2]), "1 instances need as many classes, not 2"),
+        (lambda: label_proposals([(0, 1)], [(0, 1)], [1, 2]), "there are 1 instances, but 2 classes"),
     ],
 )
 def test_bad_input_is_named(call, message: str) -> None:

@@ -17,7 +17,6 @@ from ssn_feat.errors import UserError
 from ssn_feat.proposals import (
     ListedBlock,
     Proposals,
-    in_frames,
     list_blocks,
     listed_proposals,
     read_listed_videos,
@@ -77,16 +76,6 @@ def test_real_lists_survive_a_round_trip_byte_for_byte(shared, listed, tmp_path:
     assert (tmp_path / "again.txt").read_bytes() == before
 
 
-def test_normalised_to_frames_as_the_original(golden, listed, tmp_path: Path) -> None:
-    blocks = read_ssn_list(listed(content(golden("anet_val_normalized_proposal_list.txt.gz"))))
-    frames = golden("anet_val_frame_counts.json")
-    converted = in_frames(blocks, frames, {id: f"frames/v_{id}" for id in frames})
-    write_ssn_list(converted, tmp_path / "frames.txt", normalised=False)
-    assert (tmp_path / "frames.txt").read_bytes() == content(golden("anet_val_proposal_list.txt.gz"))
-    with pytest.raises(UserError, match="number of frames of"):
-        in_frames(blocks, {})
-
-
 def test_parsed_records_of_a_real_list(golden, listed) -> None:
     reference = golden("anet_dataset_parse.npz")
     videos = read_listed_videos(listed(content(golden("anet_val_proposal_list.txt.gz"))))
@@ -124,26 +113,22 @@ def test_marks_line_ends_and_blank_lines_are_no_fault(listed, tmp_path: Path, ch
     assert (tmp_path / "clean.txt").read_text() == TEXT
 
 
-def test_seconds_by_rate_and_by_duration(listed) -> None:
+def test_times_in_seconds(listed) -> None:
     blocks = read_ssn_list(listed(TEXT))
-    by_rate = listed_proposals(blocks, fps=25.0)
-    assert by_rate.ids == ("v_abc", "v_def.mp4")
-    np.testing.assert_allclose(by_rate.intervals["v_abc"], [[0.48, 0.68], [2, 2.4]])
-    assert by_rate.scores["v_abc"].tolist() == [0, -1]
-    assert (by_rate.score, by_rate.parameters) == ("order", {"unknown_videos": 0, "reversed_rows": 1})
-    by_duration = listed_proposals(blocks, durations={"abc": 4.0})
-    np.testing.assert_allclose(by_duration.intervals["abc"], [[0.48, 0.68], [2, 2.4]])
-    assert by_duration.parameters["unknown_videos"] == 1
-    with pytest.raises(UserError, match="either durations or frames per second"):
-        listed_proposals(blocks)
+    both = listed_proposals(blocks, {"v_abc": 4.0, "v_def.mp4": 8.0})
+    assert both.ids == ("v_abc", "v_def.mp4")
+    np.testing.assert_allclose(both.intervals["v_abc"], [[0.48, 0.68], [2, 2.4]])
+    assert both.scores["v_abc"].tolist() == [0, -1]
+    assert (both.score, both.parameters) == ("order", {"unknown_videos": 0, "reversed_rows": 1})
+    known = listed_proposals(blocks, {"abc": 4.0})
+    np.testing.assert_allclose(known.intervals["abc"], [[0.48, 0.68], [2, 2.4]])
+    assert known.parameters["unknown_videos"] == 1
     with pytest.raises(UserError, match="'frames/v_abc'"):
-        listed_proposals(blocks, fps={"other": 25.0})
-    with pytest.raises(UserError, match=r"block # 0 .*frames/v_abc.: the frames per second must be above 0"):
-        listed_proposals(blocks, fps=0.0)
+        listed_proposals(blocks, {"other": 25.0})
     with pytest.raises(UserError, match=r"block # 0 .*frames/v_abc.: the length must be above 0"):
-        listed_proposals(read_ssn_list(listed(TEXT.replace("\n100\n", "\n0\n"))), durations={"abc": 4.0})
-    with pytest.raises(UserError, match=r"block # 7 .* of video 'abc', and so is one before it"):
-        listed_proposals(read_ssn_list(listed(TEXT.replace("v_def.mp4", "v_abc"))), durations={"abc": 4.0})
+        listed_proposals(read_ssn_list(listed(TEXT.replace("\n100\n", "\n0\n"))), {"abc": 4.0})
+    with pytest.raises(UserError, match=r"block # 7 .* of video 'abc', as is an earlier block"):
+        listed_proposals(read_ssn_list(listed(TEXT.replace("v_def.mp4", "v_abc"))), {"abc": 4.0})
 
 
 def test_a_list_of_proposals_and_truth(listed, tmp_path: Path) -> None:
@@ -162,12 +147,6 @@ def test_a_list_of_proposals_and_truth(listed, tmp_path: Path) -> None:
         *("2", "2 0.5000 1.0000 0.2500 0.3750", "1 0.5000 1.0000 0.8125 1.0000"),
         *("# 1", "b", "1", "1", "0", "1", "0 0.0000 0.0000 0.0000 0.2000", ""),
     ]
-    write_ssn_list(list_blocks(proposals, dataset, {"a": 85, "b": 125}), tmp_path / "f.txt", normalised=False)
-    first = read_listed_videos(tmp_path / "f.txt")[0]
-    assert first.truth.tolist() == [[2, 21, 42], [1, 53, 85]]
-    assert first.proposals[:, 3:].tolist() == [[21, 31], [69, 85]]
-    with pytest.raises(UserError, match="frames of video 'a'"):
-        list_blocks(proposals, dataset, {})
     with pytest.raises(UserError, match="none of the 1 videos"):
         list_blocks(proposals.only(["other"]), dataset)
 
