@@ -67,7 +67,7 @@ def test_a_run_says_which_features_it_takes(runs):
 def test_actionness_comes_from_an_actionness_run(runs):
     rows = np.zeros((3, 6), dtype=np.float16)
     assert actionness_scores(load_run(runs / "actionness"), rows).shape == (3, 2)
-    with pytest.raises(UserError, match="head actionness"):
+    with pytest.raises(UserError, match="actionness"):
         actionness_scores(load_run(runs / "ssn"), rows)
 
 
