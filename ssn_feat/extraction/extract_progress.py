@@ -9,14 +9,6 @@ from collections.abc import Callable, Mapping
 _SECONDS_BETWEEN_LINES = 60.0
 
 
-def about(seconds: float) -> str:
-    """A predicted time in words: about 3 minutes."""
-    minutes = round(seconds / 60)
-    if minutes < 1:
-        return "less than a minute"
-    return f"about {minutes} minute{'s' * (minutes > 1)}" if minutes < 120 else f"about {seconds / 3600:,.1f} hours"
-
-
 class Progress:
     """Counts videos and snippets and moves a bar on, by fractions of a video where its batches are counted.
 

@@ -1,4 +1,4 @@
-"""What is done with a store beside filling it: telling how far it is, verifying and repairing it, packing it."""
+"""The command ``verify``, which can repair a store by extracting damaged videos again."""
 
 from __future__ import annotations
 
@@ -10,155 +10,74 @@ from typing import Annotated
 import tyro
 
 from ssn_feat.backbones import require_trusted
-from ssn_feat.cli import from_dict
+from ssn_feat.cli import from_record
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract import extract
 from ssn_feat.extraction.extract_options import ExtractOptions
-from ssn_feat.extraction.extract_progress import about
 from ssn_feat.extraction.recipes import snippet_options_of
 from ssn_feat.progress import progress_bar
-from ssn_feat.store import Compression, FeatureStore, StoreStatus, open_store, pack, status, verify
-from ssn_feat.store.claims import Claim
+from ssn_feat.store import FeatureStore, open_store, verify
+from ssn_feat.store.maintenance import PackOptions, StatusOptions, pack_store, print_status
 from ssn_feat.terminal import printable
-
-_Store = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
-
-
-@dataclass(frozen=True)
-class StatusOptions:
-    """How far a feature store is."""
-
-    store: _Store
-    """The feature store."""
-    ids: bool = False
-    """List the ids of pending and missing videos, too."""
-
-
-def print_status(options: StatusOptions) -> StoreStatus:
-    """How far a feature store is: videos done, failed (why, how often), in work and pending; sizes and time left."""
-    store = open_store(options.store)
-    found = status(store)
-    print(describe_status(store, found, options.ids))
-    return found
-
-
-def describe_status(store: FeatureStore, found: StoreStatus, ids: bool = False) -> str:
-    """The lines that ``extract/status.py`` prints."""
-    lines = [
-        f"store    {store.path} ({printable(store.name)}, {store.tier}), recipe {store.fingerprint[:12]}",
-        f"done     {found.done} videos, {found.rows:,} snippets, {found.bytes / 1e6:,.1f} MB",
-    ]
-    if found.failures:
-        lines.append(f"failed   {len(found.failures)}")
-        lines += [
-            f"  {printable(f.id)}: {printable(f.reason)} ({f.tries} {'try' if f.tries == 1 else 'tries'})"
-            for f in found.failures.values()
-        ]
-    if found.claims:
-        lines.append(f"in work  {', '.join(map(_claim, found.claims))}")
-    if found.pending:
-        rows = sum(found.pending.values())
-        lines.append(f"pending  {len(found.pending)}, about {rows:,.0f} snippets, {found.pending_bytes / 1e6:,.1f} MB")
-        if found.seconds_left is not None and found.rate is not None:
-            lines[-1] += f"; {about(found.seconds_left)} left at {found.rate:,.1f} snippets/s"
-        lines += [f"  {printable(video_id)}" for video_id in found.pending if ids]
-    if found.missing:
-        lines.append(f"missing  {len(found.missing)} that annotations name have no file")
-        lines += [f"  {printable(video_id)}" for video_id in found.missing if ids]
-    return "\n".join(lines)
-
-
-def _claim(claim: Claim) -> str:
-    return f"{printable(claim.id)} ({printable(claim.host)}, process {claim.pid})"
 
 
 @dataclass(frozen=True)
 class VerifyOptions:
-    """Whether a feature store is whole."""
+    """Verification and repair of a feature store."""
 
-    store: _Store
+    store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """The feature store."""
     repair: bool = False
-    """Extract damaged videos again, with the options on record; nothing else is touched."""
+    """Extract damaged videos again, with the recorded options; other videos are not changed."""
     trust_modules: tuple[str, ...] = ()
-    """Backbones package.module:callable to import although the store alone names them: their code is run."""
+    """Backbones package.module:callable that may be imported although only the store names them: their code is run."""
 
 
 def verify_store(options: VerifyOptions) -> int:
-    """Read every array of a feature store, compare its hash, name what is damaged. Exit code 1 where something is."""
+    """Read every array of a feature store and compare its hash. Exit code 1 if a video is damaged."""
     store = open_store(options.store)
-    damage = _damage(store)
+    damage = _print_damage(store)
     if damage and options.repair:
         store.require_growing()
         _repair(store, damage, options.trust_modules)
-        damage = _damage(store)
+        damage = _print_damage(store)
     return 1 if damage else 0
 
 
-def _damage(store: FeatureStore) -> Mapping[str, Sequence[str]]:
-    """What is damaged, by id; printed, too."""
+def _print_damage(store: FeatureStore) -> Mapping[str, Sequence[str]]:
+    """The damage of each damaged video, by id; also printed."""
     with progress_bar("videos", len(store)) as advance:
         result = verify(store, advance)
     print(f"{result.videos} videos verified, {len(result.damage)} damaged", flush=True)
-    for video_id, found in result.damage.items():
-        print(f"  {printable(video_id)}: {printable('; '.join(found))}", flush=True)
+    for video_id, problems in result.damage.items():
+        print(f"  {printable(video_id)}: {printable('; '.join(problems))}", flush=True)
     return result.damage
 
 
 def _repair(store: FeatureStore, damage: Collection[str], trusted: Collection[str]) -> None:
-    """Extract damaged videos again, each as the run on record that made it would."""
+    """Extract damaged videos again, each with the options of the recorded run that extracted it."""
     left = set(damage)
     for run in store.runs():
         ids = sorted(left & run["videos"].keys())
         if not ids:
             continue
-        # Without annotations and shard, which only said which videos to extract.
-        options = from_dict(ExtractOptions, run["options"], f"a run on record in {store.path}")
+        # Annotations and shard only selected the videos.
+        options = from_record(ExtractOptions, run["options"], f"a recorded run in {store.path}")
         options = replace(options, store=Path(store.path), annotations=None, subsets=(), shard="", name=store.name)
-        # A scheduler that somebody else's record names is sent code, and sends some.
+        # A scheduler named in an untrusted record would receive code and send code.
         options = replace(options, dask="")
         for stream in options.snippets.streams:
-            require_trusted(options.backbone_of(stream), trusted, f"a run on record in {store.path}")
-        # The recipe holds what the record left open, or gave a meaning that it no longer has.
+            require_trusted(options.backbone_of(stream), trusted, f"a recorded run in {store.path}")
+        # The recipe holds values that the record leaves to defaults, which may have changed since.
         snippets = snippet_options_of(store.recipe, options.snippets.flow_weights)
         options = replace(options, snippets=replace(snippets, streams=options.snippets.streams))
         extract(options, again=ids)
         left -= set(ids)
     if left:
         raise UserError(
-            f"no run on record extracts {', '.join(sorted(left))}: remove them from {store.path}/videos and run the "
-            "command again that made the store (extract/run.py, or extract/import_features.py of features of others)"
+            f"no recorded run extracts {', '.join(sorted(left))}: remove them from {store.path}/videos and repeat the "
+            "command that made the store (extract/run.py or extract/import_features.py)"
         )
 
 
-@dataclass(frozen=True)
-class PackOptions:
-    """A finished store as a few large arrays."""
-
-    store: _Store
-    """The feature store to pack; it is left as it is."""
-    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """The packed store to make, NAME.zarr or a URL."""
-    compress: Compression | None = None
-    """How its arrays are kept: none or zstd; default: as in STORE. Does not change the features."""
-
-
-def pack_store(options: PackOptions) -> None:
-    """Copy a feature store into a packed one: read-only, a few large files, every hash checked on the way."""
-    store = open_store(options.store)
-    with progress_bar("videos", len(store)) as advance:
-        packed = pack(store, options.out, advance, options.compress)
-    found = status(packed)
-    print(f"{packed.path}: {found.done} videos, {found.rows:,} snippets, {found.bytes / 1e6:,.1f} MB")
-    left = _unfinished(status(store))
-    if left:
-        print(f"note: {store.path} is not finished: {left}")
-
-
-def _unfinished(found: StoreStatus) -> str:
-    counts: Sequence[tuple[int, str]] = (
-        (len(found.pending), "pending"),
-        (len(found.failures), "failed"),
-        (len(found.missing), "missing"),
-    )
-    return ", ".join(f"{count} videos {what}" for count, what in counts if count)
+__all__ = ["PackOptions", "StatusOptions", "VerifyOptions", "pack_store", "print_status", "verify_store"]

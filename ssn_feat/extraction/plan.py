@@ -12,10 +12,10 @@ from ssn_feat.backbones import Backbone
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract_options import ExtractOptions
-from ssn_feat.extraction.extract_progress import about
 from ssn_feat.extraction.forecast import predicted_rate
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
 from ssn_feat.extraction.video_files import Coverage
+from ssn_feat.progress import about
 from ssn_feat.store import FeatureStore, location, open_store, store_exists
 from ssn_feat.terminal import printable
 from ssn_feat.video import SnippetOptions, expected_snippets, open_source

@@ -11,15 +11,9 @@ from small import arrays, options, videos
 from ssn_feat import cli
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import extract
-from ssn_feat.extraction.maintenance import (
-    PackOptions,
-    StatusOptions,
-    VerifyOptions,
-    pack_store,
-    print_status,
-    verify_store,
-)
+from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
 from ssn_feat.store import FeatureStore, create_store, open_or_create_store, open_store
+from ssn_feat.store.maintenance import PackOptions, StatusOptions, pack_store, print_status
 
 TINY = ("tiny:net", "tiny:medium")
 
@@ -117,7 +111,7 @@ def test_repair_of_what_no_run_made(tmp_path: Path) -> None:
     store = create_store(tmp_path / "s.zarr", {})
     store.write("v1", {"rgb": np.ones((2, 2))}, [[0, 1], [1, 2]])
     damage(store.path, "v1")
-    with pytest.raises(UserError, match="no run on record extracts v1"):
+    with pytest.raises(UserError, match="no recorded run extracts v1"):
         verify_store(VerifyOptions(store.path, repair=True, trust_modules=TINY))
 
 
@@ -143,7 +137,7 @@ def test_damage_of_a_packed_store_is_named_and_not_repaired(
     assert verify_store(VerifyOptions(tmp_path / "p.zarr", repair=True)) == 0
     (shard,) = [p for p in (tmp_path / "p.zarr" / "rgb" / "c").rglob("*") if p.is_file()]
     shard.write_bytes(bytes([shard.read_bytes()[0] ^ 1]) + shard.read_bytes()[1:])
-    with pytest.raises(UserError, match=r"repair, the one that it was made from, and pack that again"):
+    with pytest.raises(UserError, match=r"repair, the store that it was made from, and pack that one again"):
         verify_store(VerifyOptions(tmp_path / "p.zarr", repair=True))
     assert "3 damaged\n  v0: array 'rgb' is damaged" in capsys.readouterr().out
 

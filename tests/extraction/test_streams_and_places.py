@@ -18,8 +18,8 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, backbones_of, extract, extract_video, snippet_options_of
 from ssn_feat.extraction import worker_pools as pools
 from ssn_feat.extraction.extract import settled
-from ssn_feat.extraction.extract_progress import about
 from ssn_feat.extraction.worker_pools import Place
+from ssn_feat.progress import about
 from ssn_feat.store import open_store
 from ssn_feat.video import SnippetOptions, snippets
 

@@ -14,10 +14,10 @@ from training.synthetic_store import Synthetic, quick, write
 from ssn_feat.detection.detect_store import DetectOptions, detect
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, main
-from ssn_feat.extraction.maintenance import PackOptions, pack_store
 from ssn_feat.proposals.propose import ProposeOptions, propose
 from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.store import open_store, verify
+from ssn_feat.store.maintenance import PackOptions, pack_store
 from ssn_feat.training import loop
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions

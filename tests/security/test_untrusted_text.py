@@ -17,10 +17,11 @@ from ssn_feat.cli import Command, run
 from ssn_feat.detection.detect_store import summarise
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportOptions, export_main
-from ssn_feat.extraction.maintenance import StatusOptions, VerifyOptions, print_status, verify_store
+from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections
 from ssn_feat.store import pack
+from ssn_feat.store.maintenance import StatusOptions, print_status
 from ssn_feat.terminal import printable
 from ssn_feat.video.cache import PixelCache
 
