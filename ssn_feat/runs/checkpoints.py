@@ -145,7 +145,7 @@ def actionness_scores(run: Run, features: ArrayLike | Tensor | Mapping[str, NDAr
     Raises UserError where ``run`` is not a run of the actionness head.
     """
     if not isinstance(run.head, ActionnessHead):
-        raise UserError(f"this is a run of the {run.kind} head; actionness needs a run of --head actionness")
+        raise UserError(f"this is a run of the {run.kind} head; actionness comes from train/fit.py head actionness")
     with torch.inference_mode():
         logits: NDArray[np.float32] = run.head(run.prepare(features)).numpy()
     return logits
@@ -167,7 +167,7 @@ def _build(description: Mapping[str, Any], where: str) -> SSNHead | ActionnessHe
     if kind == SSNHead.kind:
         options = from_record(SSNOptions, description["options"], f"{where}: the head")
         return SSNHead(description["feature_dim"], description["classes"], options)
-    raise UserError(f"{where} is a run of --head {kind}: it has no head for detections")
+    raise UserError(f"{where} is a run of kind {kind!r}: it has no head for detections")
 
 
 def scoring_facts(

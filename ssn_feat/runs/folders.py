@@ -2,7 +2,7 @@
 
 ::
 
-    RUN/config.yaml        the options; python train/fit.py RUN/config.yaml --out NEW repeats the run
+    RUN/config.yaml        the options; python train/fit.py head KIND RUN/config.yaml --out NEW repeats the run
     RUN/environment.json   versions and machine
     RUN/log.jsonl          one line per epoch: mean losses, accuracy, learning rate, metrics of --eval
     RUN/checkpoint.pt      weights and everything needed to resume or to score: only tensors and plain values

@@ -25,13 +25,14 @@ from ssn_feat.training.validation import validation_measure
 
 def fit(options: FitOptions) -> dict[str, Any]:
     """Learn an SSN head or an actionness head from a feature store; write it and its log to the run folder OUT.
-    Other ways to learn have a --help of their own: --head clips, --end-to-end, and sweep as the first argument.
 
     Returns the summary of the run. Raises UserError for input that is missing or does not fit together, and where OUT
     holds a run that is neither resumed nor overwritten.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("training from features uses one process: start it without torchrun, or add --end-to-end")
+        raise UserError(
+            "training from features uses one process: start it without torchrun, or choose fit.py end-to-end"
+        )
     if options.fusion == "late":
         return _fit_streams(options)
     return _fit(options, [options] if options.seeds > 1 else [])
@@ -130,7 +131,8 @@ def _require_same_point(options: FitOptions, saved: Sequence[dict[str, Any]], ru
     if saved and (len(saved) < runs or len({(state["epoch"], state["step"]) for state in saved}) > 1):
         raise UserError(
             f"the seeds in {options.out} are at different steps: finish each separately with "
-            f"python train/fit.py {options.out}/seed-N/config.yaml --resume, or start again with --overwrite"
+            f"python train/fit.py head {options.head} {options.out}/seed-N/config.yaml --resume, or start again "
+            "with --overwrite"
         )
 
 

@@ -137,7 +137,7 @@ def _section_of(plain: dict[str, Any], name: str) -> dict[str, Any]:
     sections = [plain, *(inner for inner in plain.values() if isinstance(inner, dict))]
     section = next((section for section in sections if name in section), None)
     if section is None or name in RESUME_MAY_CHANGE or isinstance(section[name], dict):
-        raise UserError(f"--vary: {name!r} is not an option that a sweep can change; train/fit.py --help lists all")
+        raise UserError(f"--vary: a sweep cannot change {name!r}; train/fit.py head ssn --help-all lists all options")
     return section
 
 

@@ -124,7 +124,7 @@ def _with_instances(dataset: Dataset, options: FitOptions) -> Dataset:
 def _proposals(options: FitOptions) -> Proposals:
     if options.proposals is None:
         raise UserError(
-            f"--head {options.head} with these options learns from proposals: add --proposals FILE (train/propose.py "
+            f"the {options.head} head with these options learns from proposals: add --proposals FILE (train/propose.py "
             "makes one)"
         )
     proposals = Proposals.load(options.proposals)

@@ -18,10 +18,10 @@ from ssn_feat.training.loop import Measure
 def validation_measure(options: FitOptions) -> Measure:
     """A function that gives ``{"mAP": value}`` of a run on the videos of the subset ``options.eval``.
 
-    Detections are made and measured with the defaults of ``train/detect.py`` and ``bench/detections.py``; only videos
-    with instances count. Every measurement reads the features of these videos again, to save memory. Raises UserError
-    where the store or the proposals lack a video (unless ``options.missing`` is ``skip``), and where no video has an
-    instance.
+    Detections are made and measured with the defaults of ``train/detect.py store`` and ``bench/detections.py``; only
+    videos with instances count. Every measurement reads the features of these videos again, to save memory. Raises
+    UserError where the store or the proposals lack a video (unless ``options.missing`` is ``skip``), and where no video
+    has an instance.
     """
     store = open_store(options.store)
     path = options.eval_proposals or options.proposals

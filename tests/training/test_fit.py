@@ -75,7 +75,9 @@ def test_actionness_is_learned_from_proposals_as_the_original_does(data, tmp_pat
     assert inside[:, :3].mean() > 0.8
     assert inside[:, 3:].mean() < 0.05
     assert fit(options)["final"]["accuracy"] > 0.85
-    with pytest.raises(UserError, match="--head actionness with these options learns from proposals: add --proposals"):
+    with pytest.raises(
+        UserError, match="the actionness head with these options learns from proposals: add --proposals"
+    ):
         fit(replace(options, proposals=None, overwrite=True))
 
 

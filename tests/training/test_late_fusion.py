@@ -99,6 +99,8 @@ def test_what_does_not_fit_is_refused(late):
 def test_it_takes_one_process(late, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     for fusion in ({}, {"streams": ("rgb",), "fusion": "early"}):
-        with pytest.raises(UserError, match="uses one process: start it without torchrun, or add --end-to-end"):
+        with pytest.raises(
+            UserError, match=r"uses one process: start it without torchrun, or choose fit\.py end-to-end"
+        ):
             fit(replace(late, **fusion))
     assert not late.out.exists()
