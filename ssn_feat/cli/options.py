@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
-from ssn_feat.cli.records import NESTED_TUPLE, from_dict, read_yaml
+from ssn_feat.cli.records import NESTED_TUPLE, from_file, read_yaml
 from ssn_feat.errors import UserError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def _take_first(command: Command[T], arguments: list[str], prog: str) -> T | Non
         for name, value in command.fixed.items():
             if values.get(name, value) != value:
                 raise UserError(f"{first} is a configuration with {name}: {values[name]}, {prog} needs {name}: {value}")
-        return from_dict(command.options, values, first)
+        return from_file(command.options, values, Path(first))
     if first in command.presets:
         return command.presets[arguments.pop(0)]
     if command.presets and first and not first.startswith("-"):

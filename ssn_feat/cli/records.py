@@ -154,7 +154,17 @@ def save_yaml(options: Any, path: Path) -> None:
 
 def load_yaml(cls: type[T], path: Path) -> T:
     """Options from a YAML file. Raises UserError naming the file and the field that is wrong."""
-    return from_dict(cls, read_yaml(path), str(path))
+    return from_file(cls, read_yaml(path), path)
+
+
+def from_file(cls: type[T], values: Mapping[str, Any], path: Path) -> T:
+    """Options from ``values``, which were read from the YAML file ``path``.
+
+    A run may have been written by another version: unknown options in its config.yaml are ignored with a note. In any
+    other file they are errors. Raises UserError as :func:`from_dict`.
+    """
+    of_a_run = path.name == "config.yaml" and (path.parent / "environment.json").is_file()
+    return (from_record if of_a_run else from_dict)(cls, values, str(path))
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -172,4 +182,4 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-__all__ = ["from_dict", "from_record", "load_yaml", "read_yaml", "save_yaml", "to_dict"]
+__all__ = ["from_dict", "from_file", "from_record", "load_yaml", "read_yaml", "save_yaml", "to_dict"]
