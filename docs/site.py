@@ -1,16 +1,22 @@
 """mkdocs hooks: the pages of the site that are not files in ``docs/``.
 
-These are README, CHANGELOG and CONTRIBUTING, and one page of the Python API for each room of the package. mkdocs calls
-the functions below by their names.
+These are README, CHANGELOG and CONTRIBUTING, the help of every command, and one page of the Python API for each room of
+the package. mkdocs calls the functions below by their names.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from mkdocs.structure.files import File, Files
+
+from ssn_feat.cli import choose
+from ssn_feat.cli.options import help_of
+from ssn_feat.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = {"index.md": "README.md", "changes.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
@@ -27,6 +33,7 @@ def rooms() -> list[str]:
 def on_config(config: Any) -> Any:
     """Add the pages of the API to the section "Reference" of the navigation."""
     (reference,) = (section["Reference"] for section in config.nav if "Reference" in section)
+    reference.insert(0, {"Commands": "commands.md"})
     reference.append({"Modules": [f"api/{name}.md" for name in ["ssn_feat", *rooms()]]})
     return config
 
@@ -36,10 +43,24 @@ def on_files(files: Files, config: Any) -> Files:
     for name, source in COPIED.items():
         text = (ROOT / source).read_text(encoding="utf-8")
         files.append(File.generated(config, name, content=re.sub(r"\]\(docs/", "](", text)))
+    files.append(File.generated(config, "commands.md", content=_commands_page()))
     files.append(File.generated(config, "api/ssn_feat.md", content=_api_page("ssn_feat")))
     for room in rooms():
         files.append(File.generated(config, f"api/{room}.md", content=_api_page(f"ssn_feat.{room}")))
     return files
+
+
+def _commands_page() -> str:
+    parts = [
+        "# Commands",
+        "The full help of every command, as `--help-all` prints it. The scripts of the repository are the same "
+        "commands: `python train/fit.py` is `ssn-feat fit`.",
+    ]
+    with mock.patch.dict(os.environ, COLUMNS="100"):
+        for name, _ in COMMANDS.leaves():
+            command, _, prog = choose(COMMANDS, name.split(), "ssn-feat")
+            parts += [f"## {prog}", f"```text\n{help_of(command, None, prog)}\n```"]
+    return "\n\n".join(parts)
 
 
 def _api_page(package: str) -> str:
