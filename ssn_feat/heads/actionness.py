@@ -38,7 +38,3 @@ class ActionnessHead(nn.Module):
             features = dropout(features, self.dropout, generator)
         logits: Tensor = self.classifier_fc(features)
         return logits
-
-    def actionness(self, features: Tensor) -> Tensor:
-        """Probability that each snippet lies inside an action, ``(N,)``, from features ``(N, D)``; without dropout."""
-        return torch.softmax(self.classifier_fc(features), dim=1)[:, 1]

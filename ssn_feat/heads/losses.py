@@ -148,17 +148,6 @@ def _closed_form(loss: Tensor, gradients: tuple[Tensor, ...], *scores: Tensor) -
     return result
 
 
-def ohem_hinge_loss(scores: Tensor, labels: Tensor, sign: int, ratio: float, group: int) -> Tensor:
-    """Sum of the largest hinge losses ``max(0, 1 - sign * score of the own class)`` of each group.
-
-    ``scores`` ``(N, K)``, ``labels`` int64 ``(N,)`` from 1 to K, N a multiple of ``group``: consecutive rows form a
-    group, of which the ``int(group * ratio)`` highest losses count (online hard example mining).
-    """
-    own = (labels - 1)[:, None]
-    loss, slope = _hardest(scores.detach().gather(1, own).view(-1, group), sign, ratio)
-    return _closed_form(loss, (torch.zeros_like(scores).scatter_(1, own, slope.view(-1, 1)),), scores)
-
-
 def _hardest(own: Tensor, sign: int, ratio: float) -> _Known:
     """Sum of the largest hinge losses of each row of ``own`` ``(..., groups, group)``, scores of the own classes."""
     losses = functional.relu(1 - own if sign > 0 else 1 + own)
@@ -167,17 +156,6 @@ def _hardest(own: Tensor, sign: int, ratio: float) -> _Known:
         return _Known(losses.sum((-2, -1)), losses.sign() * -sign)
     values, places = losses.topk(keep, dim=-1, sorted=False)
     return _Known(values.sum((-2, -1)), torch.zeros_like(own).scatter_(-1, places, values.sign() * -sign))
-
-
-def completeness_loss(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: float) -> Tensor:
-    """Class-wise hinge loss with hard example mining among the incomplete proposals of each video (SSN, section 3.3).
-
-    ``scores`` ``(V * (fg + incomplete), K)`` and ``labels`` ``(V * (fg + incomplete),)`` as
-    :meth:`Groups.for_completeness` lays them out. The sum is divided by the number of complete proposals plus
-    ``int(ohem_ratio * number of incomplete ones)``: the number that mining keeps, up to its rounding per video.
-    """
-    loss, gradient = _completeness(scores.detach(), labels, groups, ohem_ratio)
-    return _closed_form(loss, (gradient,), scores)
 
 
 def _completeness(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: float) -> _Known:
@@ -189,15 +167,6 @@ def _completeness(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: fl
     count = videos * groups.foreground + int(videos * groups.incomplete * ohem_ratio)
     slopes = torch.cat([slope, other_slope], dim=-1).div_(count).view(places.shape)
     return _Known((complete + incomplete) / count, torch.zeros_like(scores).scatter_(-1, places, slopes))
-
-
-def regression_loss(predictions: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """Twice the mean smooth-L1 distance between the own class's prediction and the target (SSN, section 3.4).
-
-    ``predictions`` ``(N, K, 2)``, ``labels`` int64 ``(N,)`` from 1 to K, ``targets`` ``(N, 2)``, all normalised.
-    """
-    loss, gradient = _regression(predictions.detach(), labels, targets)
-    return _closed_form(loss, (gradient,), predictions)
 
 
 def _regression(predictions: Tensor, labels: Tensor, targets: Tensor) -> _Known:

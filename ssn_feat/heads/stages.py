@@ -95,30 +95,4 @@ def stage_rows(ranges: NDArray[np.int64], rows: int | NDArray[np.int64]) -> tupl
     return first, np.clip(ranges[:, 1:] - first, 1, None)
 
 
-def original_ticks(
-    frames: NDArray[np.int64],
-    frame_count: int,
-    interval: int = 6,
-    stack: int = 1,
-    augmentation: tuple[float, float] = (0.5, 0.5),
-) -> tuple[NDArray[np.int64], NDArray[np.float64], int]:
-    """Ticks, scaling and number of samples as the original's test code computes them, to the last bit.
-
-    ``frames``: integers ``(N, 2)``, first and one past the last frame of each proposal; ``interval``: frames between
-    two samples; ``stack``: frames that a sample reads (5 for flow: the last start is left out as in the original).
-    Gives int64 ``(N, 4)``, float64 ``(N, 2)`` and the number of samples of the video, which is 0 for a video of at most
-    ``stack`` frames. The truncation of ticks depends on the order of the operations, and scaling may exceed 1 by a
-    rounding error: for scores that must equal the original's. Everything else uses :func:`stages`.
-    """
-    relative = np.asarray(frames, dtype=np.float64).reshape(-1, 2) / frame_count
-    length = relative[:, 1] - relative[:, 0]
-    before, after = length * augmentation[0], length * augmentation[1]
-    first = np.maximum(0.0, relative[:, 0] - before)
-    last = np.minimum(1.0, relative[:, 1] + after)
-    scaling = np.stack(((relative[:, 0] - first) / before, (last - relative[:, 1]) / after), axis=1)
-    samples = max(0, -(-(frame_count - stack) // interval))
-    positions = np.stack((first, relative[:, 0], relative[:, 1], last), axis=1)
-    return (positions * samples).astype(np.int64), scaling, samples
-
-
-__all__ = ["Stages", "inside", "original_ticks", "row_ranges", "stage_rows", "stages"]
+__all__ = ["Stages", "inside", "row_ranges", "stage_rows", "stages"]

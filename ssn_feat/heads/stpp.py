@@ -229,16 +229,3 @@ def course_rows(stages: Tensor, rows: int) -> tuple[Tensor, Tensor]:
             f"they must not be negative and its course must begin inside the {rows} rows of its video"
         )
     return stages[:, 1], torch.maximum(stages[:, 1] + 1, stages[:, 2])
-
-
-def pool_rows(sums: RowSums, stages: Tensor, scaling: Tensor, pyramid: Pyramid) -> Tensor:
-    """Pools all rows of each stage: float32 ``(N, 1 + parts, D)`` as :class:`SegmentPooling` makes of sampled segments.
-
-    ``sums`` are those of features ``(T, D)``; ``stages`` int64 ``(N, 4)`` as in :meth:`Pyramid.part_rows`; ``scaling``
-    ``(N, 2)``. Parts without a row are 0. Raises UserError as :func:`course_rows`.
-    """
-    begin, end = course_rows(stages, len(sums))
-    activity = sums.means(begin, end)
-    shares = torch.from_numpy(pyramid.part_shares()).to(scaling.device)
-    parts = sums.means(*pyramid.part_rows(stages)) * (pyramid.part_scaling(scaling) * shares)[:, :, None]
-    return torch.cat([activity[:, None], parts], dim=1).float()

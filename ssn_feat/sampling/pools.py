@@ -1,8 +1,7 @@
-"""What a proposal may be used for in training: foreground, incomplete or background (SSN paper, section 3.4).
+"""What a proposal is used for in training: foreground, incomplete or background (SSN paper, section 3.4).
 
-:class:`Candidates` holds the proposals and the annotated instances of all videos in flat arrays with what decides their
-use; :func:`make_pools` sorts them. Time is in seconds by default; :func:`original_candidates` builds the same from one
-video of an SSN proposal list in that code's frame convention, number by number.
+:class:`Candidates` holds the proposals and the annotated instances of all videos in flat arrays, with the values that
+decide their use; :func:`make_pools` sorts them into pools.
 """
 
 from __future__ import annotations
@@ -18,7 +17,6 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups
 from ssn_feat.heads.stages import inside
 from ssn_feat.intervals import overlap_over, tiou
-from ssn_feat.proposals.ssn_lists import ListedVideo
 
 
 @dataclass(frozen=True)
@@ -82,19 +80,15 @@ class Candidates:
         return cls(tuple(i for part in parts for i in part.ids), video, **merged)
 
 
-def regression_targets(
-    proposals: NDArray[np.float64], matched: NDArray[np.float64], inclusive: bool = False
-) -> NDArray[np.float64]:
-    """Where the matched instance lies as seen from its proposal (SSN paper, section 3.4): float64 ``(N, 2)``.
+def regression_targets(proposals: NDArray[np.float64], matched: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Regression targets of proposals (SSN paper, section 3.4): float64 ``(N, 2)``.
 
-    ``proposals``, ``matched``: ``(N, 2)``, same unit. Column 0 is the shift of the centre in lengths of the proposal,
-    column 1 the natural logarithm of the ratio of the lengths. ``inclusive`` adds 1 to both lengths, which the original
-    does with frames although its decoder does not undo it; its checkpoints were made so.
+    ``proposals``, ``matched``: ``(N, 2)``, same unit, each proposal with its instance. Column 0 is the shift of the
+    centre divided by the length of the proposal, column 1 the natural logarithm of the ratio of the lengths.
     """
-    extra = 1.0 if inclusive else 0.0
-    length = proposals[:, 1] - proposals[:, 0] + extra
+    length = proposals[:, 1] - proposals[:, 0]
     shift = (matched.sum(axis=1) / 2 - proposals.sum(axis=1) / 2) / length
-    return np.stack((shift, np.log((matched[:, 1] - matched[:, 0] + extra) / length)), axis=1)
+    return np.stack((shift, np.log((matched[:, 1] - matched[:, 0]) / length)), axis=1)
 
 
 def candidates_of(
@@ -164,37 +158,6 @@ def _match(
         coverage=(intervals[:, 1] - intervals[:, 0]) / duration,
         truth=np.arange(n + m) >= n,
         targets=targets,
-    )
-
-
-def original_candidates(listed: ListedVideo) -> Candidates | None:
-    """Candidates of one video of an SSN proposal list, in that code's frame convention.
-
-    Intervals of the result are frames. Gives None for a video without a valid instance, which the original leaves out.
-
-    Kept from the original: those without length or starting after the last frame are dropped; ends are cut to the frame
-    count but coverage is computed from the uncut ends; tIoU and overlap are the rounded ones of the list; lengths in
-    regression targets count one frame more.
-    """
-    truth, own = (
-        rows[(rows[:, -1] > rows[:, -2]) & (rows[:, -2] < listed.frames)] for rows in (listed.truth, listed.proposals)
-    )
-    if not len(truth):
-        return None
-    uncut = np.concatenate((own[:, -2:], truth[:, -2:])).astype(np.float64)
-    intervals = np.minimum(uncut, listed.frames)
-    n, m = len(own), len(truth)
-    match = tiou(intervals, intervals[n:]).argmax(axis=1)
-    return Candidates(
-        ids=(listed.id,),
-        video=np.zeros(n + m, dtype=np.int64),
-        intervals=intervals,
-        labels=np.concatenate((own[:, 0], truth[:, 0])).astype(np.int64) - 1,
-        tiou=np.concatenate((own[:, 1], np.ones(m))),
-        overlap=np.concatenate((own[:, 2], np.ones(m))),
-        coverage=(uncut[:, 1] - uncut[:, 0]) / listed.frames,
-        truth=np.arange(n + m) >= n,
-        targets=regression_targets(intervals, intervals[n:][match], inclusive=True),
     )
 
 
@@ -302,7 +265,6 @@ __all__ = [
     "PoolOptions",
     "candidates_of",
     "make_pools",
-    "original_candidates",
     "random_windows",
     "regression_targets",
     "target_stats",

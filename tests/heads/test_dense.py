@@ -8,13 +8,27 @@ import torch
 from conftest import meta
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from ssn_feat.errors import UserError
 from ssn_feat.heads.dense import fold, pool_parts, score_dense
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
-from ssn_feat.heads.stpp import Pyramid, RowSums, SegmentPooling, course_rows, pool_rows
+from ssn_feat.heads.stpp import Pyramid, RowSums, SegmentPooling, course_rows
 
 PYRAMIDS = [(1, 1, 1), (1, (1, 2), 1), ((1, 2), (1, 2, 4), (1, 2)), (2, (1, 3, 5), (1, 3))]
+
+
+def pool_rows(sums: RowSums, stages: Tensor, scaling: Tensor, pyramid: Pyramid) -> Tensor:
+    """Pools all rows of each stage: float32 ``(N, 1 + parts, D)`` as :class:`SegmentPooling` makes of sampled segments.
+
+    ``sums`` are those of features ``(T, D)``; ``stages`` int64 ``(N, 4)`` as in :meth:`Pyramid.part_rows`; ``scaling``
+    ``(N, 2)``. Parts without a row are 0. Raises UserError as :func:`course_rows`.
+    """
+    begin, end = course_rows(stages, len(sums))
+    activity = sums.means(begin, end)
+    shares = torch.from_numpy(pyramid.part_shares()).to(scaling.device)
+    parts = sums.means(*pyramid.part_rows(stages)) * (pyramid.part_scaling(scaling) * shares)[:, :, None]
+    return torch.cat([activity[:, None], parts], dim=1).float()
 
 
 def make_head(pyramid, width=24, classes=5, seed=0):

@@ -3,22 +3,55 @@
 import pytest
 import torch
 from conftest import meta
+from torch import Tensor
 
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import (
     Groups,
     LossOptions,
     Scores,
+    _closed_form,
+    _completeness,
+    _hardest,
+    _regression,
     balanced_weights,
-    completeness_loss,
-    ohem_hinge_loss,
-    regression_loss,
     ssn_loss,
 )
 
 
 def tensors(archive, case):
     return {key.split("/")[1]: torch.from_numpy(v) for key, v in archive.items() if key.startswith(case + "/")}
+
+
+def ohem_hinge_loss(scores: Tensor, labels: Tensor, sign: int, ratio: float, group: int) -> Tensor:
+    """Sum of the largest hinge losses ``max(0, 1 - sign * score of the own class)`` of each group.
+
+    ``scores`` ``(N, K)``, ``labels`` int64 ``(N,)`` from 1 to K, N a multiple of ``group``: consecutive rows form a
+    group, of which the ``int(group * ratio)`` highest losses count (online hard example mining).
+    """
+    own = (labels - 1)[:, None]
+    loss, slope = _hardest(scores.detach().gather(1, own).view(-1, group), sign, ratio)
+    return _closed_form(loss, (torch.zeros_like(scores).scatter_(1, own, slope.view(-1, 1)),), scores)
+
+
+def completeness_loss(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: float) -> Tensor:
+    """Class-wise hinge loss with hard example mining among the incomplete proposals of each video (SSN, section 3.3).
+
+    ``scores`` ``(V * (fg + incomplete), K)`` and ``labels`` ``(V * (fg + incomplete),)`` as
+    :meth:`Groups.for_completeness` lays them out. The sum is divided by the number of complete proposals plus
+    ``int(ohem_ratio * number of incomplete ones)``: the number that mining keeps, up to its rounding per video.
+    """
+    loss, gradient = _completeness(scores.detach(), labels, groups, ohem_ratio)
+    return _closed_form(loss, (gradient,), scores)
+
+
+def regression_loss(predictions: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+    """Twice the mean smooth-L1 distance between the own class's prediction and the target (SSN, section 3.4).
+
+    ``predictions`` ``(N, K, 2)``, ``labels`` int64 ``(N,)`` from 1 to K, ``targets`` ``(N, 2)``, all normalised.
+    """
+    loss, gradient = _regression(predictions.detach(), labels, targets)
+    return _closed_form(loss, (gradient,), predictions)
 
 
 def test_ohem_hinge_equals_the_original(golden):

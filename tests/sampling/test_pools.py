@@ -6,17 +6,18 @@ import gzip
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ssn_feat.annotations.dataset import Dataset, Instance, Video
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups
+from ssn_feat.intervals import tiou
 from ssn_feat.proposals.ssn_lists import ListedVideo, read_listed_videos
 from ssn_feat.sampling.pools import (
     Candidates,
     PoolOptions,
     candidates_of,
     make_pools,
-    original_candidates,
     random_windows,
     regression_targets,
     target_stats,
@@ -24,6 +25,44 @@ from ssn_feat.sampling.pools import (
 
 ACTIVITYNET = PoolOptions(incomplete_overlap=0.7)
 THUMOS = PoolOptions()
+
+
+def original_targets(proposals: NDArray[np.float64], matched: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Regression targets whose lengths count one frame more: the original's decoder does not undo that."""
+    length = proposals[:, 1] - proposals[:, 0] + 1.0
+    shift = (matched.sum(axis=1) / 2 - proposals.sum(axis=1) / 2) / length
+    return np.stack((shift, np.log((matched[:, 1] - matched[:, 0] + 1.0) / length)), axis=1)
+
+
+def original_candidates(listed: ListedVideo) -> Candidates | None:
+    """Candidates of one video of an SSN proposal list, in that code's frame convention.
+
+    Intervals of the result are frames. Gives None for a video without a valid instance, which the original leaves out.
+
+    Kept from the original: those without length or starting after the last frame are dropped; ends are cut to the frame
+    count but coverage is computed from the uncut ends; tIoU and overlap are the rounded ones of the list; lengths in
+    regression targets count one frame more.
+    """
+    truth, own = (
+        rows[(rows[:, -1] > rows[:, -2]) & (rows[:, -2] < listed.frames)] for rows in (listed.truth, listed.proposals)
+    )
+    if not len(truth):
+        return None
+    uncut = np.concatenate((own[:, -2:], truth[:, -2:])).astype(np.float64)
+    intervals = np.minimum(uncut, listed.frames)
+    n, m = len(own), len(truth)
+    match = tiou(intervals, intervals[n:]).argmax(axis=1)
+    return Candidates(
+        ids=(listed.id,),
+        video=np.zeros(n + m, dtype=np.int64),
+        intervals=intervals,
+        labels=np.concatenate((own[:, 0], truth[:, 0])).astype(np.int64) - 1,
+        tiou=np.concatenate((own[:, 1], np.ones(m))),
+        overlap=np.concatenate((own[:, 2], np.ones(m))),
+        coverage=(uncut[:, 1] - uncut[:, 0]) / listed.frames,
+        truth=np.arange(n + m) >= n,
+        targets=original_targets(intervals, intervals[n:][match]),
+    )
 
 
 @pytest.fixture(scope="module")
