@@ -10,10 +10,10 @@ from ssn_feat.video.flow import (
     resolved_method,
     to_gray,
 )
-from ssn_feat.video.frame_sources import Frames, FrameSource, frames, open_source
+from ssn_feat.video.frame_sources import Frames, FrameSource, decoder_versions, frames, open_source
 from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
 from ssn_feat.video.image_folders import FolderReader
-from ssn_feat.video.opencv import decoder_versions, import_cv2
+from ssn_feat.video.opencv import import_cv2
 from ssn_feat.video.resampled import ResampledSource
 from ssn_feat.video.snippet_options import STREAMS, SnippetOptions, Stream
 from ssn_feat.video.snippets import SnippetBatch, Snippets, expected_snippets, snippets

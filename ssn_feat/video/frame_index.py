@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
 from ssn_feat.video.decode import VideoReader
+from ssn_feat.video.frame_sources import decoder_versions
 from ssn_feat.video.image_folders import FolderReader
-from ssn_feat.video.opencv import decoder_versions, import_cv2
+from ssn_feat.video.opencv import import_cv2
 
 # A frame this far ahead or nearer is reached by decoding on: a seek decodes from the key frame before it.
 _NEAR = 48

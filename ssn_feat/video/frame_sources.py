@@ -10,6 +10,8 @@ import numpy as np
 
 from ssn_feat.video.decode import Decoded, Probe, VideoReader
 from ssn_feat.video.image_folders import FolderReader
+from ssn_feat.video.opencv import opencv_versions
+from ssn_feat.video.torchcodec import TorchcodecReader, torchcodec_versions
 
 Decoder = Literal["opencv", "torchcodec"]
 
@@ -41,8 +43,6 @@ def open_source(path: Path | str, fps: float | None = None, decoder: Decoder = "
     if Path(path).is_dir():
         return FolderReader(path, fps)
     if decoder == "torchcodec":
-        from ssn_feat.video.torchcodec import TorchcodecReader
-
         return TorchcodecReader(path)
     return VideoReader(path)
 
@@ -77,3 +77,14 @@ def frames(path: Path | str, fps: float | None = None, decoder: Decoder = "openc
     unreadable file.
     """
     return Frames(open_source(path, fps, decoder))
+
+
+def decoder_versions(decoder: Decoder = "opencv") -> dict[str, str]:
+    """The versions that decide decoded pixels, for a recipe: ``{"opencv": ..., "avcodec": ...}``.
+
+    For the decoder torchcodec ``{"opencv": ..., "torchcodec": ..., "avcodec": ...}``: OpenCV resizes its frames.
+    """
+    return opencv_versions() | (torchcodec_versions() if decoder == "torchcodec" else {})
+
+
+__all__ = ["Decoder", "FrameSource", "Frames", "decoder_versions", "frames", "open_source"]

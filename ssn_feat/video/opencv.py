@@ -64,15 +64,11 @@ def quiet_opening(cv2: ModuleType) -> Iterator[None]:
             log.setLogLevel(level)
 
 
-def decoder_versions(decoder: str = "opencv") -> dict[str, str]:
-    """What decides decoded pixels beside the file: ``{"opencv": ..., "avcodec": ...}``; belongs into a recipe.
-
-    For the decoder torchcodec ``{"opencv": ..., "torchcodec": ..., "avcodec": ...}``: OpenCV resizes all the same.
-    """
+def opencv_versions() -> dict[str, str]:
+    """``{"opencv": ..., "avcodec": ...}``; avcodec is ``none`` where OpenCV was built without FFmpeg."""
     cv2 = import_cv2()
-    if decoder == "torchcodec":
-        from ssn_feat.video.torchcodec import versions
+    avcodec = re.search(r"avcodec:\s+YES \(([\d.]+)\)", cv2.getBuildInformation())
+    return {"opencv": cv2.__version__, "avcodec": avcodec.group(1) if avcodec else "none"}
 
-        return {"opencv": cv2.__version__, **versions()}
-    found = re.search(r"avcodec:\s+YES \(([\d.]+)\)", cv2.getBuildInformation())
-    return {"opencv": cv2.__version__, "avcodec": found.group(1) if found else "none"}
+
+__all__ = ["import_cv2", "opencv_versions", "quiet_opening"]

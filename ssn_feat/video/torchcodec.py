@@ -26,12 +26,12 @@ def import_torchcodec() -> ModuleType:
     return module
 
 
-def versions() -> dict[str, str]:
+def torchcodec_versions() -> dict[str, str]:
     """``{"torchcodec": ..., "avcodec": ...}``."""
     module = import_torchcodec()
     core: Any = importlib.import_module("torchcodec._core")
-    found = core.get_ffmpeg_library_versions().get("libavcodec", "unknown")
-    version = ".".join(map(str, found)) if isinstance(found, list | tuple) else str(found)
+    avcodec = core.get_ffmpeg_library_versions().get("libavcodec", "unknown")
+    version = ".".join(map(str, avcodec)) if isinstance(avcodec, list | tuple) else str(avcodec)
     return {"torchcodec": str(module.__version__), "avcodec": version}
 
 
@@ -84,4 +84,4 @@ class TorchcodecReader(VideoReader):
         self._frame = None
 
 
-__all__ = ["TorchcodecReader", "import_torchcodec", "versions"]
+__all__ = ["TorchcodecReader", "import_torchcodec", "torchcodec_versions"]

@@ -19,17 +19,13 @@ import torch
 from torch.nn.functional import pad
 
 from ssn_feat.errors import UserError
-from ssn_feat.video.opencv import import_cv2
+from ssn_feat.video.tvl1_state import TAU, THETA, State
 
-TAU, _LAMBDA, _THETA = 0.25, 0.15, 0.3
-LIMIT = _LAMBDA * _THETA
 _SCALES, _SCALE_STEP, _WARPS = 5, 0.8, 5
 _EPSILON = 0.01
-CUBIC_SLOPE = -0.75
-_MEDIAN = 5
 _INNER, _OUTER = 30, 10
 _SMALLEST_SCALE = 16
-_GAIN = TAU / _THETA
+_GAIN = TAU / THETA
 
 # Pairs that a GPU solves at once: on an H100, 8 run at 92 % of the speed of 32.
 _GPU_BATCH = 16
@@ -177,53 +173,6 @@ def _solve_scale(
     return state.u
 
 
-class State:
-    """Flow, dual variables and the linearised residual of one scale, and room for intermediate results."""
-
-    def __init__(self, u: torch.Tensor) -> None:
-        self.u = u
-        self.dual_x, self.dual_y = torch.zeros_like(u), torch.zeros_like(u)
-        self.residual, self.descent, self.gradient = (
-            torch.empty_like(u[:, :1]),
-            torch.empty_like(u),
-            torch.empty_like(u),
-        )
-        # Forward differences; their last column and row stay zero.
-        self._step_x, self._step_y = torch.zeros_like(u), torch.zeros_like(u)
-        self._change, self._norm, self._threshold = torch.empty_like(u), torch.empty_like(u), torch.empty_like(u[:, :1])
-
-    def warp(self, images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """``images`` (N, C, h, w) at each pixel's position moved by ``u`` (N, 2, h, w) pixels; zero outside."""
-        return warp_opencv(images, u) if u.device.type == "cpu" else warp_gathered(images, u)
-
-    def median(self) -> None:
-        """5x5 median of the flow."""
-        self.u = median_opencv(self.u) if self.u.device.type == "cpu" else median_network(self.u)
-
-    def step(self) -> None:
-        """One iteration, in place: few passes over few planes, which is what it costs on a CPU."""
-        u, dual_x, dual_y, change, norm = self.u, self.dual_x, self.dual_y, self._change, self._norm
-        step_x, step_y, threshold, descent = self._step_x, self._step_y, self._threshold, self.descent
-        torch.addcmul(self.residual, descent[:, :1], u[:, :1], out=threshold)
-        threshold.addcmul_(descent[:, 1:], u[:, 1:]).clamp_(-LIMIT, LIMIT)
-        torch.mul(self.gradient, threshold, out=change)
-        change.add_(dual_x, alpha=TAU).add_(dual_y, alpha=TAU)
-        change[..., 1:].sub_(dual_x[..., :-1], alpha=TAU)
-        change[..., 1:, :].sub_(dual_y[..., :-1, :], alpha=TAU)
-        u.add_(change)
-        torch.sub(u[..., 1:], u[..., :-1], out=step_x[..., :-1])
-        torch.sub(u[..., 1:, :], u[..., :-1, :], out=step_y[..., :-1, :])
-        torch.mul(step_x, step_x, out=norm)
-        norm.addcmul_(step_y, step_y).sqrt_().add_(1)
-        dual_x.add_(step_x).div_(norm)
-        dual_y.add_(step_y).div_(norm)
-
-    def squared_change(self) -> float:
-        """Sum of the squares of what the last step changed."""
-        change = self._change.view(-1)
-        return float(torch.dot(change, change))
-
-
 def _state_class(device_type: str) -> type[State]:
     """The solver's inner loop for a device: Triton kernels on a GPU where Triton is installed, else plain torch."""
     if device_type == "cuda":
@@ -255,88 +204,3 @@ def _linearise(state: State, prev: torch.Tensor, moved: torch.Tensor) -> None:
     torch.mul(offset, -inverse, out=state.residual)
     torch.mul(gradient, -inverse / _GAIN, out=state.descent)
     torch.mul(gradient, _GAIN, out=state.gradient)
-
-
-def warp_opencv(images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """:meth:`State.warp` of tensors on the CPU."""
-    cv2 = import_cv2()
-    x = torch.arange(u.shape[3], dtype=u.dtype) + u[:, 0]
-    y = torch.arange(u.shape[2], dtype=u.dtype)[:, None] + u[:, 1]
-    moved = [
-        torch.from_numpy(cv2.remap(image.permute(1, 2, 0).contiguous().numpy(), at_x, at_y, cv2.INTER_CUBIC))
-        for image, at_x, at_y in zip(images, x.numpy(), y.numpy(), strict=True)
-    ]
-    return torch.stack(moved).permute(0, 3, 1, 2).contiguous()
-
-
-def warp_gathered(images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """:meth:`State.warp` on any device.
-
-    Unlike ``grid_sample``, whose coordinates are fractions of the image, it is exact where nothing moves: the solver
-    takes the rounding of such coordinates in even areas for motion of up to some pixels.
-    """
-    count, channels, height, width = images.shape
-    x = torch.arange(width, dtype=u.dtype, device=u.device) + u[:, 0]
-    y = torch.arange(height, dtype=u.dtype, device=u.device)[:, None] + u[:, 1]
-    left, above = x.floor(), y.floor()
-    flat, warped = images.flatten(2), torch.zeros_like(images)
-    for row in range(-1, 3):
-        for column in range(-1, 3):
-            tap_x, tap_y = left + column, above + row
-            inside = (tap_x >= 0) & (tap_x < width) & (tap_y >= 0) & (tap_y < height)
-            weight = _cubic(x - tap_x) * _cubic(y - tap_y) * inside
-            index = (tap_y.clamp(0, height - 1) * width + tap_x.clamp(0, width - 1)).long()
-            taps = flat.gather(2, index.view(count, 1, -1).expand(-1, channels, -1)).view_as(images)
-            warped += weight[:, None] * taps
-    return warped
-
-
-def _cubic(distance: torch.Tensor) -> torch.Tensor:
-    """Keys' kernel with the slope that OpenCV uses."""
-    d, slope = distance.abs(), CUBIC_SLOPE
-    near = ((slope + 2) * d - (slope + 3)) * d * d + 1
-    far = ((slope * d - 5 * slope) * d + 8 * slope) * d - 4 * slope
-    return torch.where(d <= 1, near, torch.where(d < 2, far, torch.zeros_like(d)))
-
-
-def median_opencv(u: torch.Tensor) -> torch.Tensor:
-    """5x5 median of each plane of a CPU tensor, borders replicated."""
-    cv2 = import_cv2()
-    planes = [torch.from_numpy(cv2.medianBlur(plane.numpy(), _MEDIAN)) for plane in u.flatten(0, 1)]
-    return torch.stack(planes).view_as(u)
-
-
-def median_network(u: torch.Tensor) -> torch.Tensor:
-    """5x5 median of each plane by compare-exchanges alone, borders replicated: one kernel when compiled."""
-    height, width = u.shape[2:]
-    padded = pad(u, (_MEDIAN // 2,) * 4, mode="replicate")
-    values = [padded[..., i : i + height, j : j + width] for i in range(_MEDIAN) for j in range(_MEDIAN)]
-    for low, high, keep_low, keep_high in _median_exchanges(len(values)):
-        smaller = torch.minimum(values[low], values[high]) if keep_low else values[low]
-        larger = torch.maximum(values[low], values[high]) if keep_high else values[high]
-        values[low], values[high] = smaller, larger
-    return values[len(values) // 2].contiguous()
-
-
-def _median_exchanges(count: int) -> list[tuple[int, int, bool, bool]]:
-    """Compare-exchanges (low, high, low needed, high needed) that bring the median of ``count`` values to the middle.
-
-    Batcher's odd-even merge sort without the exchanges on which the middle does not depend.
-    """
-    network = []
-    half = 1
-    while half < count:
-        distance = half
-        while distance >= 1:
-            for start in range(distance % half, count - distance, 2 * distance):
-                for low in range(start, min(start + distance, count - distance)):
-                    if low // (2 * half) == (low + distance) // (2 * half):
-                        network.append((low, low + distance))
-            distance //= 2
-        half *= 2
-    needed, kept = {count // 2}, []
-    for low, high in reversed(network):
-        if needed & {low, high}:
-            kept.append((low, high, low in needed, high in needed))
-            needed |= {low, high}
-    return kept[::-1]

@@ -1,8 +1,8 @@
 """TV-L1 flow on a GPU as three Triton kernels: one iteration, the warp and the median filter.
 
-They compute what :class:`ssn_feat.video.tvl1.State` computes. An iteration is bound by memory traffic, so it is one
-kernel that reads each plane once and recomputes the new flow of the right and the lower neighbour instead of waiting
-for them; because neighbours read what it would overwrite, it writes to a second set of buffers.
+They compute the same as :class:`ssn_feat.video.tvl1_state.State`. Memory traffic limits an iteration, so an iteration is
+one kernel: it reads each plane once and computes the new flow of the right and the lower neighbour a second time instead
+of waiting for them. Because it would overwrite what neighbours still read, it writes to a second set of buffers.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import torch
 import triton
 import triton.language as tl
 
-from ssn_feat.video.tvl1 import CUBIC_SLOPE, LIMIT, TAU, State
+from ssn_feat.video.tvl1_state import CUBIC_SLOPE, LIMIT, TAU, State
 
 # One warp a block and two pixels a thread were fastest on an H100; the sort of the median wants larger blocks.
 _BLOCK, _MEDIAN_BLOCK = 64, 128
@@ -122,7 +122,7 @@ class KernelState(State):
         self._next = (torch.empty_like(u), torch.empty_like(u), torch.empty_like(u))
 
     def warp(self, images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """See :meth:`ssn_feat.video.tvl1.State.warp`."""
+        """See :meth:`ssn_feat.video.tvl1_state.State.warp`."""
         count, channels, height, width = images.shape
         target = torch.empty_like(images)
         grid = (triton.cdiv(height * width, _BLOCK), count)

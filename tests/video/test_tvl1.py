@@ -10,7 +10,8 @@ from films import pictures
 
 from ssn_feat.errors import UserError
 from ssn_feat.video import flow, to_gray
-from ssn_feat.video.tvl1 import _pyramid, median_network, median_opencv, tvl1, warp_gathered, warp_opencv
+from ssn_feat.video.tvl1 import _pyramid, tvl1
+from ssn_feat.video.tvl1_state import median_network, median_opencv, warp_gathered, warp_opencv
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_images_too_small():
 KERNELS = """
 import torch
 from ssn_feat.video import tvl1_kernels
-from ssn_feat.video.tvl1 import State
+from ssn_feat.video.tvl1_state import State
 tvl1_kernels._MEDIAN_BLOCK = 16
 torch.manual_seed(0)
 u = torch.randn(1, 2, 3, 5)
