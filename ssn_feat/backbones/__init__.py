@@ -5,18 +5,18 @@ from ssn_feat.backbones.backbone import STREAM_CHANNELS, Backbone
 from ssn_feat.backbones.folding import fold_batch_norm
 from ssn_feat.backbones.inflation import inflate
 from ssn_feat.backbones.load import load_backbone, require_trusted, usable_device
-from ssn_feat.backbones.weights import Checkpoint, read_checkpoint
+from ssn_feat.backbones.weights import BackboneWeights, read_weights
 
 __all__ = [
     "STREAM_CHANNELS",
     "Architecture",
     "Backbone",
-    "Checkpoint",
+    "BackboneWeights",
     "Normalisation",
     "fold_batch_norm",
     "inflate",
     "load_backbone",
-    "read_checkpoint",
+    "read_weights",
     "require_trusted",
     "usable_device",
 ]

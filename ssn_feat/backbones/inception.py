@@ -30,7 +30,7 @@ class Convolution:
 
 
 @dataclass(frozen=True)
-class Pool:
+class PoolingBlock:
     """Pooling; the output size is rounded up and averages count the padding."""
 
     kind: Literal["max", "avg"]
@@ -46,7 +46,7 @@ class Fork:
     branches: tuple[Chain, ...]
 
 
-Chain = tuple[Convolution | Pool | Fork, ...]
+Chain = tuple[Convolution | PoolingBlock | Fork, ...]
 
 
 class Inception(nn.Module):
@@ -78,7 +78,7 @@ class Inception(nn.Module):
         for step in chain:
             if isinstance(step, Fork):
                 x = torch.cat([self._run(branch, x) for branch in step.branches], dim=1)
-            elif isinstance(step, Pool):
+            elif isinstance(step, PoolingBlock):
                 pool = F.max_pool2d if step.kind == "max" else F.avg_pool2d
                 x = pool(x, step.kernel, step.stride, step.padding, ceil_mode=True)
             else:
@@ -124,7 +124,7 @@ _BNINCEPTION_BLOCKS: tuple[tuple[str, int, tuple[int, int], tuple[int, int], Lit
 
 
 def _bninception_chain() -> Chain:
-    halve = Pool("max", stride=2, padding=0)
+    halve = PoolingBlock("max", stride=2, padding=0)
     return (
         Convolution("conv1_7x7_s2", 64, (7, 7), stride=2),
         halve,
@@ -154,13 +154,13 @@ def _bninception_block(
         Convolution(f"{name}_double_3x3_2", double[1], (3, 3), stride),
     )
     if not single:
-        return Fork((three, twice, (Pool(pool, stride=2, padding=0),)))
-    pooled: Chain = (Pool(pool), Convolution(f"{name}_pool_proj", projection))
+        return Fork((three, twice, (PoolingBlock(pool, stride=2, padding=0),)))
+    pooled: Chain = (PoolingBlock(pool), Convolution(f"{name}_pool_proj", projection))
     return Fork(((Convolution(f"{name}_1x1", single),), three, twice, pooled))
 
 
 def _inception_v3_chain() -> Chain:
-    halve = Pool("max", stride=2, padding=0)
+    halve = PoolingBlock("max", stride=2, padding=0)
     return (
         Convolution("conv", 32, (3, 3), stride=2, padded=False),
         Convolution("conv_1", 32, (3, 3), padded=False),
@@ -209,7 +209,7 @@ def _tower(name: str, *layers: tuple[int, int, int]) -> Chain:
 
 
 def _pooled(name: str, kind: Literal["max", "avg"], features: int) -> Chain:
-    return (Pool(kind), Convolution(f"{name}_tower_2_conv", features))
+    return (PoolingBlock(kind), Convolution(f"{name}_tower_2_conv", features))
 
 
 def _square_block(name: str, projection: int) -> Fork:

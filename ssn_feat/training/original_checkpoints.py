@@ -11,8 +11,7 @@ import tyro
 from torch import Tensor
 
 from ssn_feat.annotations import read_annotations
-from ssn_feat.backbones.weights import Checkpoint, file_sha256
-from ssn_feat.backbones.weights import read_checkpoint as read_weights
+from ssn_feat.backbones.weights import BackboneWeights, file_sha256, read_weights
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
@@ -100,7 +99,7 @@ def import_checkpoint(options: ImportCheckpointOptions) -> None:
 
 
 def _write(
-    config: FitOptions, head: SSNHead | ActionnessHead, labels: list[str], found: Checkpoint, store: FeatureStore
+    config: FitOptions, head: SSNHead | ActionnessHead, labels: list[str], found: BackboneWeights, store: FeatureStore
 ) -> None:
     """Write the run folder. Raises UserError where it holds a run that is not to be overwritten."""
     folder = RunFolder(config.out)
@@ -147,7 +146,7 @@ def export_checkpoint(options: ExportCheckpointOptions) -> None:
     print(f"{options.out}: {len(tensors)} tensors, sha256 {file_sha256(options.out)[:12]}")
 
 
-def _layers(found: Checkpoint) -> dict[str, Tensor]:
+def _layers(found: BackboneWeights) -> dict[str, Tensor]:
     """The tensors of the heads. Raises UserError where the file has those of neither kind of checkpoint."""
     # A file without a network has no prefix that tells the two apart.
     tensors = found.backbone | found.heads
@@ -163,7 +162,7 @@ def _layers(found: Checkpoint) -> dict[str, Tensor]:
     )
 
 
-def _require_layers(found: Checkpoint, state: dict[str, Tensor]) -> None:
+def _require_layers(found: BackboneWeights, state: dict[str, Tensor]) -> None:
     """Raises UserError where a layer is no matrix with a bias for each of its rows."""
     for name in (name for name in state if name.endswith(".weight")):
         weight, bias = state[name], state[name.replace(".weight", ".bias")]

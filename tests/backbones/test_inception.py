@@ -14,7 +14,7 @@ from conftest import meta
 from torch import fx, nn
 from torch.nn import functional as F
 
-from ssn_feat.backbones import Architecture, load_backbone, read_checkpoint
+from ssn_feat.backbones import Architecture, load_backbone, read_weights
 from ssn_feat.backbones.folding import fold_batch_norm
 from ssn_feat.backbones.inception import bninception, inception_v3
 from ssn_feat.backbones.inflation import inflate, inflate_input
@@ -180,7 +180,7 @@ def test_checkpoints_of_the_original_load_with_heads_apart(
     stats = {"reg_stats": torch.tensor([[0.1, 0.2], [0.3, 0.4]], dtype=torch.float64)} if kind == "SSN" else {}
     about = {"epoch": 45, "arch": "BNInception", "best_loss": 0.5}
     path = written(tmp_path / "ssn.pth.tar", {**about, "state_dict": state, **stats})
-    checkpoint = read_checkpoint(path)
+    checkpoint = read_weights(path)
     assert {name: list(value.shape) for name, value in checkpoint.heads.items()} == {
         name.removeprefix("module."): shape for name, shape in then
     }

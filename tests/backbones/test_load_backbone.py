@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from ssn_feat.backbones import Backbone, Normalisation, load_backbone, read_checkpoint
+from ssn_feat.backbones import Backbone, Normalisation, load_backbone, read_weights
 from ssn_feat.backbones.inflation import inflate
 from ssn_feat.errors import UserError
 
@@ -143,7 +143,7 @@ def test_folded_equals_plain_and_a_saved_file_comes_back_bit_by_bit(
     assert again.state().keys() == plain.state().keys()
     assert all(torch.equal(value, again.state()[name]) for name, value in plain.state().items())
     assert torch.equal(again(images), plain(images))
-    assert again.weights_sha256 == read_checkpoint(tmp_path / "weights.pt").sha256 != plain.weights_sha256
+    assert again.weights_sha256 == read_weights(tmp_path / "weights.pt").sha256 != plain.weights_sha256
     assert [path.name for path in tmp_path.iterdir()] == ["weights.pt"]
 
 
@@ -153,7 +153,7 @@ def test_weights_of_the_rgb_stream_start_the_flow_stream_but_not_the_reverse(tmp
         files[stream] = tmp_path / f"{stream}.pt"
         load_backbone(f"{THIS}:rgb_only", stream, "random:1", trainable=True).save(files[stream])
     flow = load_backbone(f"{THIS}:rgb_only", "flow", files["rgb"], trainable=True).state()
-    assert torch.equal(flow["conv.weight"], read_checkpoint(files["flow"]).backbone["conv.weight"])
+    assert torch.equal(flow["conv.weight"], read_weights(files["flow"]).backbone["conv.weight"])
     with pytest.raises(UserError, match=r"holds the weights of .* \(flow\), not of .* \(rgb\)"):
         load_backbone(f"{THIS}:rgb_only", "rgb", files["flow"])
     with pytest.raises(UserError, match=r"holds the weights of test_load_backbone:rgb_only"):

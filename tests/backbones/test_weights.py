@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from ssn_feat.backbones import read_checkpoint
+from ssn_feat.backbones import read_weights
 from ssn_feat.backbones.weights import state_sha256
 from ssn_feat.errors import UserError
 
@@ -28,7 +28,7 @@ def test_code_in_a_file_of_weights_is_not_run(tmp_path: Path) -> None:
     for write in (torch.save, lambda value, path: path.write_bytes(pickle.dumps(value, 2))):
         write({"state_dict": {"a": torch.zeros(1)}, "x": Payload(tmp_path / "ran")}, tmp_path / "evil.pth")
         with pytest.raises(UserError, match=r"evil\.pth cannot be read as weights"):
-            read_checkpoint(tmp_path / "evil.pth")
+            read_weights(tmp_path / "evil.pth")
         assert not (tmp_path / "ran").exists()
 
 
@@ -38,7 +38,7 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
     for content in (b"", b"not weights at all", whole[: len(whole) // 2], whole[:20]):
         (tmp_path / "bad.pth").write_bytes(content)
         with pytest.raises(UserError, match=r"bad\.pth cannot be read as weights") as error:
-            read_checkpoint(tmp_path / "bad.pth")
+            read_weights(tmp_path / "bad.pth")
         assert "\n" not in str(error.value)
     for content, message in (
         ([torch.zeros(1)], "holds a list"),
@@ -48,15 +48,15 @@ def test_damaged_and_foreign_files_are_named(tmp_path: Path) -> None:
     ):
         torch.save(content, tmp_path / "other.pth")
         with pytest.raises(UserError, match=message):
-            read_checkpoint(tmp_path / "other.pth")
+            read_weights(tmp_path / "other.pth")
     with pytest.raises(UserError, match="no file of weights at"):
-        read_checkpoint(tmp_path)
+        read_weights(tmp_path)
 
 
 def test_the_old_file_format_is_read(tmp_path: Path) -> None:
     state = {"module.base_model.a": torch.ones(2), "module.activity_fc.weight": torch.ones(3)}
     torch.save({"state_dict": state}, tmp_path / "old.pth.tar", _use_new_zipfile_serialization=False)
-    checkpoint = read_checkpoint(tmp_path / "old.pth.tar")
+    checkpoint = read_weights(tmp_path / "old.pth.tar")
     assert (list(checkpoint.backbone), list(checkpoint.heads)) == (["a"], ["activity_fc.weight"])
 
 

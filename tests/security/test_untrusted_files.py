@@ -16,7 +16,7 @@ import torch
 from attacks import Bomb, armed
 
 from ssn_feat.annotations import Dataset, Video
-from ssn_feat.backbones import read_checkpoint
+from ssn_feat.backbones import read_weights
 from ssn_feat.cli import load_yaml
 from ssn_feat.detection.scores import ProposalScores, read_original
 from ssn_feat.errors import UserError
@@ -41,7 +41,7 @@ def test_checkpoints_hold_only_tensors(tmp_path: Path, bomb: Bomb) -> None:
     torch.save({"state_dict": {"conv.weight": torch.zeros(1), "bomb": bomb}}, as_torch)
     as_pickle.write_bytes(pickle.dumps({"state_dict": bomb}))
     readers: list[Callable[[Path], object]] = [
-        read_checkpoint,
+        read_weights,
         load_raft,
         lambda path: load_run(Path(shutil.copy(path, run / "checkpoint.pt")).parent),
     ]

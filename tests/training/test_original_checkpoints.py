@@ -9,7 +9,7 @@ import pytest
 import torch
 from synthetic_store import LABELS, quick, write
 
-from ssn_feat.backbones.weights import read_checkpoint as read_weights
+from ssn_feat.backbones.weights import read_weights
 from ssn_feat.detection.detect_store import DetectOptions, detect
 from ssn_feat.errors import UserError
 from ssn_feat.heads.actionness import ActionnessHead
