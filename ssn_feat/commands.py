@@ -33,10 +33,10 @@ def validate() -> Command[Any]:
 
 def extract() -> Command[Any]:
     """Extract features of videos into a store."""
-    from ssn_feat.extraction import ExtractOptions, main
+    from ssn_feat.extraction import ExtractOptions, run_extraction
 
     common = ("annotations", "subsets", "backbone", "weights", "streams", "stride", "crop", "device", "jobs", "dry_run")
-    return Command(main, ExtractOptions, common=common)
+    return Command(run_extraction, ExtractOptions, common=common)
 
 
 def status() -> Command[Any]:

@@ -24,7 +24,7 @@ from bench.speed.timing import timed
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractedVideo, extract_video
-from ssn_feat.extraction.worker_threads import threads
+from ssn_feat.extraction.worker_threads import limited_threads
 from ssn_feat.video import FlowMethod, SnippetOptions, flow, frames, import_cv2, open_source, snippets, to_gray
 
 _RGB_AND_FLOW = ("rgb", "flow")
@@ -35,7 +35,7 @@ _GEMM = 2048
 def cpu_figures(options: ExtractSpeedOptions, folder: Path) -> Iterator[Figure]:
     """All figures of a CPU; files go to ``folder``."""
     video = write_video(folder / "video", options.seconds or 40)
-    with threads(1):
+    with limited_threads(1):
         yield from _decoding(video, options)
         yield from _flow(options)
         yield from _networks(options)
@@ -149,7 +149,7 @@ class _Stages:
 def _end_to_end(video: Path, options: ExtractSpeedOptions) -> Iterator[Figure]:
     """Each stage alone against all at once; both with one thread a stage, as ``extract/run.py`` has on two cores."""
     cut, backbones = SnippetOptions().resolved(), two_streams()
-    with threads(1):
+    with limited_threads(1):
         stages, rows = _stages_alone(video, cut, backbones)
         _, seconds = timed(partial(extract_video, video, backbones, cut))
     of = f"two streams, {cut.flow_method}, centre crop, {rows} snippets"
@@ -212,7 +212,7 @@ def _on_all_cores(video: Path, start: Path, cut: SnippetOptions) -> tuple[Extrac
 
 def _extracted(video: Path, cut: SnippetOptions, pause: float = 0.0) -> ExtractedVideo:
     """One video in a process that keeps its networks; with a ``pause`` each process of a pool gets one."""
-    with threads(1):
+    with limited_threads(1):
         found = extract_video(video, _kept_networks(), cut)
     time.sleep(pause)
     return found
@@ -261,7 +261,7 @@ def pass_through(video: str) -> None:
     """Extract two streams of a video by a network of no cost."""
     backbones = {stream: load_backbone(f"{__name__}:small_network", stream) for stream in _RGB_AND_FLOW}
     sizes = {stream: backbone.input_size for stream, backbone in backbones.items()}
-    with threads(1):
+    with limited_threads(1):
         extract_video(video, backbones, SnippetOptions().resolved(sizes))
 
 

@@ -1,4 +1,4 @@
-"""A folder of videos into a feature store: says what it will do, does it, survives bad videos, can be run again."""
+"""Extracts a folder of videos into a feature store: prints a plan, isolates failures, resumes when run again."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ import torch
 from ssn_feat.backbones import usable_device
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_progress import Progress
-from ssn_feat.extraction.plan import Plan, describe, make_plan, run_record
-from ssn_feat.extraction.video_files import coverage
+from ssn_feat.extraction.plan import ExtractionPlan, describe_plan, make_plan, run_record
+from ssn_feat.extraction.video_files import list_video_files
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, open_or_create_store
 from ssn_feat.terminal import printable
-from ssn_feat.video import resolved_method
 
 
 @dataclass(frozen=True)
 class ExtractReport:
-    """What a run did."""
+    """The result of a run."""
 
     extracted: dict[str, int]
     """Number of snippets of each video that this run committed."""
     done_before: int
-    """Videos that were there already."""
+    """Videos that were committed before."""
     missing: tuple[str, ...]
     """Ids that the annotations name and that have no file."""
     failures: dict[str, str]
-    """Why, by id, for each video that could not be extracted."""
+    """The reason, by id, for each video that could not be extracted."""
     warnings: dict[str, tuple[str, ...]]
-    """What was odd, by id, about videos that were extracted."""
+    """Warnings, by id, about videos that were extracted."""
     elsewhere: tuple[str, ...] = ()
-    """Ids of videos that other runs were at work on."""
+    """Ids of videos that other runs were working on."""
     seconds: float = 0.0
     """Time of extraction, without start-up."""
 
@@ -53,7 +52,7 @@ class ExtractReport:
 
     @property
     def exit_code(self) -> int:
-        """0: no failures. 1: some videos failed. 2: nothing but failures."""
+        """0: no failures. 1: some videos failed. 2: all videos failed."""
         if not self.failures:
             return 0
         return 1 if self.extracted or self.done_before else 2
@@ -62,38 +61,38 @@ class ExtractReport:
 def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractReport:
     """Extract features of videos into a store: every stream in one pass, each video committed by itself.
 
-    ``again``: ids of the only videos to extract, in place of what is committed of them.
+    ``again``: extract only the videos with these ids, and replace their committed features.
 
-    Prints what it will do, shows progress, prints what failed. Raises UserError where nothing can be done at all:
-    no videos, weights that do not fit, a store of another recipe or one that cannot be written.
+    Prints the plan, shows progress, prints failures. Raises UserError where no video can be extracted: there are no
+    videos, weights do not fit, or the store has another recipe or cannot be written.
     """
-    options = settled(options)
-    found = coverage(options.videos, options.annotations, options.subsets, options.prefix, options.name)
-    plan = make_plan(options, found, again)
-    print(describe(plan, options), flush=True)
-    report = ExtractReport({}, len(plan.done), found.missing, {}, {})
+    options = resolve_defaults(options)
+    files = list_video_files(options.videos, options.annotations, options.subsets, options.prefix, options.name)
+    plan = make_plan(options, files, again)
+    print(describe_plan(plan), flush=True)
+    report = ExtractReport({}, len(plan.done), files.missing, {}, {})
     if options.dry_run:
         return report
-    store = open_or_create_store(options.store, plan.recipe, found.name, options.compress)
+    store = open_or_create_store(options.store, plan.recipe, files.name, options.compress)
     if again:
         for video_id in plan.todo:
             store.discard(video_id)
     else:
-        store.record_run(run_record(plan, options, store))
-    report = _run(options, store, plan, report)
+        store.record_run(run_record(plan, store))
+    report = _run(store, plan, report)
     print(summarise(report), flush=True)
     return report
 
 
-def _run(options: ExtractOptions, store: FeatureStore, plan: Plan, report: ExtractReport) -> ExtractReport:
-    """Carry out a plan; the report filled in."""
+def _run(store: FeatureStore, plan: ExtractionPlan, report: ExtractReport) -> ExtractReport:
+    """Carry out a plan. Returns ``report`` with its results."""
     extracted: dict[str, int] = {}
     failures: dict[str, str] = {}
     elsewhere: list[str] = []
     warnings: dict[str, tuple[str, ...]] = {}
     with progress_bar("videos", len(plan.todo)) as advance:
         progress = Progress(advance, plan.rows)
-        for outcome in outcomes(options, store, plan, progress):
+        for outcome in outcomes(plan, store, progress):
             if outcome.failure is not None:
                 failures[outcome.id] = outcome.failure
             elif outcome.elsewhere:
@@ -113,16 +112,16 @@ def _run(options: ExtractOptions, store: FeatureStore, plan: Plan, report: Extra
     )
 
 
-def main(options: ExtractOptions) -> int:
+def run_extraction(options: ExtractOptions) -> int:
     """Extract features of a folder of videos into a feature store; run the same command again to resume."""
     return extract(options).exit_code
 
 
-def settled(options: ExtractOptions) -> ExtractOptions:
-    """Options with device, precision, flow method, batch and number of processes chosen where they are left open.
+def resolve_defaults(options: ExtractOptions) -> ExtractOptions:
+    """Options with device, precision, batch size and number of processes filled in.
 
-    On a CPU, processes of one thread each: two gave twice the snippets a second of one with two threads, whose threads
-    wait for each other. Raises UserError for a device that cannot be used.
+    On a CPU, the default is single-threaded processes: two of them extracted twice as many snippets per second as one
+    process with two threads, which wait for each other. Raises UserError for a device that cannot be used.
     """
     device = options.device
     if device == ("auto",):
@@ -134,21 +133,17 @@ def settled(options: ExtractOptions) -> ExtractOptions:
     precision = options.precision
     if precision == "auto":
         precision = "float16" if gpu else "float32"
-    snippets = options.snippets
-    if snippets.flow_method == "auto":
-        snippets = replace(snippets, flow_method=resolved_method("auto", "cuda" if gpu else "cpu"))
     return replace(
         options,
         device=device,
         precision=precision,
-        snippets=snippets,
         batch=options.batch or (64 if gpu else 16),
         jobs=options.jobs or (len(device) if gpu else joblib.cpu_count()),
     )
 
 
 def summarise(report: ExtractReport) -> str:
-    """The lines that are printed when a run is over."""
+    """The lines that are printed at the end of a run."""
 
     def count(ids: Sized) -> str:
         return f"{len(ids)} video{'s' if len(ids) != 1 else ''}"
@@ -159,16 +154,19 @@ def summarise(report: ExtractReport) -> str:
         f"({snippets / max(report.seconds, 1e-9):,.1f} snippets/s); {report.done_before} were there before"
     ]
     if report.elsewhere:
-        lines.append(f"{count(report.elsewhere)} left to other runs that are at work on this store")
+        lines.append(f"{count(report.elsewhere)} skipped because other runs are extracting them into this store")
     if report.warnings:
-        lines.append(f"{count(report.warnings)} with something odd:")
+        lines.append(f"{count(report.warnings)} with warnings:")
         lines += [
-            f"  {printable(video_id)}: {printable('; '.join(found))}"
-            for video_id, found in sorted(report.warnings.items())
+            f"  {printable(video_id)}: {printable('; '.join(warnings))}"
+            for video_id, warnings in sorted(report.warnings.items())
         ]
     if report.failures:
-        lines.append(f"{count(report.failures)} failed; running the same command again tries again:")
+        lines.append(f"{count(report.failures)} failed; run the same command again to retry:")
         lines += [
             f"  {printable(video_id)}: {printable(reason)}" for video_id, reason in sorted(report.failures.items())
         ]
     return "\n".join(lines)
+
+
+__all__ = ["ExtractReport", "extract", "resolve_defaults", "run_extraction", "summarise"]

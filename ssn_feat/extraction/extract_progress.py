@@ -1,4 +1,4 @@
-"""What a long extraction tells while it runs: a bar on a terminal, a line now and then in a log."""
+"""Progress of an extraction: a bar on a terminal, a line every minute in a log."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SECONDS_BETWEEN_LINES = 60.0
 
 
 class Progress:
-    """Counts videos and snippets and moves a bar on, by fractions of a video where its batches are counted.
+    """Counts videos and snippets, and advances a bar by fractions of a video where its batches are counted.
 
-    ``advance`` is what :func:`ssn_feat.progress.progress_bar` yields; ``predicted`` says how many snippets each video
-    is thought to have.
+    ``advance``: the function that :func:`ssn_feat.progress.progress_bar` yields; ``predicted``: number of snippets
+    expected of each video.
     """
 
     def __init__(self, advance: Callable[..., None], predicted: Mapping[str, float]) -> None:
@@ -24,7 +24,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.monotonic() - self._start
 
     @property
@@ -33,14 +33,14 @@ class Progress:
         return self.snippets / max(self.seconds, 1e-9)
 
     def rows(self, video_id: str, count: int) -> None:
-        """``count`` snippets of a video are done."""
+        """Count ``count`` more snippets of a video as done."""
         step = min(count / max(self._predicted[video_id], 1.0), 1.0 - self._part)  # predictions may fall short
         self._part += step
         self.snippets += count
         self._show(step)
 
     def video(self) -> None:
-        """A video is over, the one whose rows were counted last."""
+        """Count the video whose rows were counted last as done."""
         step, self._part = 1.0 - self._part, 0.0
         self.videos += 1
         self._show(step)
@@ -50,7 +50,8 @@ class Progress:
         now = time.monotonic()
         if not sys.stderr.isatty() and now - self._line > _SECONDS_BETWEEN_LINES:
             self._line = now
-            text = (
-                f"{self.videos} of {len(self._predicted)} videos, {self.snippets:,} snippets, {self.rate:,.1f} a second"
-            )
-            print(text, file=sys.stderr, flush=True)
+            done = f"{self.videos} of {len(self._predicted)} videos, {self.snippets:,} snippets"
+            print(f"{done}, {self.rate:,.1f} snippets/s", file=sys.stderr, flush=True)
+
+
+__all__ = ["Progress"]

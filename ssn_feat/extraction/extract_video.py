@@ -1,4 +1,4 @@
-"""One video through the networks: decoding and flow in a thread, the backbones beside it, features in memory."""
+"""Extracts one video into memory: a thread decodes and computes flow while the networks run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from ssn_feat.backbones import Backbone
 from ssn_feat.backbones.weights import file_sha256
 from ssn_feat.errors import UserError
-from ssn_feat.extraction.prefetch import ahead
-from ssn_feat.video import SnippetOptions, Snippets, snippets
+from ssn_feat.extraction.prefetch import prefetch
+from ssn_feat.video import ResolvedSnippets, SnippetOptions, Snippets, snippets
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,12 @@ class ExtractedVideo:
     """Features of one video, in memory."""
 
     features: dict[str, NDArray[np.float32]]
-    """Per stream float32 (T, D), or (T, 10, D) where crops were kept."""
+    """Per stream float32 (T, D), or (T, crops, D) where crops were kept."""
     spans: NDArray[np.float64]
     """Start and end of each snippet, (T, 2), seconds."""
     info: dict[str, Any]
     """duration (seconds), fps, frames (decoded, declared), size, source (name, bytes, sha256), damage (empty for a
-    whole video), warnings."""
+    complete video), warnings."""
 
 
 def extract_video(
@@ -47,21 +47,21 @@ def extract_video(
     """Decode a video once and turn its snippets into features of every stream of ``options``.
 
     ``path``: a video file, or a folder of images whose frame rate is ``fps``. ``backbones``: one per stream; the first
-    one's device also computes flow. ``batch``: snippets at once; it changes speed and memory, not features. Of several
-    crops the float32 mean is taken unless ``keep_crops``. ``on_rows`` is called with the number of rows after each
-    batch.
+    one's device also computes flow. ``batch``: snippets per batch; it changes speed and memory, not features. Features
+    of several crops are averaged in float32 unless ``keep_crops``. ``on_rows`` is called with the number of rows after
+    each batch.
 
-    A video that is cut short or damaged gives the features of what could be decoded and says so in ``info["damage"]``.
+    A truncated or damaged video gives the features of the decodable part; ``info["damage"]`` then says what is wrong.
     Raises UserError where the video cannot be read or a backbone does not fit the options.
     """
     path = Path(path)
     device = next(iter(backbones.values())).device
-    options = options.resolved(device=device.type)
-    check_backbones(backbones, options)
-    source = snippets(path, options, batch, device, fps)
-    feeders = {str(stream): Feeder(backbones[stream], keep_crops) for stream in options.streams}
-    parts: dict[str, list[torch.Tensor]] = {stream: [] for stream in options.streams}
-    with closing(source), closing(ahead(source)) as batches:
+    cut = resolve_snippets(options, backbones, device.type)
+    check_backbones(backbones, cut)
+    source = snippets(path, cut, batch, device, fps)
+    feeders = {str(stream): Feeder(backbones[stream], keep_crops) for stream in cut.streams}
+    parts: dict[str, list[torch.Tensor]] = {stream: [] for stream in cut.streams}
+    with closing(source), closing(prefetch(source)) as batches:
         for inputs in batches:
             for stream, pixels in inputs.streams.items():
                 parts[stream].append(feeders[stream](pixels))
@@ -75,8 +75,15 @@ def extract_video(
     return ExtractedVideo(features, spans, _info(path, source))
 
 
-def check_backbones(backbones: Mapping[str, Backbone], options: SnippetOptions) -> None:
-    """Raises UserError unless there is a backbone for each stream that takes the inputs that ``options`` make."""
+def resolve_snippets(options: SnippetOptions, backbones: Mapping[str, Backbone], device: str) -> ResolvedSnippets:
+    """``options`` with defaults from the networks, one per stream, and from the ``device`` that computes flow."""
+    clip = backbones.get("clip")
+    sizes = {stream: backbone.input_size for stream, backbone in backbones.items()}
+    return options.resolved(sizes, None if clip is None else clip.clip_length, device)
+
+
+def check_backbones(backbones: Mapping[str, Backbone], options: ResolvedSnippets) -> None:
+    """Raises UserError unless every stream has a backbone that takes the inputs that ``options`` make."""
     for stream in options.streams:
         if stream not in backbones:
             raise UserError(f"no backbone for the stream {stream}")
@@ -92,7 +99,7 @@ def check_backbones(backbones: Mapping[str, Backbone], options: SnippetOptions) 
 
 
 class Feeder:
-    """A backbone that is given no more inputs at once than fit into memory."""
+    """A backbone whose batches are halved until they fit into memory."""
 
     def __init__(self, backbone: Backbone, keep_crops: bool) -> None:
         self._backbone, self._keep_crops = backbone, keep_crops
@@ -121,20 +128,21 @@ class Feeder:
                 self._limit = 1 << (inputs - 1).bit_length() - 1  # half of what _padded makes of them
                 torch.cuda.empty_cache()
                 print(
-                    f"note: {inputs} inputs at once do not fit into memory: {self._limit} from now on", file=sys.stderr
+                    f"note: {inputs} inputs do not fit into memory: batches of {self._limit} from now on",
+                    file=sys.stderr,
                 )
 
     def _checked(self, features: torch.Tensor) -> torch.Tensor:
         if self._backbone.precision == "float16" and not bool(torch.isfinite(features).all()):
             raise UserError(
-                f"{self._backbone.name} leaves the range of float16: choose the precision bfloat16 or float32"
+                f"{self._backbone.name} exceeds the range of float16: choose the precision bfloat16 or float32"
             )
         return features
 
     def _padded(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Inputs repeated up to a power of two on a GPU, which takes a second to get ready for a number not yet seen.
+        """On a GPU, inputs repeated up to a power of two: a batch size not seen before costs a second of set-up.
 
-        The last batch of nearly every video has a number of its own.
+        The last batch of nearly every video has another size.
         """
         if self._backbone.device.type != "cuda":
             return pixels
@@ -162,3 +170,6 @@ def _source(path: Path) -> dict[str, Any]:
     files = sorted(file for file in path.iterdir() if file.is_file())
     digest = hashlib.sha256("".join(f"{file_sha256(file)}  {file.name}\n" for file in files).encode())
     return {"name": path.name, "bytes": sum(file.stat().st_size for file in files), "sha256": digest.hexdigest()}
+
+
+__all__ = ["ExtractedVideo", "Feeder", "check_backbones", "extract_video", "resolve_snippets"]

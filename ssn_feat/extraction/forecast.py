@@ -1,4 +1,4 @@
-"""How long an extraction will take: a few snippets of its first videos, timed beforehand."""
+"""Predicts how long an extraction takes by timing a few snippets of its first videos."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from ssn_feat.backbones import Backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_video import Feeder
-from ssn_feat.extraction.worker_threads import threads
-from ssn_feat.video import SnippetOptions, snippets
+from ssn_feat.extraction.worker_threads import limited_threads
+from ssn_feat.video import ResolvedSnippets, snippets
 
-_TRIED = 3  # videos, of which the first may be bad
+_VIDEOS = 3  # tried at most, since the first ones may be damaged
 _ROWS = 4
 
 
 def predicted_rate(
-    options: ExtractOptions, backbones: Mapping[str, Backbone], cut: SnippetOptions, videos: Mapping[str, Path]
+    options: ExtractOptions, backbones: Mapping[str, Backbone], cut: ResolvedSnippets, videos: Mapping[str, Path]
 ) -> float | None:
-    """Snippets a second of a run; None where it cannot be told beforehand: on dask, or networks that are elsewhere.
+    """Predicted snippets per second of a run; None for dask and where the networks are not loaded on their device.
 
-    Times a batch of the first video that is long enough, after another one to warm up, and counts on processes not
-    standing in each other's way. Right within a factor of two or so.
+    Times the second batch of the first video that has two, and assumes that processes do not slow each other down.
+    Accurate within a factor of about two.
     """
-    here = all(backbone.device.type == options.device[0].partition(":")[0] for backbone in backbones.values())
-    if options.dask or not here:
+    loaded = all(backbone.device.type == options.device[0].partition(":")[0] for backbone in backbones.values())
+    if options.dask or not loaded:
         return None
-    for path in list(videos.values())[:_TRIED]:
+    for path in list(videos.values())[:_VIDEOS]:
         try:
-            with threads(max(1, joblib.cpu_count() // max(options.jobs, 2))):
+            with limited_threads(max(1, joblib.cpu_count() // max(options.jobs, 2))):
                 seconds = _seconds_of_a_batch(path, options, backbones, cut)
-        except UserError:  # it will be reported when its turn comes
+        except UserError:  # reported when the video is extracted
             continue
         if seconds is not None:
             return options.jobs * _ROWS / seconds
@@ -43,9 +43,9 @@ def predicted_rate(
 
 
 def _seconds_of_a_batch(
-    path: Path, options: ExtractOptions, backbones: Mapping[str, Backbone], cut: SnippetOptions
+    path: Path, options: ExtractOptions, backbones: Mapping[str, Backbone], cut: ResolvedSnippets
 ) -> float | None:
-    """Seconds of the second batch of a video, all stages one after the other; None where there is none."""
+    """Seconds for the second batch of a video, all stages in sequence; None if the video has only one batch."""
     device = next(iter(backbones.values())).device
     feeders = {stream: Feeder(backbone, options.keep_crops) for stream, backbone in backbones.items()}
     with closing(snippets(path, cut, _ROWS, device, options.fps)) as batches:
@@ -59,3 +59,6 @@ def _seconds_of_a_batch(
             if number:
                 return time.perf_counter() - started
     return None
+
+
+__all__ = ["predicted_rate"]

@@ -1,4 +1,4 @@
-"""Work ahead: the next items of an iterator are made in a thread while the last ones are used."""
+"""Makes the next items of an iterator in a thread while the last ones are used."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class _End:
-    """What the thread puts after the last item: how it ended."""
+    """Marks the end of the queue, with the error that stopped the iterator, if any."""
 
     error: BaseException | None = None
 
 
-def ahead(items: Iterator[T], depth: int = 2) -> Generator[T]:
-    """The ``items`` in order, of which up to ``depth`` are made ahead of need in a thread.
+def prefetch(items: Iterator[T], depth: int = 2) -> Generator[T]:
+    """The ``items`` in order, with up to ``depth`` of them made in advance in a thread.
 
-    An exception raised while making items is raised here, after the items before it. Closing the generator, or an
-    exception where it is used, stops the thread before its next item and waits for it.
+    An exception raised by ``items`` is raised here, after the items before it. Closing the generator, or an exception
+    in the code that uses it, stops the thread before its next item and waits for it.
     """
     queue: Queue[T | _End] = Queue(depth)
     stop = Event()
@@ -41,12 +41,12 @@ def ahead(items: Iterator[T], depth: int = 2) -> Generator[T]:
             for item in items:
                 if not put(item):
                     return
-        except BaseException as error:  # travels to the thread that asked
+        except BaseException as error:  # raised again in the thread that uses the items
             put(_End(error))
         else:
             put(_End())
 
-    thread = Thread(target=produce, name="work-ahead", daemon=True)
+    thread = Thread(target=produce, name="prefetch", daemon=True)
     thread.start()
     try:
         while not isinstance(item := queue.get(), _End):
@@ -56,3 +56,6 @@ def ahead(items: Iterator[T], depth: int = 2) -> Generator[T]:
     finally:
         stop.set()
         thread.join()
+
+
+__all__ = ["prefetch"]

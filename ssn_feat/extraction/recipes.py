@@ -1,4 +1,4 @@
-"""The recipe of extracted features: made from options and networks, and read back to extract one more video alike."""
+"""The recipe of extracted features: made from options and networks, and read back to extract another video alike."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_video import check_backbones
 from ssn_feat.store.recipe import Recipe, differences, plain_recipe
-from ssn_feat.video import SnippetOptions, decoder_versions
+from ssn_feat.video import ResolvedSnippets, decoder_versions
+from ssn_feat.video.grid import FLOW_LENGTH
 
-# Raised whenever the same options begin to give other values.
+# Incremented whenever the same options give other values than before.
 VERSION = 1
-_PLAIN = SnippetOptions()
+_DEFAULTS = ResolvedSnippets()
+# Options of version 0.1 that have become constants. They stay in recipes, so that stores of 0.1 keep their recipe.
+_CONSTANTS = {"flow_length": FLOW_LENGTH, "jpeg_quality": 0}
 
 
 def recipe_of(
-    backbones: Mapping[str, Backbone], options: SnippetOptions, keep_crops: bool = False, fps: float | None = None
+    backbones: Mapping[str, Backbone], options: ResolvedSnippets, keep_crops: bool = False, fps: float | None = None
 ) -> Recipe:
-    """All that decides the value of features, as plain values. Options that decide nothing here are left out.
+    """Everything that decides the value of features, as plain values. Options without effect are left out.
 
-    ``options``: resolved. ``fps`` is that of folders of images. Raises UserError where a backbone does not fit the
-    options.
+    ``fps``: frame rate of folders of images. Raises UserError where a backbone does not fit the options.
     """
     check_backbones(backbones, options)
     recipe: Recipe = {
@@ -43,9 +45,9 @@ def recipe_of(
     return recipe if fps is None else {**recipe, "fps_of_images": fps}
 
 
-def _snippets(options: SnippetOptions) -> dict[str, Any]:
-    """The options as plain values, without those that decide nothing; the weights of flow by their hash."""
-    values = asdict(options)
+def _snippets(options: ResolvedSnippets) -> dict[str, Any]:
+    """The options as plain values, without those that have no effect; the weights of flow by their hash."""
+    values = asdict(options) | _CONSTANTS
     unused = ["streams"]
     if "flow" not in options.streams:
         unused += [name for name in values if name.startswith("flow_") and name != "flow_length"]
@@ -53,34 +55,40 @@ def _snippets(options: SnippetOptions) -> dict[str, Any]:
         unused.append("rgb_frame")
     if "clip" not in options.streams:
         unused += ["clip_length", "clip_step"]
-    # Left out at their defaults: stores made before these options were there go on.
+    # Left out at their defaults, so that stores made before these options existed keep their recipe.
     late = ("nominal_fps", "stream_crops", "decoder", "flow_quantised")
-    unused += [name for name in late if name not in unused and values[name] == getattr(_PLAIN, name)]
+    unused += [name for name in late if name not in unused and values[name] == getattr(_DEFAULTS, name)]
     if options.flow_weights:
         values["flow_weights"] = file_sha256(Path(options.flow_weights))
     return {name: value for name, value in values.items() if name not in unused}
 
 
-def snippet_options_of(recipe: Mapping[str, Any], flow_weights: str = "") -> SnippetOptions:
+def snippet_options_of(recipe: Mapping[str, Any], flow_weights: str = "") -> ResolvedSnippets:
     """The options that a recipe was made from; ``flow_weights`` is the file whose hash it holds, where it holds one.
 
-    Raises UserError for a recipe that is not one of extraction.
+    Raises UserError for a recipe of imported features, and for options that this version no longer has.
     """
     values = {**recipe.get("snippets", {}), "streams": list(recipe.get("streams", ()))}
+    for name, constant in _CONSTANTS.items():
+        if (held := values.pop(name, constant)) != constant:
+            raise UserError(
+                f"the features were extracted with {name} {held}; this version extracts with {constant} only, so "
+                "features of another video would differ"
+            )
     if flow_weights:
         values["flow_weights"] = flow_weights
     try:
-        return from_dict(SnippetOptions, values, "recipe")
+        return from_dict(ResolvedSnippets, values, "recipe")
     except UserError as error:
         raise UserError(
-            f"the features were not extracted from videos by this program ({error}): "
-            "features of one more video cannot be made alike"
+            f"the features were not extracted from videos by this program ({error}), so the features of another video "
+            "cannot be extracted alike"
         ) from None
 
 
 def load_backbones(options: ExtractOptions, device: str | None = None) -> dict[str, Backbone]:
     """The backbones that ``options`` name, one per stream, on ``device`` (their first one if None)."""
-    assert options.precision != "auto", "open options are settled before networks are loaded"
+    assert options.precision != "auto", "defaults are filled in before networks are loaded"
     return {
         str(stream): load_backbone(
             options.backbone_of(stream),
@@ -102,31 +110,34 @@ def backbones_of(
     flow_weights: str = "",
     trusted: Collection[str] = (),
 ) -> dict[str, Backbone]:
-    """The backbones of a recipe, so that one more video can be extracted alike.
+    """The backbones of a recipe, so that another video can be extracted alike.
 
-    ``weights``: per stream what :func:`ssn_feat.backbones.load_backbone` takes. A recipe holds the weights' sha256, not
-    the weights. ``trusted``: the only ``package.module:callable`` that are imported because a recipe names them. On
-    a CPU, which is slow at half precision, the networks compute in float32 whatever the recipe says.
+    ``weights``: per stream the argument of :func:`ssn_feat.backbones.load_backbone`; a recipe holds the sha256 of the
+    weights, not the weights. ``trusted``: a ``package.module:callable`` that the recipe names is imported only if it is
+    among these. On a CPU, which is slow at half precision, the networks always compute in float32.
     Raises UserError, naming what differs, where the result would not have the same recipe.
     """
     options = snippet_options_of(recipe, flow_weights)
     backbones = {}
     for stream in options.streams:
-        made = recipe["streams"][stream]["backbone"]
-        require_trusted(made["name"], trusted, "the recipe of the features")
+        held = recipe["streams"][stream]["backbone"]
+        require_trusted(held["name"], trusted, "the recipe of the features")
         backbones[str(stream)] = load_backbone(
-            made["name"],
+            held["name"],
             stream,
             (weights or {}).get(stream),
             device,
             input_size=options.crop_of(stream),
-            precision=made.get("precision", "float32") if device != "cpu" else "float32",
+            precision=held.get("precision", "float32") if device != "cpu" else "float32",
         )
     alike = recipe_of(backbones, options, bool(recipe.get("keep_crops")), recipe.get("fps_of_images"))
-    found = differences(recipe, plain_recipe(alike))
+    changes = differences(recipe, plain_recipe(alike))
     if device == "cpu":
-        found = [each for each in found if not each[0].endswith(".backbone.precision")]
-    if found:
-        changed = "; ".join(f"{name} was {held} and is {asked}" for name, held, asked in found)
-        raise UserError(f"features of this video would not be like those that were trained on: {changed}")
+        changes = [change for change in changes if not change[0].endswith(".backbone.precision")]
+    if changes:
+        listed = "; ".join(f"{name} was {before} and is {now}" for name, before, now in changes)
+        raise UserError(f"features of this video would differ from those that the model was trained on: {listed}")
     return backbones
+
+
+__all__ = ["VERSION", "backbones_of", "load_backbones", "recipe_of", "snippet_options_of"]

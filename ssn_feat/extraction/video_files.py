@@ -1,4 +1,4 @@
-"""Which video files there are, which are expected, and what is missing."""
+"""Expected videos versus files found."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _IMAGE = re.compile(r"img_\d+\.(jpg|jpeg|png)$", re.IGNORECASE)
 
 
 def find_videos(where: Path, prefix: str = "") -> dict[str, Path]:
-    """Videos by id, sorted by id. The id is the file's name without its ending and without ``prefix``.
+    """Videos by id, sorted by id. The id is the file name without its ending and without ``prefix``.
 
-    ``where``: a folder, whose subfolders are searched too; a ``.txt`` file with one path a line, relative to that file;
-    or one video. A folder of images ``img_00001.jpg``, ... is a video, too, with the folder's name. Raises UserError
-    where nothing is found or two files have one id.
+    ``where``: a folder, whose subfolders are searched too; a ``.txt`` file with one path per line, relative to that
+    file; or one video. A folder of images ``img_00001.jpg``, ... is a video too; its id is the folder's name. Raises
+    UserError if nothing is found or two files have the same id.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(_files(where)):
         video_id = (path.name if path.is_dir() else path.stem).removeprefix(prefix)
-        if video_id in found:
-            raise UserError(f"two videos have the id {video_id!r}: {found[video_id]} and {path}; keep one of them")
+        if video_id in files:
+            raise UserError(f"two videos have the id {video_id!r}: {files[video_id]} and {path}; keep one of them")
         if video_id:
-            found[video_id] = path
-    if not found:
+            files[video_id] = path
+    if not files:
         raise UserError(f"no videos in {where} (known endings: {' '.join(ENDINGS)})")
-    return dict(sorted(found.items()))
+    return dict(sorted(files.items()))
 
 
 def _files(where: Path) -> Iterable[Path]:
@@ -59,41 +59,41 @@ def _files(where: Path) -> Iterable[Path]:
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """What is there of what is expected."""
+class VideoFiles:
+    """The video files of a data set."""
 
     name: str
-    """Of the data set."""
+    """Name of the data set."""
     videos: dict[str, Path]
-    """Videos to have features of, by id."""
+    """Videos to extract, by id."""
     missing: tuple[str, ...] = ()
-    """Ids that the annotations name and that have no file, sorted."""
+    """Ids in the annotations without a file, sorted."""
     others: tuple[str, ...] = ()
-    """Ids of files that the annotations do not name, sorted."""
+    """Ids of files that are not in the annotations, sorted."""
     expected: int | None = None
     """Number of videos that the annotations name; None without annotations."""
 
 
-def coverage(
+def list_video_files(
     where: Path, annotations: str | None = None, subsets: Sequence[str] = (), prefix: str = "", name: str = ""
-) -> Coverage:
-    """The videos at ``where`` beside those that ``annotations`` (in ``subsets``) name.
+) -> VideoFiles:
+    """The videos at ``where``, compared with those that ``annotations`` (in ``subsets``) name.
 
-    Raises UserError where no video is found or none of them is among those named.
+    Raises UserError if no video is found, or the annotations name none of them.
     """
-    found = find_videos(where, prefix)
+    files = find_videos(where, prefix)
     if annotations is None:
-        return Coverage(name or where.stem or where.resolve().stem, found)
+        return VideoFiles(name or where.stem or where.resolve().stem, files)
     dataset = read_annotations(annotations)
     expected = _expected(dataset, subsets)
-    wanted = {video_id: path for video_id, path in found.items() if video_id in expected}
+    wanted = {video_id: path for video_id, path in files.items() if video_id in expected}
     if not wanted:
-        raise UserError(f"none of the {len(expected)} videos of {annotations} is in {where}{_advice(found, expected)}")
-    return Coverage(
+        raise UserError(f"none of the {len(expected)} videos of {annotations} is in {where}{_advice(files, expected)}")
+    return VideoFiles(
         name or dataset.name,
         wanted,
-        tuple(sorted(expected - found.keys())),
-        tuple(i for i in found if i not in expected),
+        tuple(sorted(expected - files.keys())),
+        tuple(i for i in files if i not in expected),
         len(expected),
     )
 
@@ -104,9 +104,12 @@ def _expected(dataset: Dataset, subsets: Sequence[str]) -> set[str]:
     return {video_id for subset in subsets for video_id in dataset.subset(subset).videos}
 
 
-def _advice(found: Mapping[str, Path], expected: set[str]) -> str:
-    a, b = next(iter(found)), min(expected)
+def _advice(files: Mapping[str, Path], expected: set[str]) -> str:
+    a, b = next(iter(files)), min(expected)
     hint = f": files have ids such as {a!r}, the annotations such as {b!r}"
-    if any(video_id.removeprefix("v_") in expected for video_id in found):
+    if any(video_id.removeprefix("v_") in expected for video_id in files):
         hint += "; --prefix v_ makes them match"
     return hint
+
+
+__all__ = ["ENDINGS", "VideoFiles", "find_videos", "list_video_files"]

@@ -1,4 +1,4 @@
-"""Threads of torch and OpenCV, for as long as a block takes."""
+"""The number of threads of torch and OpenCV within a block."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ssn_feat.video import import_cv2
 
 
 @contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Torch and OpenCV with ``count`` threads each within the block."""
+def limited_threads(count: int) -> Iterator[None]:
+    """Run torch and OpenCV with ``count`` threads each within the block."""
     cv2 = import_cv2()
     before = cv2.getNumThreads()
     cv2.setNumThreads(count)
@@ -20,3 +20,6 @@ def threads(count: int) -> Iterator[None]:
             yield
     finally:
         cv2.setNumThreads(before)
+
+
+__all__ = ["limited_threads"]

@@ -1,4 +1,4 @@
-"""Videos of a plan through the networks, in this process or in several, one commit each."""
+"""Runs the videos of a plan through the networks, in this process or in several, and commits each by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Thread
@@ -21,64 +21,74 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_progress import Progress
 from ssn_feat.extraction.extract_video import ExtractedVideo, extract_video
-from ssn_feat.extraction.plan import Plan
+from ssn_feat.extraction.plan import ExtractionPlan
 from ssn_feat.extraction.recipes import load_backbones, recipe_of
-from ssn_feat.extraction.worker_pools import Place, Pool, worker_pool
-from ssn_feat.extraction.worker_threads import threads
+from ssn_feat.extraction.worker_pools import WorkerContext, WorkerPool, worker_pool
+from ssn_feat.extraction.worker_threads import limited_threads
 from ssn_feat.store import FeatureStore, StoreWriteError
+from ssn_feat.video import ResolvedSnippets
 
-_SECONDS_BETWEEN_LOOKS = 0.5
+_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one video."""
+    """The result of one video."""
 
     id: str
     rows: int = 0
     """Snippets committed."""
     failure: str | None = None
-    """Why it could not be extracted; None where it was."""
+    """Why it could not be extracted; None on success."""
     warnings: tuple[str, ...] = ()
-    """What was odd about it."""
+    """What a user should know about it, one line each."""
     elsewhere: bool = False
-    """Whether another run is at work on it; nothing was done then."""
+    """Whether another run is working on it; this run did nothing then."""
 
 
-def outcomes(options: ExtractOptions, store: FeatureStore, plan: Plan, progress: Progress) -> Iterator[Outcome]:
+@dataclass(frozen=True)
+class Task:
+    """What a process needs to extract any video of a plan: nothing is left for it to choose."""
+
+    options: ExtractOptions
+    snippets: ResolvedSnippets
+    store: FeatureStore
+
+
+def outcomes(plan: ExtractionPlan, store: FeatureStore, progress: Progress) -> Iterator[Outcome]:
     """The videos of the plan, extracted and committed (or recorded as failed), in the order in which they finish."""
+    task = Task(plan.options, plan.snippets, store)
     elsewhere: dict[str, Path] = {}
-    for outcome in _outcomes(options, store, plan, plan.todo, progress):
+    for outcome in _outcomes(task, plan, plan.todo, progress):
         if outcome.elsewhere:
             elsewhere[outcome.id] = plan.todo[outcome.id]
         else:
             yield outcome
     if elsewhere:
-        # Whoever was at work on them may have been killed, its workers with it: they are gone by now.
-        time.sleep(2 * _SECONDS_BETWEEN_LOOKS)
-        yield from _outcomes(options, store, plan, elsewhere, progress)
+        # The run that worked on them may have been killed, its workers with it: they have exited by now.
+        time.sleep(2 * _POLL_SECONDS)
+        yield from _outcomes(task, plan, elsewhere, progress)
 
 
-def _outcomes(
-    options: ExtractOptions, store: FeatureStore, plan: Plan, videos: Mapping[str, Path], progress: Progress
-) -> Iterator[Outcome]:
+def _outcomes(task: Task, plan: ExtractionPlan, videos: Mapping[str, Path], progress: Progress) -> Iterator[Outcome]:
+    options, store = task.options, task.store
     if not options.dask and (options.jobs == 1 or len(videos) < 2):
-        # Decoding and flow in one thread, the networks in another: they share the cores.
-        with threads(max(1, joblib.cpu_count() // 2)):
+        # Decoding and flow run in one thread, the networks in another: they share the cores.
+        with limited_threads(max(1, joblib.cpu_count() // 2)):
             on_device = options.jobs == 1 or options.device[0] == "cpu"
-            backbones = plan.backbones if on_device else _loaded(options, store.fingerprint, options.device[0])
+            backbones = (
+                plan.backbones if on_device else _cached_backbones(options, store.fingerprint, options.device[0])
+            )
             for video_id, path in videos.items():
-                yield _one(options, store, backbones, video_id, path, functools.partial(progress.rows, video_id))
+                yield extract_and_commit(task, backbones, video_id, path, functools.partial(progress.rows, video_id))
         return
-    if not options.dask:
-        options = replace(options, jobs=min(options.jobs, len(videos)))
     # Long videos first: the last one to finish decides when the run ends.
     todo = dict(sorted(videos.items(), key=lambda item: -plan.rows[item[0]]))
     for video_id in islice(plan.done, 1):
         _learn_layout(store, video_id)
     try:
-        with worker_pool(options) as pool:
-            for outcome in _surviving(pool, options, store, todo):
+        with worker_pool(options, len(videos)) as pool:
+            for outcome in _surviving(pool, task, todo):
                 if outcome.rows:
                     _learn_layout(store, outcome.id)
                 progress.rows(outcome.id, outcome.rows)
@@ -89,45 +99,45 @@ def _outcomes(
 
 
 def _learn_layout(store: FeatureStore, video_id: str) -> None:
-    """Hand workers a store that knows what rows look like: a store of objects is not listed for every video then."""
-    with suppress(UserError):  # damage of that video: its own business
+    """Let workers know the layout of a video's arrays, so that an object store is not listed for every video."""
+    with suppress(UserError):  # damage of that video is reported elsewhere
         store.learn_layout(video_id)
 
 
-def _surviving(pool: Pool, options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path]) -> Iterator[Outcome]:
-    """Videos in worker processes. A process that dies (a crash inside a decoder, no memory) costs its video only."""
+def _surviving(pool: WorkerPool, task: Task, todo: Mapping[str, Path]) -> Iterator[Outcome]:
+    """Videos in worker processes. A process that dies (a crash in a decoder, out of memory) costs only its video."""
     left = dict(todo)
     while left:
         started: list[str] = []
         try:
-            for outcome in _parallel(pool, options, store, left, pool.at_once, started):
+            for outcome in _parallel(pool, task, left, pool.at_once, started):
                 del left[outcome.id]
                 yield outcome
         except pool.deaths:
-            # One dead worker ends all of them, and nobody says whose it was: each video that was under way, alone.
+            # One dead worker ends all of them, and it is unknown which video killed it: retry each one alone.
             for video_id in [i for i in started if i in left]:
-                yield _alone(pool, options, store, video_id, left.pop(video_id))
+                yield _alone(pool, task, video_id, left.pop(video_id))
 
 
-def _alone(pool: Pool, options: ExtractOptions, store: FeatureStore, video_id: str, path: Path) -> Outcome:
-    """One video with no other beside it, in a process of its own."""
+def _alone(pool: WorkerPool, task: Task, video_id: str, path: Path) -> Outcome:
+    """One video in a worker process while no other video is in work."""
     try:
-        return next(_parallel(pool, options, store, {video_id: path}, 1, []))
+        return next(_parallel(pool, task, {video_id: path}, 1, []))
     except pool.deaths:
         reason = "its worker process died (a crash while decoding, or not enough memory)"
-        store.record_failure(video_id, reason)
+        task.store.record_failure(video_id, reason)
         return Outcome(video_id, failure=reason)
 
 
 def _parallel(
-    pool: Pool, options: ExtractOptions, store: FeatureStore, todo: Mapping[str, Path], at_once: int, started: list[str]
+    pool: WorkerPool, task: Task, todo: Mapping[str, Path], at_once: int, started: list[str]
 ) -> Iterator[Outcome]:
-    """Outcomes of ``todo`` as they come, ``at_once`` videos at a time; ids are added to ``started`` as videos begin."""
+    """Outcomes of ``todo`` in order of completion, ``at_once`` videos at a time; appends ids to ``started``."""
 
-    def tasks() -> Iterator[Any]:
+    def calls() -> Iterator[Any]:
         for video_id, path in list(todo.items()):
             started.append(video_id)
-            yield joblib.delayed(_worker)(options, store, video_id, path, pool.place())
+            yield joblib.delayed(_run_in_worker)(task, video_id, path, pool.context())
 
     parallel = joblib.Parallel(
         n_jobs=max(2, pool.at_once),  # with one, joblib would use this process
@@ -135,54 +145,55 @@ def _parallel(
         batch_size=1,
         pre_dispatch=at_once,
     )
-    results: Iterator[Outcome] = parallel(tasks())
+    results: Iterator[Outcome] = parallel(calls())
     return results
 
 
-def _worker(options: ExtractOptions, store: FeatureStore, video_id: str, path: Path, place: Place) -> Outcome:
+def _run_in_worker(task: Task, video_id: str, path: Path, context: WorkerContext) -> Outcome:
     """One video in a worker process."""
-    if place.parent and (os.name == "posix" or os.getppid() == place.parent):  # elsewhere one may stand between them
-        _end_with(place.parent)
-    with threads(place.threads):
-        backbones = _loaded(options, store.fingerprint, place.device(options.device))
-        return _one(options, store, backbones, video_id, path, None)
+    # Elsewhere than on POSIX another process may stand between a worker and its parent.
+    if context.parent and (os.name == "posix" or os.getppid() == context.parent):
+        _exit_with(context.parent)
+    with limited_threads(context.threads):
+        backbones = _cached_backbones(task.options, task.store.fingerprint, context.device(task.options.device))
+        return extract_and_commit(task, backbones, video_id, path, None)
 
 
 @functools.cache
-def _end_with(parent: int) -> None:
-    """Let this process end with its parent, which may be killed: it would wait minutes for work, holding memory.
+def _exit_with(parent: int) -> None:
+    """Let this process exit with its parent, which may be killed: it would wait minutes for work, holding memory.
 
-    Ctrl-C on a terminal is sent to all processes there; the parent ends its workers then, and speaks for them.
+    A terminal sends Ctrl-C to all processes. Workers ignore it: the parent ends them and reports.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            time.sleep(_POLL_SECONDS)
         os._exit(1)
 
     Thread(target=watch, name="watch-parent", daemon=True).start()
 
 
 @functools.lru_cache(maxsize=1)
-def _loaded(options: ExtractOptions, fingerprint: str, device: str) -> dict[str, Backbone]:
-    """The backbones, kept for the next video of this process; loaded anew when weights changed under their name."""
+def _cached_backbones(options: ExtractOptions, fingerprint: str, device: str) -> dict[str, Backbone]:
+    """The backbones, kept for the next video of this process; loaded again when weights of the same name change."""
     return load_backbones(options, device)
 
 
-def _one(
-    options: ExtractOptions,
-    store: FeatureStore,
+def extract_and_commit(
+    task: Task,
     backbones: Mapping[str, Backbone],
     video_id: str,
     path: Path,
     on_rows: Callable[[int], None] | None,
 ) -> Outcome:
-    """Extract and commit one video, or record why not. Only a store that cannot be written raises."""
+    """Extract and commit one video, or record why not. Raises only where the store cannot be written."""
+    store = task.store
     with store.claims.hold(video_id) as claim:
         if claim is None:
             return Outcome(video_id, elsewhere=True)
-        if video_id in store:  # committed since the plan was made, by another run
+        if video_id in store:  # committed by another run since the plan was made
             return Outcome(video_id, rows=store.rows(video_id))
 
         def progress(rows: int) -> None:
@@ -191,12 +202,12 @@ def _one(
                 on_rows(rows)
 
         try:
-            video = _extracted(options, store, backbones, path, progress)
+            video = _extracted(task, backbones, path, progress)
             committed = store.write(video_id, video.features, video.spans, video.info)
         except StoreWriteError:
             raise
-        except Exception as error:  # whatever one video does to decoders and networks, the others go on
-            reason = str(error) if isinstance(error, UserError) else _where(error)
+        except Exception as error:  # an error in a decoder or network must not stop the other videos
+            reason = str(error) if isinstance(error, UserError) else _describe_error(error)
             store.record_failure(video_id, reason)
             return Outcome(video_id, failure=reason)
     meanwhile = () if committed else ("another run committed it meanwhile; its features were kept",)
@@ -204,19 +215,16 @@ def _one(
 
 
 def _extracted(
-    options: ExtractOptions,
-    store: FeatureStore,
-    backbones: Mapping[str, Backbone],
-    path: Path,
-    on_rows: Callable[[int], None],
+    task: Task, backbones: Mapping[str, Backbone], path: Path, on_rows: Callable[[int], None]
 ) -> ExtractedVideo:
-    """The features of one video. Raises UserError where it is incomplete and may not be."""
-    snippet_options = options.snippets_for(backbones)
-    store.require_recipe(recipe_of(backbones, snippet_options, options.keep_crops, options.fps))
+    """The features of one video. Raises UserError for an incomplete one unless incomplete ones are allowed."""
+    options = task.options
+    # A worker on another machine may have another decoder, and weights may have changed since the plan was made.
+    task.store.require_recipe(recipe_of(backbones, task.snippets, options.keep_crops, options.fps))
     video = extract_video(
         path,
         backbones,
-        snippet_options,
+        task.snippets,
         batch=options.batch,
         keep_crops=options.keep_crops,
         fps=options.fps,
@@ -233,12 +241,15 @@ def _warnings(video: ExtractedVideo) -> tuple[str, ...]:
     return (*([f"incomplete: {damage}"] if damage else []), *video.info["warnings"])
 
 
-def _where(error: Exception) -> str:
-    """One line about an unforeseen exception: what, and the innermost place in this package."""
-    place, trace = "", error.__traceback__
+def _describe_error(error: Exception) -> str:
+    """One line about an unexpected exception: its text and the innermost line of this package."""
+    line, trace = "", error.__traceback__
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
         if f"{os.sep}ssn_feat{os.sep}" in file:
-            place = f" ({os.path.basename(file)}:{trace.tb_lineno})"
+            line = f" ({os.path.basename(file)}:{trace.tb_lineno})"
         trace = trace.tb_next
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{place}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{line}"
+
+
+__all__ = ["Outcome", "Task", "extract_and_commit", "outcomes"]

@@ -25,7 +25,7 @@ from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.backbones.weights import save_state
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
-from ssn_feat.extraction.video_files import coverage
+from ssn_feat.extraction.video_files import list_video_files
 from ssn_feat.finetuning.distributed import Processes, processes
 from ssn_feat.finetuning.feature_network import TuningOptions
 from ssn_feat.finetuning.pixel_runs import BACKBONE, PixelFolder, train
@@ -37,7 +37,7 @@ from ssn_feat.sampling.draws import epoch_generator
 from ssn_feat.training.fit_options import OptimisationOptions
 from ssn_feat.training.training_data import digest_of
 from ssn_feat.video.random_access import IndexedVideo
-from ssn_feat.video.snippet_options import SnippetOptions
+from ssn_feat.video.snippet_options import ResolvedSnippets, SnippetOptions
 
 # Lines of the log of a run, each over an equal part of the steps.
 _EPOCHS = 10
@@ -92,7 +92,7 @@ def trimmed_rows(
     return found
 
 
-def clips_of(dataset: Dataset, videos: Sequence[IndexedVideo], options: SnippetOptions, background: bool) -> ClipSet:
+def clips_of(dataset: Dataset, videos: Sequence[IndexedVideo], options: ResolvedSnippets, background: bool) -> ClipSet:
     """The instances of ``videos``, which are those of ``dataset`` in its order.
 
     Raises UserError for a data set without instances.
@@ -286,16 +286,16 @@ def _tuning(options: FitClipsOptions) -> TuningOptions:
 
 def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining, Backbone, PixelSource, ClipsTask]:
     group.require_shares(options.clips.batch, "--batch")
-    stream, size = options.stream, options.snippets.crop_of(options.stream)
+    stream, size = options.stream, options.snippets.crop
     backbone = load_backbone(
         options.backbone, stream, options.weights, str(group.device), trainable=True, input_size=size or None
     )
     cut = replace(options.snippets, streams=(stream,)).resolved({stream: backbone.input_size}, device=group.device.type)
     if stream == "flow" and not options.quiet:
         print(f"flow by {cut.flow_method}: extract with --flow-method {cut.flow_method}")
-    found = coverage(options.videos, options.annotations, (options.subset,), options.prefix)
+    files = list_video_files(options.videos, options.annotations, (options.subset,), options.prefix)
     dataset = read_annotations(options.annotations).subset(options.subset)
-    videos = index_videos(found.videos, tuple(dataset.videos), options.pixels, group, options.quiet)
+    videos = index_videos(files.videos, tuple(dataset.videos), options.pixels, group, options.quiet)
     clips = clips_of(dataset, videos, cut, options.clips.background)
     task = ClipsTask(clips, options.clips, backbone.feature_dim, options.seed, group.device)
     reader = reader_of(options.pixels, cut, stream, group)

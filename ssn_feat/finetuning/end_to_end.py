@@ -37,7 +37,7 @@ from ssn_feat.training.ssn_task import SSNTask
 from ssn_feat.training.task import EpochPlan
 from ssn_feat.training.training_data import TrainingData, digest_of, read_data
 from ssn_feat.video.random_access import IndexedVideo
-from ssn_feat.video.snippet_options import SnippetOptions
+from ssn_feat.video.snippet_options import ResolvedSnippets
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ def _on(standardisation: Standardisation, group: Processes) -> Standardisation:
 
 def _as_extracted(
     options: EndToEndOptions, store: FeatureStore, device: torch.device
-) -> tuple[SnippetOptions, Backbone]:
+) -> tuple[ResolvedSnippets, Backbone]:
     """How snippets were cut out for the store, and the backbone that made its features.
 
     Raises UserError where the features were not extracted by this program, or with another backbone or other weights.
@@ -241,7 +241,7 @@ def _as_extracted(
 
 
 def _videos(
-    options: EndToEndOptions, data: TrainingData, snippets: SnippetOptions, group: Processes
+    options: EndToEndOptions, data: TrainingData, snippets: ResolvedSnippets, group: Processes
 ) -> list[IndexedVideo]:
     """The training videos, each the one that the store's features were made from.
 
@@ -301,7 +301,7 @@ def _started(start: Run, head: SSNHead, data: TrainingData) -> SSNHead:
     return head
 
 
-def _finish(training: PixelTraining, folder: PixelFolder, backbone: Backbone, snippets: SnippetOptions) -> None:
+def _finish(training: PixelTraining, folder: PixelFolder, backbone: Backbone, snippets: ResolvedSnippets) -> None:
     """Write the backbone; from now on the run's head is one of features that it makes."""
     save_state(folder.path / BACKBONE, training.weights(), {"backbone": backbone.name, "stream": backbone.stream})
     backbone.weights_sha256 = file_sha256(folder.path / BACKBONE)

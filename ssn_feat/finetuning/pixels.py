@@ -27,7 +27,7 @@ from ssn_feat.video.cache import PixelCache
 from ssn_feat.video.frame_index import FrameIndex, index_frames
 from ssn_feat.video.opencv import import_cv2
 from ssn_feat.video.random_access import IndexedVideo, SnippetRows
-from ssn_feat.video.snippet_options import SnippetOptions
+from ssn_feat.video.snippet_options import ResolvedSnippets
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,6 @@ class PixelOptions:
     """Folder that keeps the pictures of snippets, resized; several trainings may share it."""
     cache_gb: float = 20.0
     """Gigabytes that the cache may hold; what was used longest ago goes first."""
-    cache_quality: int = 0
-    """Quality of the JPEGs of the cache; 0 keeps pictures bit by bit."""
     flow_device: str = "auto"
     """Where the workers compute flow that a GPU can compute, each taking a part of it: cpu, cuda, ...; auto: where the
     training runs."""
@@ -60,7 +58,7 @@ class PixelOptions:
         """The cache, made where there is none."""
         if self.cache is None:
             return None
-        return PixelCache(self.cache, int(self.cache_gb * 1e9), self.cache_quality)
+        return PixelCache(self.cache, int(self.cache_gb * 1e9))
 
 
 @dataclass(frozen=True)
@@ -227,7 +225,7 @@ def _index(
 
 
 def reader_of(
-    options: PixelOptions, snippets: SnippetOptions, stream: Literal["rgb", "flow"], processes: Processes
+    options: PixelOptions, snippets: ResolvedSnippets, stream: Literal["rgb", "flow"], processes: Processes
 ) -> SnippetRows:
     """What reads single snippets of ``stream`` in the workers of a process."""
     device = str(processes.device) if options.flow_device == "auto" else options.flow_device

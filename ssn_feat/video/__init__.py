@@ -3,11 +3,11 @@
 from ssn_feat.video.decode import Decoded, Probe, VideoReader, probe
 from ssn_feat.video.flow import (
     FlowMethod,
+    default_flow_method,
     dequantise_flow,
     flow,
     flow_function,
     quantise_flow,
-    resolved_method,
     to_gray,
 )
 from ssn_feat.video.frame_sources import Frames, FrameSource, decoder_versions, frames, open_source
@@ -15,7 +15,7 @@ from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
 from ssn_feat.video.image_folders import FolderReader
 from ssn_feat.video.opencv import import_cv2
 from ssn_feat.video.resampled import ResampledSource
-from ssn_feat.video.snippet_options import STREAMS, SnippetOptions, Stream
+from ssn_feat.video.snippet_options import STREAMS, ResolvedSnippets, SnippetOptions, Stream
 from ssn_feat.video.snippets import SnippetBatch, Snippets, expected_snippets, snippets
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Frames",
     "Probe",
     "ResampledSource",
+    "ResolvedSnippets",
     "SnippetBatch",
     "SnippetGrid",
     "SnippetOptions",
@@ -34,6 +35,7 @@ __all__ = [
     "Stream",
     "VideoReader",
     "decoder_versions",
+    "default_flow_method",
     "dequantise_flow",
     "expected_snippets",
     "flow",
@@ -43,7 +45,6 @@ __all__ = [
     "open_source",
     "probe",
     "quantise_flow",
-    "resolved_method",
     "snippet_grid",
     "snippet_starts",
     "snippets",

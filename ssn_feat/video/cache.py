@@ -7,7 +7,7 @@ import hashlib
 import os
 import struct
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.video.opencv import import_cv2
 
 # The folder is looked through after a process has written this share of the bound; above the second share the files
 # that were used longest ago go, until the third is left. Up to 20 processes that write at once keep within the bound.
@@ -32,20 +31,16 @@ _STALE = 600.0
 class PixelCache:
     """Images by name in ``folder``, at most ``limit`` bytes of them; those used longest ago go first.
 
-    ``quality``: 0 keeps images bit by bit; 1 to 100 as JPEG of that quality, a tenth to a fiftieth of the size. A file
-    appears complete or not at all; one that is damaged counts as absent.
+    Images are kept bit by bit. A file appears complete or not at all; a damaged one counts as absent.
     """
 
     folder: Path
     limit: int
-    quality: int = 0
     _written: int = field(default=0, repr=False)
 
     def __post_init__(self) -> None:
-        if self.limit < 1 or not 0 <= self.quality <= 100:
-            raise UserError(
-                f"a cache needs a positive limit and a quality of 0 to 100, not {self.limit}, {self.quality}"
-            )
+        if self.limit < 1:
+            raise UserError(f"a cache needs a positive limit, not {self.limit}")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -66,12 +61,11 @@ class PixelCache:
         if checksum != google_crc32c.value(content[_CHECKSUM:]):
             return None
         data = np.frombuffer(content, np.uint8, offset=_HEADER.size)
-        return _from_jpeg(data, shape) if self.quality else data.reshape(shape)
+        return data.reshape(shape)
 
     def put(self, name: str, image: NDArray[np.uint8]) -> None:
         """Keep an image, uint8 (H, W, C). A full disk is no reason to stop: the image is then not kept."""
-        data = _to_jpeg(image, self.quality) if self.quality else image
-        content = _HEADER.pack(0, *image.shape)[_CHECKSUM:] + data.tobytes()
+        content = _HEADER.pack(0, *image.shape)[_CHECKSUM:] + image.tobytes()
         content = google_crc32c.value(content).to_bytes(_CHECKSUM, "little") + content
         if len(content) > self.limit * (1 - _FULL):
             return
@@ -93,7 +87,7 @@ class PixelCache:
         return sum(size for _, size, _ in self._files())
 
     def _path(self, name: str) -> Path:
-        digest = hashlib.sha256(f"{self.quality} {name}".encode()).hexdigest()
+        digest = hashlib.sha256(name.encode()).hexdigest()
         return self.folder / digest[:2] / digest[2:40]
 
     def _files(self) -> Iterator[tuple[float, int, str]]:
@@ -102,8 +96,8 @@ class PixelCache:
             with contextlib.suppress(OSError), os.scandir(shard) as entries:
                 for entry in entries:
                     with contextlib.suppress(OSError):
-                        found = entry.stat()
-                        yield found.st_mtime, found.st_size, entry.path
+                        status = entry.stat()
+                        yield status.st_mtime, status.st_size, entry.path
 
     def _make_room(self) -> None:
         files = sorted(self._files())
@@ -116,24 +110,6 @@ class PixelCache:
                 with contextlib.suppress(OSError):
                     os.unlink(path)
                 held -= size
-
-
-def _to_jpeg(image: NDArray[np.uint8], quality: int) -> NDArray[np.uint8]:
-    """Three channels as one colour image, others as gray images one above the other."""
-    cv2 = import_cv2()
-    planes = image if image.shape[2] == 3 else image.transpose(2, 0, 1).reshape(-1, image.shape[1])
-    _, data = cv2.imencode(".jpg", np.ascontiguousarray(planes), [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.asarray(data)
-
-
-def _from_jpeg(data: NDArray[np.uint8], shape: Sequence[int]) -> NDArray[np.uint8] | None:
-    height, width, channels = shape
-    decoded = import_cv2().imdecode(data, import_cv2().IMREAD_UNCHANGED)
-    if decoded is None:
-        return None
-    if channels == 3:
-        return np.asarray(decoded)
-    return np.ascontiguousarray(decoded.reshape(channels, height, width).transpose(1, 2, 0))
 
 
 __all__ = ["PixelCache"]

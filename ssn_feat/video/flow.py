@@ -29,10 +29,8 @@ def to_gray(image: np.ndarray) -> np.ndarray:
     return gray
 
 
-def resolved_method(method: FlowMethod | Literal["auto"], device: torch.device | str = "cpu") -> FlowMethod:
-    """``method``, or for auto the choice for the device: tvl1_fixed on a GPU, dis on a CPU."""
-    if method != "auto":
-        return method
+def default_flow_method(device: torch.device | str) -> FlowMethod:
+    """The method that ``auto`` stands for: tvl1_fixed on a GPU, dis on a CPU."""
     return "tvl1_fixed" if torch.device(device).type == "cuda" else "dis"
 
 
@@ -59,15 +57,15 @@ def flow(
     UserError on an unknown method, images of unequal shape, of another type or too small, and on missing or unfit
     weights.
     """
-    return flow_function(method, device, weights)(torch.as_tensor(prev), torch.as_tensor(next))
+    chosen = default_flow_method(device) if method == "auto" else method
+    return flow_function(chosen, device, weights)(torch.as_tensor(prev), torch.as_tensor(next))
 
 
 def flow_function(
-    method: FlowMethod | Literal["auto"], device: torch.device | str = "cpu", weights: Path | str | None = None
+    method: FlowMethod, device: torch.device | str = "cpu", weights: Path | str | None = None
 ) -> FlowFunction:
-    """:func:`flow` of tensors with all but the images settled; loads ``weights`` once. Raises UserError like it."""
+    """A function like :func:`flow` of two tensors, which loads ``weights`` once. Raises UserError like it."""
     device = torch.device(device)
-    method = resolved_method(method, device)
     if (weights is not None) != (method == "raft"):
         raise UserError(
             "raft flow needs weights: a file with the state dict of torchvision's raft_large or raft_small"

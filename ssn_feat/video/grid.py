@@ -9,6 +9,9 @@ import numpy as np
 
 from ssn_feat.errors import UserError
 
+FLOW_LENGTH = 5
+"""Pairs of consecutive frames in a snippet, as flow networks take them."""
+
 
 @dataclass(frozen=True)
 class SnippetGrid:
@@ -16,23 +19,21 @@ class SnippetGrid:
 
     first: np.ndarray
     """(T,) int64: the first frame of each snippet, counted from 0."""
-    length: int
-    """Frame pairs (of consecutive frames) in a snippet; it looks at frames first .. first + length."""
     spans: np.ndarray
     """(T, 2) float64, seconds: contiguous cells [start, end) that cover the video from its start to its duration."""
 
 
-def snippet_starts(frames: int, stride: int, length: int) -> np.ndarray:
+def snippet_starts(frames: int, stride: int) -> np.ndarray:
     """(T,) int64 first frames of the snippets of a video of ``frames`` frames; T >= 1.
 
-    ``arange(0, frames - length, stride)``, as SSN's test sampling: a snippet of ``length`` flow images needs
-    ``length + 1`` frames, so each of these starts is valid and none beyond them is. A video too short for one snippet
-    has one at frame 0, whose missing frames repeat what is there.
+    ``arange(0, frames - 5, stride)``, as in the test sampling of SSN: the 5 flow fields of a snippet need 6 frames, so
+    each of these starts is valid and no later one is. A video too short for one snippet has one at frame 0, which
+    repeats the last frame in place of the missing ones.
     """
-    return np.arange(0, max(frames - length, 1), stride, dtype=np.int64)
+    return np.arange(0, max(frames - FLOW_LENGTH, 1), stride, dtype=np.int64)
 
 
-def snippet_grid(times: Sequence[float] | np.ndarray, duration: float, stride: int, length: int = 5) -> SnippetGrid:
+def snippet_grid(times: Sequence[float] | np.ndarray, duration: float, stride: int) -> SnippetGrid:
     """The grid of a video from the presentation times of its frames.
 
     ``times`` (F,) seconds, strictly increasing; ``duration`` seconds, the end of the last frame. The cell of a snippet
@@ -41,18 +42,21 @@ def snippet_grid(times: Sequence[float] | np.ndarray, duration: float, stride: i
     cell, also where the frame rate varies.
 
     Raises UserError if there is no frame, times do not increase, ``duration`` is not after the last frame, or
-    ``stride`` or ``length`` is below 1.
+    ``stride`` is below 1.
     """
     times = np.asarray(times, dtype=np.float64)
-    if stride < 1 or length < 1:
-        raise UserError(f"a snippet grid needs a stride and a length of at least 1 frame, not {stride} and {length}")
+    if stride < 1:
+        raise UserError(f"a snippet grid needs a stride of at least 1 frame, not {stride}")
     if times.ndim != 1 or len(times) == 0:
         raise UserError(f"a snippet grid needs the times of at least one frame, not an array of shape {times.shape}")
     if not np.all(np.isfinite(times)) or np.any(np.diff(times) <= 0):
         raise UserError("the times of a snippet grid must be finite and strictly increasing")
     if not duration > times[-1]:
         raise UserError(f"the duration {duration} s must be after the last frame's time {times[-1]} s")
-    first = snippet_starts(len(times), stride, length)
+    first = snippet_starts(len(times), stride)
     edges = np.append(times[first], duration)
     edges[0] = min(edges[0], 0.0)
-    return SnippetGrid(first, length, np.stack([edges[:-1], edges[1:]], axis=1))
+    return SnippetGrid(first, np.stack([edges[:-1], edges[1:]], axis=1))
+
+
+__all__ = ["FLOW_LENGTH", "SnippetGrid", "snippet_grid", "snippet_starts"]

@@ -73,16 +73,6 @@ def gray_images(images: torch.Tensor) -> torch.Tensor:
     return ((blue * 3735 + green * 19235 + red * 9798 + (1 << 14)) >> 15).to(torch.uint8)
 
 
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    """``image`` uint8 (H, W) or BGR (H, W, 3) as it comes back from a JPEG file of this ``quality``; 0 keeps it."""
-    if quality == 0:
-        return image
-    cv2 = import_cv2()
-    _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded: np.ndarray = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    return decoded
-
-
 def crop_boxes(width: int, height: int, crop: int, crops: Crops) -> list[Box]:
     """The crops of side ``crop`` of an image, in order.
 

@@ -1,7 +1,7 @@
 """Single snippets of a video, whole pictures before they are cropped: what training from pixels reads.
 
 :func:`ssn_feat.video.snippets` makes all snippets of a video in one pass; here any of them is made for itself, from
-the same frames, resized, and with flow computed, quantised and passed through JPEG in the same way.
+the same frames, resized, and with flow computed and quantised in the same way.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from ssn_feat.errors import UserError
 from ssn_feat.video.cache import PixelCache
 from ssn_feat.video.flow import FlowFunction, flow_function, quantise_flow, to_gray
 from ssn_feat.video.frame_index import FrameAccess, FrameIndex
-from ssn_feat.video.grid import SnippetGrid, snippet_grid
-from ssn_feat.video.network_inputs import jpeg, resize, scaled_size
+from ssn_feat.video.grid import FLOW_LENGTH, SnippetGrid, snippet_grid
+from ssn_feat.video.network_inputs import resize, scaled_size
 from ssn_feat.video.opencv import import_cv2
 from ssn_feat.video.resampled import _LATE
-from ssn_feat.video.snippet_options import SnippetOptions
+from ssn_feat.video.snippet_options import ResolvedSnippets
 
 # Frame pairs whose flow is computed at once.
 _PAIRS = 20
@@ -45,7 +45,7 @@ class IndexedVideo:
     fps: float | None = None
     """Frame rate of a folder of images."""
 
-    def shown(self, options: SnippetOptions) -> NDArray[np.int64]:
+    def shown(self, options: ResolvedSnippets) -> NDArray[np.int64]:
         """Number of the video's frame that each frame of its grid is: all in order, or those of a nominal rate."""
         count, fps = len(self.index), options.nominal_fps
         if not fps:
@@ -54,12 +54,12 @@ class IndexedVideo:
         ticks = ticks[(ticks < self.index.duration - _LATE / fps) | (ticks == 0)]
         return np.maximum(np.searchsorted(self.index.times, ticks + _LATE / fps, side="right") - 1, 0)
 
-    def grid(self, options: SnippetOptions) -> SnippetGrid:
+    def grid(self, options: ResolvedSnippets) -> SnippetGrid:
         """Its snippets."""
         fps, times = options.nominal_fps, self.index.times
         if fps:
             times = np.arange(len(self.shown(options))) / fps
-        return snippet_grid(times, self.index.duration, options.stride, options.flow_length)
+        return snippet_grid(times, self.index.duration, options.stride)
 
     @cached_property
     def key(self) -> str:
@@ -77,7 +77,7 @@ class SnippetRows:
 
     def __init__(
         self,
-        options: SnippetOptions,
+        options: ResolvedSnippets,
         stream: Literal["rgb", "flow"],
         cache: PixelCache | None = None,
         device: torch.device | str = "cpu",
@@ -88,8 +88,8 @@ class SnippetRows:
             raise UserError(f"frames are read one by one with OpenCV, not with {options.decoder}")
         if stream == "flow" and not options.flow_quantised:
             raise UserError("networks are trained on flow in 8 bits: leave flow_quantised on, here and in their store")
-        own = next(part for part in options.by_crop() if stream in part.streams)
-        self.options, self.stream, self.cache = replace(own, streams=(stream,)), stream, cache
+        cut = next(part for part in options.by_crop() if stream in part.streams)
+        self.options, self.stream, self.cache = replace(cut, streams=(stream,)), stream, cache
         self._device = str(device)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -99,18 +99,19 @@ class SnippetRows:
     @cached_property
     def _flow(self) -> FlowFunction:
         assert self.options.flow_method != "stored"
+        assert self.options.flow_method != "auto"
         return flow_function(self.options.flow_method, self._device, self.options.flow_weights or None)
 
     @cached_property
     def _recipe(self) -> str:
         """What decides the pixels of given frames."""
-        deciding = ["short_side", "stretch", "resize", "jpeg_quality"]
+        deciding = ["short_side", "stretch", "resize"]
         if self.stream == "flow":
             deciding += ["flow_method", "flow_weights", "flow_bound"]
         return json.dumps([self.stream, *(getattr(self.options, name) for name in deciding)])
 
     def read(self, video: IndexedVideo, rows: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
-        """Pictures of the snippets: uint8 (H, W, C) by row; C = 3 (B G R), or 2 * flow_length (x0 y0 x1 y1 ...).
+        """Pictures of the snippets: uint8 (H, W, C) by row; C = 3 (B G R), or 10 (x0 y0 x1 y1 ...).
 
         H and W are those of the resized video. Frames beyond the end repeat the last frame, or its last flow.
         Raises UserError naming the video and the time where a picture cannot be made.
@@ -135,7 +136,7 @@ class SnippetRows:
         if self.stream == "rgb":
             number = int(shown[min(start + self.options.frame_offsets("rgb")[0], last)])
             return [(number, number)]
-        first = [min(start + k, max(last - 1, 0)) for k in range(self.options.flow_length)]
+        first = [min(start + k, max(last - 1, 0)) for k in range(FLOW_LENGTH)]
         return [(int(shown[k]), int(shown[min(k + 1, last)])) for k in first]
 
     def _make(self, video: IndexedVideo, parts: dict[int, list[Pair]]) -> dict[int, NDArray[np.uint8]]:
@@ -151,18 +152,18 @@ class SnippetRows:
         return {row: np.concatenate([made[part] for part in each], axis=2) for row, each in parts.items()}
 
     def _frames(self, access: FrameAccess, parts: list[Pair]) -> dict[Pair, NDArray[np.uint8]]:
-        return {(n, n): self._sized(image) for n, image in access.read(first for first, _ in parts)}
+        return {(n, n): self._resized(image) for n, image in access.read(first for first, _ in parts)}
 
     def _computed(self, access: FrameAccess, parts: list[Pair]) -> dict[Pair, NDArray[np.uint8]]:
         """8-bit flow (H, W, 2) of each pair of frames."""
         fields = {}
         for begin in range(0, len(parts), _PAIRS):
             some = parts[begin : begin + _PAIRS]
-            gray = {n: to_gray(self._sized(image)) for n, image in access.read(n for part in some for n in part)}
+            gray = {n: to_gray(self._resized(image)) for n, image in access.read(n for part in some for n in part)}
             first, second = (torch.from_numpy(np.stack([gray[part[k]] for part in some])) for k in (0, 1))
             quantised = quantise_flow(self._flow(first, second), self.options.flow_bound).cpu().numpy()
             for part, field in zip(some, quantised, strict=True):
-                fields[part] = np.stack([jpeg(plane, self.options.jpeg_quality) for plane in field], axis=2)
+                fields[part] = np.stack(list(field), axis=2)
         return fields
 
     def _stored(self, access: FrameAccess, parts: list[Pair]) -> dict[Pair, NDArray[np.uint8]]:
@@ -173,9 +174,6 @@ class SnippetRows:
                 field = np.full((2, *access.frame(0).shape[:2]), _NO_MOTION, dtype=np.uint8)
             fields[part] = np.stack([self._resized(plane) for plane in field], axis=2)
         return fields
-
-    def _sized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return jpeg(self._resized(image), self.options.jpeg_quality)
 
     def _resized(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         height, width = image.shape[:2]

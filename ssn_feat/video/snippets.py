@@ -14,7 +14,7 @@ from ssn_feat.video.decode import Decoded, Probe
 from ssn_feat.video.frame_sources import FrameSource, open_source
 from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
 from ssn_feat.video.resampled import ResampledSource
-from ssn_feat.video.snippet_options import SnippetOptions
+from ssn_feat.video.snippet_options import ResolvedSnippets, SnippetOptions
 from ssn_feat.video.window import Window
 
 
@@ -38,7 +38,7 @@ class SnippetBatch:
 class Snippets(Iterator[SnippetBatch]):
     """What :func:`snippets` returns: an iterator of batches; ``grid`` and ``decoded`` after the last."""
 
-    def __init__(self, source: FrameSource, options: SnippetOptions, batch_size: int, device: torch.device) -> None:
+    def __init__(self, source: FrameSource, options: ResolvedSnippets, batch_size: int, device: torch.device) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
         self._source = source
@@ -59,7 +59,7 @@ class Snippets(Iterator[SnippetBatch]):
     def grid(self) -> SnippetGrid:
         """The video's snippet grid; row t belongs to snippet t. Only after the last batch."""
         options = self._options
-        return snippet_grid(self._times, self.decoded.duration, options.stride, options.flow_length)
+        return snippet_grid(self._times, self.decoded.duration, options.stride)
 
     def close(self) -> None:
         """Stop early and free the decoder."""
@@ -87,7 +87,7 @@ class Snippets(Iterator[SnippetBatch]):
             self._source.decoded()
         for window in windows:
             window.end(len(self._times))
-        rows = len(snippet_starts(len(self._times), options.stride, options.flow_length))
+        rows = len(snippet_starts(len(self._times), options.stride))
         for start in range(row, rows, batch_size):
             yield self._taken(windows, start, min(batch_size, rows - start))
 
@@ -102,7 +102,7 @@ def expected_snippets(about: Probe, options: SnippetOptions) -> int:
     """How many snippets a video has if its container tells the truth; 0 where it says nothing."""
     frames = 0 if options.nominal_fps else about.declared_frames
     frames = frames or round(about.duration * (options.nominal_fps or about.fps))
-    return len(snippet_starts(frames, options.stride, options.flow_length)) if frames else 0
+    return len(snippet_starts(frames, options.stride)) if frames else 0
 
 
 def snippets(
@@ -119,18 +119,18 @@ def snippets(
     that rate, each of which is the one on show at its time. The video is decoded once; the flow of
     a frame pair is computed once however snippets overlap; memory is bounded by ``batch_size * stride`` frames whatever
     the length of the video. Rows do not depend on ``batch_size``. There is always at least one row: a video of fewer
-    than ``flow_length + 1`` frames has one, made by repeating its last frame and its last flow field (no motion if it
+    than 6 frames has one, made by repeating its last frame and its last flow field (no motion if it
     has a single frame). A clip that reaches beyond an end of the video repeats its own first or last frame inside.
 
     Flow of the methods that can is computed on ``device`` and stays there. On a GPU frames are resized and cropped
-    there, too, unless JPEG or a flow method of the CPU needs them; single pixels then differ by one gray level.
+    there, too, unless a flow method of the CPU needs them; single pixels then differ by one gray level.
 
     After the last batch, ``.grid`` gives the spans of all rows in seconds and ``.decoded`` what decoding found. Raises
     UserError on what cannot be read (see :func:`ssn_feat.video.frames`) and on frames smaller than the crop.
     """
-    place = torch.device(device)
-    options = options.resolved(device=place.type)
-    source = open_source(path, fps, options.decoder)
-    if options.nominal_fps:
-        source = ResampledSource(source, options.nominal_fps)
-    return Snippets(source, options, batch_size, place)
+    device = torch.device(device)
+    cut = options.resolved(device=device.type)
+    source = open_source(path, fps, cut.decoder)
+    if cut.nominal_fps:
+        source = ResampledSource(source, cut.nominal_fps)
+    return Snippets(source, cut, batch_size, device)

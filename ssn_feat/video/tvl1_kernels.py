@@ -1,8 +1,8 @@
 """TV-L1 flow on a GPU as three Triton kernels: one iteration, the warp and the median filter.
 
-They compute the same as :class:`ssn_feat.video.tvl1_state.State`. Memory traffic limits an iteration, so an iteration is
-one kernel: it reads each plane once and computes the new flow of the right and the lower neighbour a second time instead
-of waiting for them. Because it would overwrite what neighbours still read, it writes to a second set of buffers.
+They compute the same as :class:`ssn_feat.video.tvl1_state.State`. Memory traffic limits an iteration, so an iteration
+is one kernel: it reads each plane once and computes the new flow of the right and the lower neighbour a second time
+instead of waiting for them. It writes to a second set of buffers, since neighbours still read the first one.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ import torch
 from ssn_feat.errors import UserError
 from ssn_feat.video.flow import ON_DEVICE, flow_function, quantise_flow, scale_flow, to_device, to_gray
 from ssn_feat.video.frame_sources import FrameSource
+from ssn_feat.video.grid import FLOW_LENGTH
 from ssn_feat.video.image_folders import FolderReader
 from ssn_feat.video.network_inputs import (
     Box,
@@ -19,12 +20,11 @@ from ssn_feat.video.network_inputs import (
     crop_flow,
     crop_images,
     gray_images,
-    jpeg,
     resize,
     resize_images,
     scaled_size,
 )
-from ssn_feat.video.snippet_options import SnippetOptions
+from ssn_feat.video.snippet_options import ResolvedSnippets
 
 _NO_MOTION = 128
 # Frames that a device resizes at once: enough to hide the time that it takes to start its work.
@@ -44,10 +44,10 @@ class Window:
     """What the streams of one size of crop need, from the first pending snippet to the frame decoded last.
 
     ``options``: resolved, all of one size of crop. On a ``device`` other than the CPU, frames are resized, turned gray
-    and cropped there in blocks, unless JPEG or a flow method of the CPU needs them here.
+    and cropped there in blocks, unless a flow method of the CPU needs them here.
     """
 
-    def __init__(self, source: FrameSource, options: SnippetOptions, device: torch.device) -> None:
+    def __init__(self, source: FrameSource, options: ResolvedSnippets, device: torch.device) -> None:
         self._source, self._options, self._device = source, options, device
         self._offsets = {offset for stream in options.streams for offset in options.frame_offsets(stream)}
         self._boxes: list[Box] = []
@@ -58,23 +58,24 @@ class Window:
         self._waiting: list[_Waiting] = []
         self._last = sys.maxsize  # the video's last frame, once it is known
         self._stored = source if isinstance(source, FolderReader) and options.flow_method == "stored" else None
-        self._here = device.type == "cpu" or options.jpeg_quality > 0
+        self._here = device.type == "cpu"
         if "flow" not in options.streams or self._stored is not None:
             return
         if options.flow_method == "stored":
             raise UserError(f"{source.path} is a video file and holds no stored flow: choose another flow_method")
         self._here = self._here or options.flow_method not in ON_DEVICE
+        assert options.flow_method != "auto", "options are resolved"
         self._flow = flow_function(options.flow_method, device, options.flow_weights or None)
 
     @property
     def reach(self) -> int:
         """The last frame that a snippet looks at, counted from its first."""
-        return max(self._options.flow_length, *self._offsets, 0)
+        return max(FLOW_LENGTH, *self._offsets, 0)
 
     def add(self, index: int, image: Callable[[], np.ndarray]) -> None:
         """Keep what the streams need of the source's current frame, which is number ``index``."""
         # The first frames are all kept: a video too short for one snippet repeats its last frame.
-        early = index <= self._options.flow_length
+        early = index <= FLOW_LENGTH
         pixels = any(index >= offset and (index - offset) % self._options.stride == 0 for offset in self._offsets)
         pixels, gray = bool(self._offsets) and (early or pixels), False
         if "flow" in self._options.streams:
@@ -93,11 +94,11 @@ class Window:
             self._keep_waiting()
 
     def _in_snippet(self, pair: int) -> bool:
-        return pair % self._options.stride < self._options.flow_length
+        return pair % self._options.stride < FLOW_LENGTH
 
     def _keep(self, index: int, image: np.ndarray, pixels: bool, gray: bool) -> None:
         options = self._options
-        image = jpeg(self._resized(image), options.jpeg_quality)
+        image = self._resized(image)
         if gray:
             self._gray[index] = torch.from_numpy(to_gray(image))
         if pixels:
@@ -181,7 +182,7 @@ class Window:
 
     def _pairs(self, start: int) -> list[int]:
         last = max(self._last - 1, 0)
-        return [min(start + k, last) for k in range(self._options.flow_length)]
+        return [min(start + k, last) for k in range(FLOW_LENGTH)]
 
     def _compute_flow(self, pairs: Sequence[int]) -> None:
         if not pairs:
@@ -191,9 +192,6 @@ class Window:
             torch.stack([self._gray[pair] for pair in pairs]), torch.stack([self._gray[pair + 1] for pair in pairs])
         )
         scaled = (quantise_flow if options.flow_quantised else scale_flow)(fields, options.flow_bound)
-        if options.jpeg_quality:
-            planes = [jpeg(plane, options.jpeg_quality) for plane in scaled.cpu().flatten(0, 1).numpy()]
-            scaled = torch.from_numpy(np.stack(planes)).view(scaled.shape).to(scaled.device)
         for pair, field in zip(pairs, crop_flow(scaled, self._boxes, options.crop), strict=True):
             self._fields[pair] = field
 
@@ -206,3 +204,6 @@ class Window:
 def _stack(parts: dict[int, torch.Tensor], wanted: Sequence[Sequence[int]]) -> torch.Tensor:
     """(B, crops, C * n, crop, crop): of each list of n frames or pairs what is kept, each (crops, C, crop, crop)."""
     return torch.stack([torch.cat([parts[index] for index in indices], dim=1) for indices in wanted])
+
+
+__all__ = ["Window"]

@@ -17,9 +17,12 @@ from small import arrays, command, options, pictures, videos, white, write
 from ssn_feat import cli
 from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
-from ssn_feat.extraction import ExtractOptions, extract, extract_video, main, workers
-from ssn_feat.extraction.extract import settled
-from ssn_feat.extraction.worker_pools import Place
+from ssn_feat.extraction import ExtractOptions, extract, extract_video, run_extraction, workers
+from ssn_feat.extraction.extract import resolve_defaults
+from ssn_feat.extraction.extract_progress import Progress
+from ssn_feat.extraction.plan import make_plan
+from ssn_feat.extraction.video_files import list_video_files
+from ssn_feat.extraction.worker_pools import WorkerContext
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.store import StoreWriteError, open_store
 from ssn_feat.store.arrays import write_array
@@ -46,7 +49,7 @@ def test_store_holds_the_features_of_each_video(folder: Path, whole: Path) -> No
     chosen = options(folder, whole)
     backbones = {stream: load_backbone("tiny:net", stream) for stream in ("rgb", "flow")}
     for video_id in store.ids:
-        expected = extract_video(folder / f"{video_id}.avi", backbones, chosen.snippets_for(backbones), batch=2)
+        expected = extract_video(folder / f"{video_id}.avi", backbones, chosen.snippets, batch=2)
         stored = store.read(video_id)
         np.testing.assert_array_equal(stored.spans, expected.spans)
         assert stored.info["source"]["sha256"] == expected.info["source"]["sha256"]
@@ -62,7 +65,7 @@ def test_what_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (sorted(report.extracted), report.missing, report.exit_code) == (["v0", "v2"], ("w",), 0)
     told = capsys.readouterr().out
     assert re.search(r"videos +2 in .*, 3 named by .*a\.json, 1 missing\n", told)
-    assert re.search(r"missing +w\n +1 other videos there are left out", told)
+    assert re.search(r"missing +w\n +1 videos that the annotations do not name are left out", told)
     assert re.search(r"store .*0 done, 2 to extract", told)
     assert re.search(
         r"flow \(6\), rgb \(6\) of tiny:net, a snippet every 4 frames, flow by dis, center crop of 32 pixels", told
@@ -72,7 +75,7 @@ def test_what_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 def test_dry_run_touches_nothing(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(options(folder, tmp_path / "s.zarr", dry_run=True)) == 0
+    assert run_extraction(options(folder, tmp_path / "s.zarr", dry_run=True)) == 0
     assert "3 to extract" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
@@ -123,7 +126,7 @@ def test_one_bad_video_does_not_stop_the_rest(tmp_path: Path, jobs: int, capsys:
     assert re.search(r"stream 'rgb': \d+ of 24 features do not fit float16", report.failures["white"])
     assert open_store(store).failures()["junk"].tries == 1
     told = capsys.readouterr().out
-    assert "4 videos failed; running the same" in told
+    assert "4 videos failed; run the same command again" in told
     assert "  junk: " in told
     extract(chosen)
     assert open_store(store).failures()["junk"].tries == 2
@@ -191,18 +194,19 @@ def test_worker_whose_parent_is_gone_ends(
 ) -> None:
     """Also where it was killed before its worker was given a video: the worker is the child of another process then."""
     watched: list[int] = []
-    monkeypatch.setattr(workers, "_end_with", watched.append)
-    chosen = settled(options(folder, whole))
-    outcome = workers._worker(chosen, open_store(whole), "v0", folder / "v0.avi", Place(1, os.getpid(), tmp_path))
+    monkeypatch.setattr(workers, "_exit_with", watched.append)
+    plan = make_plan(resolve_defaults(options(folder, whole)), list_video_files(folder))
+    task = workers.Task(plan.options, plan.snippets, open_store(whole))
+    outcome = workers._run_in_worker(task, "v0", folder / "v0.avi", WorkerContext(1, os.getpid(), tmp_path))
     assert (outcome.failure, watched) == (None, [os.getpid()])
-    code = "import os, time; from ssn_feat.extraction import workers; workers._end_with(os.getpid()); time.sleep(600)"
+    code = "import os, time; from ssn_feat.extraction import workers; workers._exit_with(os.getpid()); time.sleep(600)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 1
 
 
 def test_nothing_but_failures_is_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "junk.mp4").write_bytes(b"x" * 1000)
-    assert main(options(tmp_path / "videos", tmp_path / "s.zarr")) == 2
+    assert run_extraction(options(tmp_path / "videos", tmp_path / "s.zarr")) == 2
 
 
 def test_store_of_another_recipe(folder: Path, whole: Path) -> None:
@@ -230,21 +234,17 @@ def test_store_that_cannot_be_written_stops_the_run(
 
 
 def test_video_committed_meanwhile_is_left_alone(folder: Path, whole: Path) -> None:
-    from ssn_feat.extraction.extract_progress import Progress
-    from ssn_feat.extraction.plan import make_plan
-    from ssn_feat.extraction.video_files import coverage
-
-    chosen = settled(options(folder, whole.parent / "none.zarr"))
-    plan = make_plan(chosen, coverage(folder))
-    found = list(outcomes(chosen, open_store(whole), plan, Progress(print, plan.rows)))
+    chosen = resolve_defaults(options(folder, whole.parent / "none.zarr"))
+    plan = make_plan(chosen, list_video_files(folder))
+    found = list(outcomes(plan, open_store(whole), Progress(print, plan.rows)))
     assert [(o.id, o.failure) for o in found] == [("v0", None), ("v1", None), ("v2", None)]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"jobs": -1}, "jobs must be at least 1, or 0 to choose, not -1"),
-        ({"batch": -1}, "batch must be at least 1, or 0 to choose"),
+        ({"jobs": -1}, "jobs must be at least 1, or 0 for the default, not -1"),
+        ({"batch": -1}, "batch must be at least 1, or 0 for the default"),
         ({"stride": 0}, "stride must be at least 1"),
         ({"keep_crops": True}, "keep_crops needs crops ten"),
         ({"subsets": ("training",)}, "subsets need annotations"),
@@ -252,7 +252,7 @@ def test_video_committed_meanwhile_is_left_alone(folder: Path, whole: Path) -> N
         ({"weights": ("flow=a",), "streams": ("rgb",)}, "'flow=a' are for a stream that is not among rgb"),
         ({"backbone": ("rgb=tiny:net",)}, "no backbone for the stream flow"),
         ({"backbone": ("tiny:net", "rgb=tiny:net")}, "backbone name the stream rgb twice"),
-        ({"device": ("auto", "cuda")}, "device must be auto, or name devices"),
+        ({"device": ("auto", "cuda")}, "device must be auto or names of devices"),
     ],
 )
 def test_options_are_checked(changes: dict[str, object], message: str) -> None:
@@ -282,7 +282,7 @@ def test_command_line_errors_are_one_line_and_exit_code_2(
     for arguments, expected in cases:
         monkeypatch.setattr(sys, "argv", ["run.py", *map(str, arguments), *tiny])
         with pytest.raises(SystemExit) as ended:
-            cli.run(cli.Command(main, ExtractOptions))
+            cli.run(cli.Command(run_extraction, ExtractOptions))
         out, err = capsys.readouterr()
         assert (ended.value.code, out) == (2, "")
         assert re.fullmatch(expected, err)

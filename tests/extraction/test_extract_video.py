@@ -14,7 +14,7 @@ from ssn_feat.extraction import backbones_of, extract_video, recipe_of, snippet_
 from ssn_feat.extraction.extract_video import Feeder
 from ssn_feat.video import SnippetOptions, frames, import_cv2, snippet_grid, snippets
 
-OPTIONS = SnippetOptions(stride=4, short_side=40, crop=32)
+OPTIONS = SnippetOptions(stride=4, short_side=40, crop=32).resolved()
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_backbone_that_does_not_fit(video: Path, backbones: dict[str, Backbone])
 
 def test_recipe_gives_options_and_backbones_back(backbones: dict[str, Backbone]) -> None:
     recipe = recipe_of(backbones, OPTIONS)
-    assert dataclasses.replace(snippet_options_of(recipe), streams=OPTIONS.streams) == OPTIONS
+    assert dataclasses.replace(snippet_options_of(recipe), streams=OPTIONS.streams, clip_length=6) == OPTIONS
     assert set(snippet_options_of(recipe).streams) == set(OPTIONS.streams)
     again = backbones_of(recipe, {"rgb": None}, trusted=("tiny:net",))
     assert recipe_of(again, snippet_options_of(recipe)) == recipe
@@ -103,7 +103,7 @@ def test_recipe_gives_options_and_backbones_back(backbones: dict[str, Backbone])
 
 def test_recipe_leaves_out_what_decides_nothing(backbones: dict[str, Backbone]) -> None:
     def rgb(**changes: object) -> dict[str, object]:
-        options = SnippetOptions(stride=4, short_side=40, crop=32, streams=("rgb",), **changes)  # type: ignore[arg-type]
+        options = SnippetOptions(stride=4, short_side=40, crop=32, streams=("rgb",), **changes).resolved()  # type: ignore[arg-type]
         return recipe_of(backbones, options)
 
     assert rgb() == rgb(flow_method="farneback", flow_bound=10.0)
@@ -135,7 +135,7 @@ def test_batches_halve_when_memory_runs_out(
     found = extract_video(video, backbones, OPTIONS, batch=5)
     for stream, rows in expected.features.items():
         np.testing.assert_allclose(found.features[stream], rows, atol=1e-6)
-    assert "4 inputs at once do not fit into memory: 2 from now on" in capsys.readouterr().err
+    assert "4 inputs do not fit into memory: batches of 2 from now on" in capsys.readouterr().err
 
 
 class OnPretendedGpu:

@@ -177,7 +177,7 @@ def test_video_in_work_elsewhere_is_left(folder: Path, tmp_path: Path, capsys: p
     with open_store(tmp_path / "s.zarr").claims.hold("v1"):
         report = extract(options(folder, tmp_path / "s.zarr"))
     assert (sorted(report.extracted), report.elsewhere, report.exit_code) == (["v0", "v2"], ("v1",), 0)
-    assert "1 video left to other runs" in capsys.readouterr().out
+    assert "1 video skipped because other runs" in capsys.readouterr().out
 
 
 def _recipe(folder: Path, tmp_path: Path) -> dict[str, object]:

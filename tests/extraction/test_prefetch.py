@@ -5,12 +5,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from ssn_feat.extraction.prefetch import ahead
+from ssn_feat.extraction.prefetch import prefetch
 
 
 def test_order_is_kept() -> None:
-    assert list(ahead(iter(range(100)), depth=3)) == list(range(100))
-    assert list(ahead(iter([]))) == []
+    assert list(prefetch(iter(range(100)), depth=3)) == list(range(100))
+    assert list(prefetch(iter([]))) == []
 
 
 def test_error_comes_after_the_items_before_it() -> None:
@@ -21,8 +21,8 @@ def test_error_comes_after_the_items_before_it() -> None:
 
     seen = []
     with pytest.raises(ValueError, match="broken"):
-        seen.extend(ahead(items()))
-    results = ahead(items())
+        seen.extend(prefetch(items()))
+    results = prefetch(items())
     assert [next(results), next(results)] == [1, 2]
     with pytest.raises(ValueError, match="broken"):
         next(results)
@@ -36,13 +36,13 @@ def test_no_more_than_depth_items_wait() -> None:
             made.append(i)
             yield i
 
-    for used in ahead(items(), depth=2):
+    for used in prefetch(items(), depth=2):
         # One in use, two waiting, one made and not yet in the queue.
         assert len(made) <= used + 1 + 2 + 1
 
 
 def test_closing_early_stops_the_thread() -> None:
-    results = ahead(iter(range(1000)), depth=1)
+    results = prefetch(iter(range(1000)), depth=1)
     assert next(results) == 0
     results.close()
     assert not [t for t in threading.enumerate() if t.name == "work-ahead"]

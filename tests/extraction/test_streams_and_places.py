@@ -17,13 +17,12 @@ from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, backbones_of, extract, extract_video, snippet_options_of
 from ssn_feat.extraction import worker_pools as pools
-from ssn_feat.extraction.extract import settled
-from ssn_feat.extraction.worker_pools import Place
+from ssn_feat.extraction.extract import resolve_defaults
+from ssn_feat.extraction.extract_video import resolve_snippets
+from ssn_feat.extraction.worker_pools import WorkerContext
 from ssn_feat.progress import about
 from ssn_feat.store import open_store
 from ssn_feat.video import SnippetOptions, snippets
-
-MODULE = sys.modules["ssn_feat.extraction.extract"]
 
 MODULE: Any = sys.modules["ssn_feat.extraction.extract"]
 
@@ -117,19 +116,20 @@ def test_half_precision_is_in_the_recipe_and_close(folder: Path, tmp_path: Path)
 def test_features_beyond_float16_name_the_precision(folder: Path, tmp_path: Path) -> None:
     report = extract(options(folder, tmp_path / "s.zarr", precision="float16", backbone=("tiny:large",)))
     assert set(report.failures) == {"v0", "v1", "v2"}
-    assert "leaves the range of float16: choose the precision bfloat16 or float32" in report.failures["v0"]
+    assert "exceeds the range of float16: choose the precision bfloat16 or float32" in report.failures["v0"]
 
 
 def test_what_is_left_open_is_settled_by_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MODULE, "usable_device", torch.device)
     plain = ExtractOptions(Path("v"), Path("s"))
-    gpus = settled(ExtractOptions(Path("v"), Path("s"), device=("cuda:0", "cuda:1")))
-    assert (gpus.precision, gpus.snippets.flow_method, gpus.jobs, gpus.batch) == ("float16", "tvl1_fixed", 2, 64)
+    gpus = resolve_defaults(ExtractOptions(Path("v"), Path("s"), device=("cuda:0", "cuda:1")))
+    assert (gpus.precision, gpus.jobs, gpus.batch) == ("float16", 2, 64)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    cpu = settled(plain)
-    assert (cpu.device, cpu.precision, cpu.snippets.flow_method, cpu.batch) == (("cpu",), "float32", "dis", 16)
-    chosen = ExtractOptions(Path("v"), Path("s"), device=("cuda",), snippets=SnippetOptions(flow_method="farneback"))
-    assert settled(chosen).snippets.flow_method == "farneback"
+    cpu = resolve_defaults(plain)
+    assert (cpu.device, cpu.precision, cpu.batch) == (("cpu",), "float32", 16)
+    for device, method in (("cuda:1", "tvl1_fixed"), ("cpu", "dis")):
+        assert resolve_snippets(SnippetOptions(), {}, device).flow_method == method
+    assert resolve_snippets(SnippetOptions(flow_method="farneback"), {}, "cuda").flow_method == "farneback"
 
 
 def test_one_word_in_yaml_is_a_list_of_one() -> None:
@@ -154,9 +154,9 @@ def test_a_device_that_is_not_there_is_one_line(folder: Path, tmp_path: Path) ->
 def test_processes_are_dealt_out_to_devices(tmp_path: Path) -> None:
     fresh = pools._slot.__wrapped__
     assert [fresh(tmp_path) for _ in range(3)] == [0, 1, 2]  # three processes
-    place = Place(1, 0, tmp_path)
+    place = WorkerContext(1, 0, tmp_path)
     assert [place.device(("a", "b")) for _ in range(2)] == ["b", "b"]  # a fourth one keeps its number
-    assert Place(1).device(("only",)) == "only"
+    assert WorkerContext(1).device(("only",)) == "only"
 
 
 def test_flow_weights_that_cannot_be_used_stop_the_run(folder: Path, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_flow_weights_that_cannot_be_used_stop_the_run(folder: Path, tmp_path: P
 def test_what_is_told_of_the_time(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ssn_feat.extraction.plan._WORTH_ASKING", 5)
+    monkeypatch.setattr("ssn_feat.extraction.plan._FORECAST_FROM", 5)
     many = videos(tmp_path / "long", count=2, frames=60)
     (many / "bad.avi").write_bytes(b"no video")
     extract(options(many, tmp_path / "s.zarr", dry_run=True))
@@ -235,7 +235,7 @@ def test_dask_workers_make_the_same_also_when_one_dies(folder: Path, tmp_path: P
 
 def test_no_scheduler_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
-    monkeypatch.setattr("ssn_feat.extraction.worker_pools._SECONDS_TO_CONNECT", 1)
+    monkeypatch.setattr("ssn_feat.extraction.worker_pools._CONNECT_SECONDS", 1)
     with pytest.raises(UserError, match=r"no dask scheduler answers at tcp://127\.0\.0\.1:9"):
         extract(options(folder, tmp_path / "s.zarr", dask="tcp://127.0.0.1:9"))
     monkeypatch.setitem(sys.modules, "distributed", None)

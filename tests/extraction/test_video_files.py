@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ssn_feat.errors import UserError
-from ssn_feat.extraction.video_files import coverage, find_videos
+from ssn_feat.extraction.video_files import find_videos, list_video_files
 
 
 @pytest.fixture
@@ -53,20 +53,20 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 
 def test_coverage(folder: Path) -> None:
-    found = coverage(folder, annotations(folder / "toy.json", "a", "b", "x", "y"))
+    found = list_video_files(folder, annotations(folder / "toy.json", "a", "b", "x", "y"))
     assert list(found.videos) == ["a", "b"]
     assert found.missing == ("x", "y")
     assert found.others == ("c.d",)
     assert found.expected == 4
-    only = coverage(folder, str(folder / "toy.json"), subsets=["training"], name="other")
+    only = list_video_files(folder, str(folder / "toy.json"), subsets=["training"], name="other")
     assert (list(only.videos), only.missing, only.expected, only.name) == (["a"], ("x",), 2, "other")
-    assert coverage(folder).expected is None
-    assert coverage(folder).name == "videos"
+    assert list_video_files(folder).expected is None
+    assert list_video_files(folder).name == "videos"
 
 
 def test_prefix_of_file_names(tmp_path: Path) -> None:
     (tmp_path / "v_abc.mp4").touch()
     spec = annotations(tmp_path / "anet.json", "abc", "def")
     with pytest.raises(UserError, match=r"none of the 2 videos .*'v_abc'.*'abc'; --prefix v_ makes them match"):
-        coverage(tmp_path, spec)
-    assert list(coverage(tmp_path, spec, prefix="v_").videos) == ["abc"]
+        list_video_files(tmp_path, spec)
+    assert list(list_video_files(tmp_path, spec, prefix="v_").videos) == ["abc"]

@@ -13,7 +13,7 @@ from training.synthetic_store import Synthetic, quick, write
 
 from ssn_feat.detection.detect_store import DetectOptions, detect
 from ssn_feat.errors import UserError
-from ssn_feat.extraction import ExtractOptions, main
+from ssn_feat.extraction import ExtractOptions, run_extraction
 from ssn_feat.proposals.propose import ProposeOptions, propose
 from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.store import open_store, verify
@@ -76,7 +76,7 @@ def _must(work: Work) -> None:
 
 
 def _extract(options: ExtractOptions) -> int:
-    return main(options)
+    return run_extraction(options)
 
 
 def _pack(store: Path, out: Path) -> None:

@@ -1,10 +1,9 @@
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from ssn_feat.errors import UserError
-from ssn_feat.video.network_inputs import crop_boxes, crop_flow, crop_images, jpeg, resize, scaled_size
+from ssn_feat.video.network_inputs import crop_boxes, crop_flow, crop_images, resize, scaled_size
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +83,3 @@ def test_three_crops_lie_along_the_longer_side():
     assert [(box.x, box.y) for box in crop_boxes(340, 256, 224, "three")] == [(0, 16), (58, 16), (116, 16)]
     assert [(box.x, box.y) for box in crop_boxes(256, 340, 224, "three")] == [(16, 0), (16, 58), (16, 116)]
     assert not any(box.mirrored for box in crop_boxes(340, 256, 224, "three"))
-
-
-def test_jpeg_is_a_round_trip():
-    image = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8), (9, 9), 3)
-    assert jpeg(image, 0) is image
-    losses = [np.abs(jpeg(image, quality).astype(int) - image).mean() for quality in (10, 75, 100)]
-    assert losses[0] > losses[1] > losses[2] < 2
-    assert jpeg(image[..., 0].copy(), 75).shape == (40, 56)

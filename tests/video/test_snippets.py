@@ -6,9 +6,10 @@ import torch
 from films import pictures, write, write_at
 
 from ssn_feat.errors import UserError
-from ssn_feat.video import SnippetOptions, flow, frames, quantise_flow, snippets, to_gray
+from ssn_feat.video import ResolvedSnippets, SnippetOptions, flow, frames, quantise_flow, snippets, to_gray
 from ssn_feat.video import snippets as produce
-from ssn_feat.video.network_inputs import crop_boxes, crop_flow, crop_images, jpeg, resize, scaled_size
+from ssn_feat.video.grid import FLOW_LENGTH
+from ssn_feat.video.network_inputs import crop_boxes, crop_flow, crop_images, resize, scaled_size
 
 SMALL = {"short_side": 40, "crop": 32}
 
@@ -32,24 +33,24 @@ def plainly(path, options):
     images = [image for _, image in frames(path)]
     size = scaled_size(images[0].shape[1], images[0].shape[0], options.short_side)
     size = (options.stretch, options.short_side) if options.stretch else size
-    images = [jpeg(resize(image, size, options.resize), options.jpeg_quality) for image in images]
+    images = [resize(image, size, options.resize) for image in images]
     planes = [torch.from_numpy(image.transpose(2, 0, 1).copy()) for image in images]
     boxes = crop_boxes(*size, options.crop, options.crops)
     last = len(images) - 1
     rows = {stream: [] for stream in options.streams}
-    for first in range(0, max(len(images) - options.flow_length, 1), options.stride):
-        middle = options.flow_length // 2 if options.rgb_frame == "middle" else 0
-        read = {"rgb": [middle], "rgbdiff": range(options.flow_length + 1), "clip": range(options.flow_length + 1)}
+    for first in range(0, max(len(images) - FLOW_LENGTH, 1), options.stride):
+        middle = FLOW_LENGTH // 2 if options.rgb_frame == "middle" else 0
+        read = {"rgb": [middle], "rgbdiff": range(FLOW_LENGTH + 1), "clip": range(FLOW_LENGTH + 1)}
         for stream in set(rows) & set(read):
             pixels = torch.cat([planes[min(first + offset, last)] for offset in read[stream]])
             rows[stream].append(crop_images(pixels[None], boxes, options.crop))
         if "flow" in rows:
             stack = []
-            for k in range(first, first + options.flow_length):
+            for k in range(first, first + FLOW_LENGTH):
                 k = max(min(k, last - 1), 0)
                 pair = [to_gray(images[i])[None] for i in (k, min(k + 1, last))]
                 field = quantise_flow(flow(*pair, options.flow_method), options.flow_bound)[0]
-                stack += [torch.from_numpy(jpeg(plane.numpy(), options.jpeg_quality)) for plane in field]
+                stack += list(field)
             rows["flow"].append(crop_flow(torch.stack(stack)[None], boxes, options.crop))
     found = {stream: torch.cat(parts) for stream, parts in rows.items()}
     return {stream: part[:, 0] if options.crops == "center" else part for stream, part in found.items()}
@@ -57,15 +58,15 @@ def plainly(path, options):
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"stride": 1}, {"stride": 3, "flow_length": 7}, {"stride": 16}, {"streams": ("rgb",), "rgb_frame": "first"},
+    [{}, {"stride": 1}, {"stride": 3}, {"stride": 16}, {"streams": ("rgb",), "rgb_frame": "first"},
      {"streams": ("flow",), "flow_method": "farneback"}, {"crops": "ten", "stride": 9}, {"short_side": 0},
      {"short_side": 70, "crop": 64, "stride": 20}, {"crops": "three", "stride": 16}, {"resize": "smooth", "stride": 16},
-     {"jpeg_quality": 75, "stride": 16}, {"stretch": 60, "stride": 16}, {"streams": ("rgbdiff",), "stride": 4},
-     {"streams": ("clip", "rgb"), "flow_length": 15, "stride": 8},
+     {"stretch": 60, "stride": 16}, {"streams": ("rgbdiff",), "stride": 4},
+     {"streams": ("clip", "rgb"), "stride": 8},
      {"streams": ("flow",), "flow_method": "tvl1", "stride": 50}],
 )  # fmt: skip
 def test_streaming_equals_the_plain_way(film, changes):
-    options = SnippetOptions(**(SMALL | changes))
+    options = SnippetOptions(**(SMALL | changes)).resolved()
     found, run = collect(film, options, batch_size=4)
     expected = plainly(film, options)
     for stream in options.streams:
@@ -85,12 +86,8 @@ def test_flow_that_is_not_quantised_is_as_fine_as_it_was_computed(film):
     assert (fine["flow"] != fine["flow"].round()).float().mean() > 0.9
     small, _ = collect(film, replace(options, flow_quantised=False, flow_bound=0.5))
     assert small["flow"].min() < -10  # not clipped
-    for wrong, said in (
-        ({"flow_method": "stored"}, "stored flow is in 8 bits"),
-        ({"jpeg_quality": 75}, "through JPEG"),
-    ):
-        with pytest.raises(UserError, match=said):
-            SnippetOptions(flow_quantised=False, **wrong)
+    with pytest.raises(UserError, match="stored flow has 8 bits"):
+        SnippetOptions(flow_quantised=False, flow_method="stored")
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 7, 8, 9, 100])
@@ -177,13 +174,14 @@ def test_memory_does_not_grow_with_the_video(tmp_path, monkeypatch):
     [({"stride": 0}, "stride"), ({"streams": ()}, "streams"), ({"streams": ("rgb", "rgb")}, "streams"),
      ({"streams": ("depth",)}, "depth"), ({"flow_bound": 0}, "flow_bound"),
      ({"short_side": 100, "crop": 224}, "short_side"), ({"nominal_fps": -1}, "nominal_fps"),
-     ({"stream_crops": ("clip=9",)}, "stream_crops"), ({"clip_step": 0}, "clip_step"),
-     ({"crop": -1}, "crop"), ({"flow_length": 0}, "flow_length"), ({"jpeg_quality": 101}, "jpeg_quality"),
+     ({"clip_step": 0}, "clip_step"), ({"crop": -1}, "crop"),
      ({"stretch": 100, "crop": 224}, "stretch"), ({"stretch": 340, "short_side": 0}, "stretch")],
 )  # fmt: skip
 def test_bad_options(changes, words):
     with pytest.raises(UserError, match=words):
         SnippetOptions(**changes)
+    with pytest.raises(UserError, match="stream_crops"):
+        ResolvedSnippets(stream_crops=("clip=9",))
 
 
 def test_bad_input(film, tmp_path):
