@@ -1,1 +1,1 @@
-"""From scored proposals to detections: dense scoring, fusion, filtering, suppression, regression, result files."""
+"""From proposals to detections: scoring, fusion, filtering, suppression, regression, models."""

@@ -1,4 +1,4 @@
-"""Video-level class scores of an outside classifier (UntrimmedNets, say): which classes can occur in a video at all."""
+"""Video-level class scores of an outside classifier such as UntrimmedNets, which restrict the classes of a video."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ ClassScores = dict[str, NDArray[np.float64]]
 
 
 def read_class_scores(path: Path, labels: Sequence[str]) -> ClassScores:
-    """Scores ``(K,)`` of each video in the order of ``labels``; the form follows the suffix.
+    """Scores ``(K,)`` of each video in the order of ``labels``; the suffix decides the format.
 
-    - ``.json``: ``{id: {label: score}}``, ``{id: [K scores]}``, or the result file of ActivityNet's classification
-      task, ``{"results": {id: [{"label", "score"}]}}``; labels that are not named count as minus infinity;
-    - ``.csv``: a header ``video,LABEL,LABEL,...`` and a line for each video;
+    - ``.json``: ``{id: {label: score}}``, ``{id: [K scores]}``, or the result file of the ActivityNet classification
+      task, ``{"results": {id: [{"label", "score"}]}}``; labels without a score count as minus infinity;
+    - ``.csv``: a header ``video,LABEL,LABEL,...`` and one line per video;
     - ``.npz``: ``video_id (V,)``, ``scores (V, K)`` and optionally ``labels (K,)``.
 
-    Raises UserError where the file cannot be read, a label is unknown, a number is missing or not a number.
+    Raises UserError if the file cannot be read, a label is unknown, or a score is missing or not a number.
     """
     readers = {".json": _read_json, ".csv": _read_csv, ".npz": _read_npz}
     if path.suffix not in readers:
-        raise UserError(f"class scores must be {', '.join(readers)}, not {path.name!r}")
+        raise UserError(f"class scores must be a {', '.join(readers)} file, not {path.name!r}")
     try:
         raw = readers[path.suffix](path)
     except OSError as error:
         raise UserError(f"cannot read the class scores {path}: {error.strerror or error}") from None
     except (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} holds no class scores: {error!r}") from None
+        raise UserError(f"{path} is not a file of class scores: {error!r}") from None
     return {video: _row(path, video, values, labels) for video, values in raw.items()}
 
 
@@ -55,7 +55,7 @@ def _row(path: Path, video: str, values: Any, labels: Sequence[str]) -> NDArray[
     except (TypeError, ValueError):
         raise UserError(f"{path}: the scores of video {video!r} are not numbers: {str(values)[:80]}") from None
     if row.shape != (len(labels),) or np.isnan(row).any():
-        raise UserError(f"{path}: video {video!r} needs {len(labels)} scores that are numbers, not {str(values)[:80]}")
+        raise UserError(f"{path}: video {video!r} needs {len(labels)} numbers as scores, not {str(values)[:80]}")
     return row
 
 
@@ -81,10 +81,10 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
 
 
 def best_classes(class_scores: Mapping[str, NDArray[Any]], videos: Ragged, count: int) -> dict[str, NDArray[np.bool_]]:
-    """Which classes count in each of ``videos``: the ``count`` of highest score, bool ``(K,)``; never one of minus
-    infinity, which is a class that the classifier did not name.
+    """The ``count`` classes of highest score of each video, as a mask, bool ``(K,)``.
 
-    Raises UserError naming the videos that have no class scores.
+    Classes with the score minus infinity, which the classifier did not name, are never chosen.
+    Raises UserError naming the videos without class scores.
     """
     missing = [video for video in videos.ids if video not in class_scores]
     if missing:
@@ -100,16 +100,16 @@ def best_classes(class_scores: Mapping[str, NDArray[Any]], videos: Ragged, count
 def class_factors(
     class_scores: Mapping[str, NDArray[Any]], chosen: Mapping[str, NDArray[np.bool_]]
 ) -> dict[str, NDArray[np.float64]]:
-    """What scores of each class are multiplied with, ``(K,)``: the class scores of those ``chosen``, 0 for the others.
+    """Factor of the scores of each class, ``(K,)``, by video: the class score if the class is ``chosen``, else 0.
 
-    Raises UserError where one of these is below 0 or infinite: logits are no factors.
+    Raises UserError if a factor is negative or infinite, as logits may be.
     """
     factors = {}
     for video, mask in chosen.items():
         factors[video] = np.where(mask, class_scores[video], 0.0)
         if not (np.isfinite(factors[video]).all() and (factors[video] >= 0).all()):
             raise UserError(
-                f"video {video!r}: class scores to multiply with must be finite and not negative, not "
+                f"video {video!r}: class scores that are multiplied must be finite and not negative, not "
                 f"{class_scores[video][mask].tolist()}: probabilities, not logits"
             )
     return factors

@@ -30,36 +30,37 @@ _NPZ = b"PK"
 
 @dataclass(frozen=True)
 class DetectOptions:
-    """Detect actions: score proposals with trained heads, fuse, filter, suppress, refine; or redo all but the scoring.
+    """Detect actions: score proposals with trained heads, fuse the scores, filter, suppress, refine.
 
-    From features: --store, --proposals and --checkpoint; the raw scores of each run are written beside the detections.
-    From raw scores: --scores.
+    Needs --store, --proposals and --checkpoint; the raw scores of each run are written beside the detections.
+    With --scores the raw scores of earlier runs are used instead, and only the later steps are done.
     """
 
     store: Path | None = None
-    """Feature store that extract/run.py made."""
+    """Feature store written by extract/run.py."""
     proposals: Path | None = None
-    """File of proposals that train/propose.py made."""
+    """File of proposals written by train/propose.py."""
     checkpoint: tuple[Path, ...] = ()
-    """Run folders of SSN heads (train/fit.py), or folders of these; several are fused: streams, seeds."""
+    """Run folders of SSN heads (train/fit.py), or folders of run folders; several runs, such as streams or seeds, are
+    fused."""
     scores: tuple[Path, ...] = ()
-    """Raw scores of earlier runs (.npz), in place of --store, --proposals and --checkpoint."""
+    """Raw scores of earlier runs (.npz), instead of --store, --proposals and --checkpoint."""
     weights: tuple[float, ...] = ()
-    """Weight of each run in the fusion; none means equal. Runs of a folder are in the order of their names."""
+    """Weight of each run in the fusion; by default equal. The runs of a folder are ordered by name."""
     out: Path = Path("detections.json")
-    """Detections to write, as ActivityNet result JSON."""
+    """File of detections to write (ActivityNet result JSON)."""
     save_model: Path | None = None
-    """Also put together a folder with which train/detect.py video VIDEO --model DIR finds actions in any video file."""
+    """Also write a model folder, with which train/detect.py video VIDEO --model DIR detects actions in a video file."""
     trust_modules: tuple[str, ...] = ()
-    """Backbones package.module:callable to import although the store alone names them: their code is run."""
+    """Backbones package.module:callable named by the store that may be imported, which runs their code."""
     annotations: str | None = None
-    """Annotations (a path or DIALECT:PATH), for --subset and for score files of the original."""
+    """Annotations (a path or DIALECT:PATH), for --subset and for score files of the original code."""
     subset: str | None = None
     """Only the videos of this subset of the annotations."""
     original_scoring: bool = False
-    """Fold the heads as the original code does (see the documentation of ssn_feat.heads.dense.fold)."""
+    """Score as the original code does (see ssn_feat.heads.dense.fold)."""
     allow_pickle: bool = False
-    """Accept score files of the original code, which are pickles, for --scores."""
+    """Let --scores read score files of the original code, which are pickles."""
     quiet: bool = False
     """Print nothing."""
     postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
@@ -68,7 +69,7 @@ class DetectOptions:
     def __post_init__(self) -> None:
         runs = len(self.scores or self.runs)
         if self.weights and len(self.weights) != runs:
-            raise UserError(f"{runs} runs need as many weights, not {len(self.weights)}")
+            raise UserError(f"{runs} runs need one weight each, but there are {len(self.weights)}")
         if self.subset and not self.annotations:
             raise UserError("--subset needs --annotations")
 
@@ -78,12 +79,12 @@ class DetectOptions:
         return tuple(run for path in self.checkpoint for run in run_folders(path))
 
     def require_input(self) -> None:
-        """Raises UserError unless there is either all that scoring needs, or scores."""
+        """Raises UserError unless either --scores or --store, --proposals and --checkpoint are given."""
         given = [name for name in ("store", "proposals", "checkpoint") if getattr(self, name)]
         if self.scores and self.save_model:
-            raise UserError("--save-model needs --store, --proposals and --checkpoint: scores alone make no model")
+            raise UserError("--save-model needs --store, --proposals and --checkpoint, not --scores")
         if self.scores and given:
-            raise UserError(f"--scores stand in place of --{given[0]}: give one or the other")
+            raise UserError(f"--scores replaces --{given[0]}: give one or the other")
         if not self.scores and len(given) < 3:
             lacking = [f"--{name}" for name in ("store", "proposals", "checkpoint") if name not in given]
             raise UserError(
@@ -92,19 +93,19 @@ class DetectOptions:
 
 
 def _preset(name: str, chosen: PostprocessOptions) -> DetectOptions:
-    """What is meant for an outside classifier demands one."""
+    """Options with ``chosen``; a preset for an outside classifier requires --classifier."""
     needed = replace(chosen, classifier=tyro.MISSING) if name.endswith("-classifier") else chosen
     return DetectOptions(postprocess=needed)
 
 
-# The post-processing of each data set in the original; everything else is the user's.
+# The post-processing of the original code for each data set; all other options have no preset.
 PRESETS = {name: _preset(name, chosen) for name, chosen in POSTPROCESS_PRESETS.items()}
 
 
 def detect(options: DetectOptions) -> Detections:
     """Find actions in videos: score proposals, fuse, filter, suppress, refine; write detections and raw scores.
 
-    Raises UserError for whatever is missing or does not fit together, and where there is not a single proposal.
+    Raises UserError if inputs are missing or inconsistent, and if there is no proposal at all.
     """
     started = time.perf_counter()
     options.require_input()
@@ -133,18 +134,18 @@ def detect(options: DetectOptions) -> Detections:
 
 
 def score_files(out: Path, runs: Sequence[Path]) -> list[Path]:
-    """Where the raw scores of each run are kept: ``OUT.scores-1-RUN.npz`` beside the detections ``OUT.json``."""
+    """Files of the raw scores of each run: ``OUT.scores-1-RUN.npz`` beside the detections ``OUT.json``."""
     return [out.with_name(f"{out.stem}.scores-{n}-{run.name}.npz") for n, run in enumerate(runs, start=1)]
 
 
 def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScores]:
-    """Score the proposals of the wanted videos by each run, and keep the scores."""
+    """Score the proposals of the chosen videos with each run, and write the scores."""
     assert options.store is not None
     assert options.proposals is not None
     store = open_store(options.store)
-    proposals = _present(Proposals.load(options.proposals), store, dataset, options)
+    proposals = _available(Proposals.load(options.proposals), store, dataset, options)
     runs = [load_run(folder) for folder in options.runs]
-    # Before the work, since a part of it may be lost; but not of runs that do not fit.
+    # Before the work, since a needed file may be missing; runs are checked first.
     if options.save_model is not None:
         scorers_of(store, runs)
         fusion = (options.weights, options.original_scoring, options.postprocess, options.trust_modules)
@@ -156,27 +157,27 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     return scores
 
 
-def _present(proposals: Proposals, store: FeatureStore, dataset: Dataset | None, options: DetectOptions) -> Proposals:
-    """The proposals of the videos that are wanted and stored. Raises UserError where none is left."""
+def _available(proposals: Proposals, store: FeatureStore, dataset: Dataset | None, options: DetectOptions) -> Proposals:
+    """The proposals of the videos of the data set that are in the store. Raises UserError if there are none."""
     wanted = proposals.ids if dataset is None else tuple(dataset.videos)
-    held = set(store.ids)
-    ids = [video for video in wanted if video in held and video in proposals.intervals]
+    stored = set(store.ids)
+    ids = [video for video in wanted if video in stored and video in proposals.intervals]
     if not ids:
         raise UserError(
             f"none of the {len(wanted)} videos has both features in {options.store} "
             f"and proposals in {options.proposals}"
         )
-    found = proposals.only(ids)
-    if not len(found):
+    available = proposals.only(ids)
+    if not len(available):
         raise UserError(f"{options.proposals} holds no proposal for any of the {len(ids)} videos")
     if len(ids) < len(wanted) and not options.quiet:
-        unstored = sum(video not in held for video in wanted)
+        unstored = sum(video not in stored for video in wanted)
         unproposed = sum(video not in proposals.intervals for video in wanted)
         print(
             f"coverage: {len(ids)} of {len(wanted)} videos; {unstored} have no features, {unproposed} no proposals; "
-            "nothing is detected in these"
+            "these get no detections"
         )
-    return found
+    return available
 
 
 def _read_scores(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScores]:
@@ -187,7 +188,7 @@ def _read_score_file(path: Path, options: DetectOptions, dataset: Dataset | None
     if _is_npz(path):
         return ProposalScores.load(path)
     if dataset is None:
-        raise UserError(f"{path} is no .npz; score files of the original need --annotations and --allow-pickle")
+        raise UserError(f"{path} is not .npz; score files of the original code need --annotations and --allow-pickle")
     return read_original(path, dataset, allow_pickle=options.allow_pickle)
 
 
@@ -210,15 +211,15 @@ def summarise(detections: Detections, videos: int = 5, best: int = 3) -> None:
     """Print a table: the number of detections and the best few of the first videos."""
     table = table_of("video", "detections", f"best {best}", "start", "end", "score", names=(f"best {best}",))
     for video in detections.ids[:videos]:
-        found = detections[video]
-        rows = range(min(best, len(found.scores)))
+        detected = detections[video]
+        rows = range(min(best, len(detected.scores)))
         table.add_row(
             cell(video),
-            str(len(found.scores)),
-            cell("\n".join(detections.labels[found.classes[row]] for row in rows)),
-            "\n".join(f"{found.intervals[row, 0]:.2f} s" for row in rows),
-            "\n".join(f"{found.intervals[row, 1]:.2f} s" for row in rows),
-            "\n".join(f"{found.scores[row]:.3g}" for row in rows),
+            str(len(detected.scores)),
+            cell("\n".join(detections.labels[detected.classes[row]] for row in rows)),
+            "\n".join(f"{detected.intervals[row, 0]:.2f} s" for row in rows),
+            "\n".join(f"{detected.intervals[row, 1]:.2f} s" for row in rows),
+            "\n".join(f"{detected.scores[row]:.3g}" for row in rows),
         )
     show(table)
     if len(detections) > videos:

@@ -28,15 +28,16 @@ class DetectVideoOptions:
     model: Path
     """The model folder."""
     trust_modules: tuple[str, ...] = ()
-    """Backbones package.module:callable to import although the model alone names them: their code is run."""
+    """Backbones package.module:callable named by the model that may be imported, which runs their code."""
     out: Path | None = None
-    """Detections to write, as ActivityNet result JSON; default: VIDEO's name with .detections.json, here."""
+    """File of detections to write (ActivityNet result JSON); default: the name of VIDEO with .detections.json, in the
+    current folder."""
     picture: Path | None = None
-    """Timeline to draw (.png, .svg, .pdf); default: like the detections, with .png."""
+    """Timeline to draw (.png, .svg, .pdf); default: the name of the detections with .png."""
     shown: int = 10
-    """How many detections are printed, best first."""
+    """Number of detections to print, best first."""
     device: str = "auto"
-    """Where the networks run: cpu, cuda, cuda:1, ...; auto takes a GPU where there is one."""
+    """Device of the networks: cpu, cuda, cuda:1, ...; auto: a GPU if there is one."""
     quiet: bool = False
     """Print nothing."""
     timeline: TimelineOptions = field(default_factory=TimelineOptions)
@@ -48,43 +49,46 @@ class DetectVideoOptions:
         check_picture(self.picture)
         written = self.written
         if written[0] == written[1]:
-            raise UserError(f"detections and their picture cannot both be {written[0]}: give --out or --picture")
+            raise UserError(f"detections and picture cannot both be written to {written[0]}: give --out or --picture")
 
     @property
     def written(self) -> tuple[Path, Path]:
-        """Where detections and picture go."""
+        """Paths of the detections and of the picture."""
         out = self.out or Path(f"{self.video.stem}.detections.json")
         return out, self.picture or out.with_suffix(".png")
 
 
 def detect_video(options: DetectVideoOptions) -> DetectedVideo:
-    """Find actions in one video file: features in memory, actionness, proposals, scores, detections, a timeline.
+    """Detect actions in one video file and draw a timeline.
 
-    Raises UserError where the video or the model cannot be read.
+    Raises UserError if the video or the model cannot be read.
     """
     started = time.perf_counter()
     about = probe(options.video)
     model = Model.load(options.model, options.device, options.trust_modules)
     rows = max(1, model.expected_snippets(about))
-    with nullcontext(None) if options.quiet else progress_bar("looking", rows) as advance:
-        found = model.detect(options.video, advance)
+    with nullcontext(None) if options.quiet else progress_bar("extracting", rows) as advance:
+        result = model.detect(options.video, advance)
     out, picture = options.written
-    found.detections.write(out)
-    save(timeline_figure([found.timeline], model.labels, options.timeline), picture)
+    result.detections.write(out)
+    save(timeline_figure([result.timeline], model.labels, options.timeline), picture)
     if not options.quiet:
-        _print(found, options.shown)
+        _print(result, options.shown)
         seconds = time.perf_counter() - started
-        print(f"{out}, {picture}: {found.video.duration:.1f} s of video in {seconds:.1f} s")
-    return found
+        print(f"{out}, {picture}: {result.video.duration:.1f} s of video in {seconds:.1f} s")
+    return result
 
 
-def _print(found: DetectedVideo, shown: int) -> None:
-    own = found.detections[found.video.id]
+def _print(result: DetectedVideo, shown: int) -> None:
+    detections = result.detections[result.video.id]
     table = table_of("class", "start", "end", "score")
-    for row in range(min(shown, len(own.scores))):
-        start, end = own.intervals[row]
+    for row in range(min(shown, len(detections.scores))):
+        start, end = detections.intervals[row]
         table.add_row(
-            cell(found.detections.labels[own.classes[row]]), f"{start:.2f} s", f"{end:.2f} s", f"{own.scores[row]:.3g}"
+            cell(result.detections.labels[detections.classes[row]]),
+            f"{start:.2f} s",
+            f"{end:.2f} s",
+            f"{detections.scores[row]:.3g}",
         )
     show(table)
-    print(f"{len(own.scores)} detections from {len(found.intervals)} proposals")
+    print(f"{len(detections.scores)} detections from {len(result.intervals)} proposals")

@@ -1,11 +1,11 @@
-"""A model folder: all that turns one video into detections, in a folder that can be moved.
+"""A model folder: everything that is needed to detect actions in a video file, in a folder that can be moved.
 
 ::
 
-    MODEL/model.yaml       how proposals are grouped, runs are fused and scores become detections
-    MODEL/actionness-1/    run folders of the actionness heads, and
-    MODEL/ssn-1/           of the SSN heads; their checkpoints hold the recipe of the features
-    MODEL/weights/         weights of the backbones, where they are files
+    MODEL/model.yaml       options of proposals, fusion and post-processing
+    MODEL/actionness-1/    run folder of each actionness head
+    MODEL/ssn-1/           run folder of each SSN head; its checkpoint holds the recipe of the features
+    MODEL/weights/         weights of the backbones, if they are files
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ssn_feat.store import FeatureStore
 from ssn_feat.video import Probe, SnippetOptions, expected_snippets
 
 SETTINGS = "model.yaml"
-# What of a run folder a model needs, and what says where it comes from.
+# Files of a run folder that a model needs, and those that record its origin.
 _OF_A_RUN = ("checkpoint.pt", "config.yaml", "environment.json", "summary.json")
 # Parameters of a file of proposals that are not options of TAG.
 _NOT_OF_TAG = ("store", "number", "runs", "weights", "fusion", "fingerprint")
@@ -47,36 +47,36 @@ _NOT_OF_TAG = ("store", "number", "runs", "weights", "fusion", "fingerprint")
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """What ``model.yaml`` holds. Folders and files are names inside the model folder."""
+    """The content of ``model.yaml``. Folders and files are named relative to the model folder."""
 
     actionness: tuple[str, ...]
     """Folders of the actionness runs."""
     ssn: tuple[str, ...]
     """Folders of the SSN runs."""
     actionness_weights: tuple[float, ...] = ()
-    """Weight of each actionness run; none means equal."""
+    """Weight of each actionness run; by default equal."""
     actionness_fusion: FusionName = "mean"
     """How actionness runs are fused."""
     ssn_weights: tuple[float, ...] = ()
-    """Weight of each SSN run; none means equal."""
+    """Weight of each SSN run; by default equal."""
     original_scoring: bool = False
-    """Whether heads are folded as in the original code."""
+    """Whether proposals are scored as in the original code."""
     backbones: dict[str, str] = field(default_factory=dict)
-    """File of weights of each stream's backbone, or a word that the backbone knows; without one, its own default."""
+    """Weights of the backbone of each stream: a file, or a name that the backbone knows; by default its own weights."""
     flow_network: str = ""
-    """File of weights of the network that computes optical flow, if it is one."""
+    """File of weights of the network that computes optical flow, if a network does."""
     tag: TagOptions = field(default_factory=TagOptions)
     """How actionness is grouped."""
     proposals: int | None = None
-    """At most this many proposals of a video, the best (train/propose.py --number); None: all."""
+    """Number of proposals kept per video, the best ones (train/propose.py --number); None: all."""
     postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
     """How raw scores become detections."""
 
 
 def read_settings(path: Path) -> ModelSettings:
-    """The settings in ``path``, a ``model.yaml`` of this version or of an earlier one.
+    """Read ``path``, a ``model.yaml`` of this version or of an earlier one.
 
-    Raises UserError where the file cannot be read or a value is missing or wrong; unknown keys only give a note.
+    Unknown keys are ignored with a note. Raises UserError if the file cannot be read or a value is missing or invalid.
     """
     values = read_yaml(path)
     if "released" in values:  # the name of this setting in version 0.1
@@ -94,20 +94,20 @@ def save_model(
     options: PostprocessOptions | None = None,
     trusted: Collection[str] = (),
 ) -> None:
-    """Put together all that detections on ``store`` were made with; ``folder`` is replaced if it is a model.
+    """Write a model folder with everything that the detections on ``store`` were made with.
 
-    ``proposals`` say which actionness runs and options made them, the store which weights its backbones had.
-    ``trusted``: as of :class:`Model`.
-    Raises UserError where proposals were not made by TAG, a file is no longer there or has changed, or ``folder`` holds
-    something else.
+    An existing model in ``folder`` is replaced. ``proposals`` name the actionness runs and options that made them, the
+    store names the weights of its backbones. ``trusted``: as in :meth:`Model.load`.
+    Raises UserError if the proposals were not made by TAG, a file is missing or has changed, or ``folder`` holds
+    something else than a model.
     """
     if folder.exists() and not (folder / SETTINGS).exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} exists and is no model folder: name another one")
+        raise UserError(f"{folder} exists and is not a model folder: choose another one")
     if options is not None and options.classifier is not None:
         raise UserError("a model folder cannot hold an outside classifier: save it without --classifier")
     made = _made_by(proposals)
     chosen, flow_network = _weights_of(store)
-    backbones_of(store.recipe, chosen, "cpu", flow_network, trusted)  # refuses weights that have changed since
+    backbones_of(store.recipe, chosen, "cpu", flow_network, trusted)  # raises UserError on weights that have changed
     part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         part.mkdir(parents=True)
@@ -135,20 +135,20 @@ def save_model(
 
 
 def _made_by(proposals: Proposals) -> dict[str, Any]:
-    """Runs, weights, fusion and options of TAG out of what a file of proposals says of itself."""
+    """Runs, weights, fusion and options of TAG, from the parameters of the proposals."""
     known = proposals.parameters
     if proposals.method != "tag" or "runs" not in known:
         raise UserError(
-            f"a model proposes by TAG, but these proposals are of method {proposals.method!r}: "
+            f"a model needs proposals of the method 'tag', but these are of method {proposals.method!r}: "
             "make them by train/propose.py --actionness RUN"
         )
     options = from_record(TagOptions, {k: v for k, v in known.items() if k not in _NOT_OF_TAG}, "the file of proposals")
     runs = [Path(run) for run in known["runs"]]
-    gone = [run for run in runs if not run.exists()]
-    if gone:
+    missing = [run for run in runs if not run.exists()]
+    if missing:
         raise UserError(
-            f"these proposals were made with the actionness run {gone[0]}, which is not there: bring it back, or start "
-            "from the folder in which train/propose.py was started"
+            f"these proposals were made with the actionness run {missing[0]}, which does not exist: restore it, or "
+            "start in the folder in which train/propose.py was started"
         )
     return {
         "runs": runs,
@@ -159,7 +159,7 @@ def _made_by(proposals: Proposals) -> dict[str, Any]:
 
 
 def _weights_of(store: FeatureStore) -> tuple[dict[str, str | None], str]:
-    """Per stream the weights with which the store's features were extracted, and those of the flow network."""
+    """The weights, by stream, with which the features of the store were extracted, and those of the flow network."""
     made = store.runs()
     if not made:
         return dict.fromkeys(store.streams), ""
@@ -170,10 +170,10 @@ def _weights_of(store: FeatureStore) -> tuple[dict[str, str | None], str]:
 def _copy_runs(runs: Sequence[Path], folder: Path, kind: str) -> tuple[str, ...]:
     names = []
     for number, run in enumerate(runs, start=1):
-        load_run(run)  # one that cannot be read is refused now, not when it is used
+        load_run(run)  # raises UserError on a run that cannot be read
         target = folder / f"{kind}-{number}"
         target.mkdir()
-        if run.is_file():  # one checkpoint of a run, such as its best
+        if run.is_file():  # a checkpoint of a run, such as best.pt
             shutil.copyfile(run, target / _OF_A_RUN[0])
         for name in _OF_A_RUN:
             if run.is_dir() and (run / name).exists():
@@ -183,7 +183,7 @@ def _copy_runs(runs: Sequence[Path], folder: Path, kind: str) -> tuple[str, ...]
 
 
 def _copy_weights(weights: str, folder: Path, name: str) -> str:
-    """The name of the copy, or ``weights`` itself where it is no file."""
+    """The name of the copy, or ``weights`` itself if it is not a file."""
     if not Path(weights).is_file():
         return weights
     target = folder / "weights" / f"{name}{Path(weights).suffix}"
@@ -194,12 +194,12 @@ def _copy_weights(weights: str, folder: Path, name: str) -> str:
 
 @dataclass(frozen=True)
 class DetectedVideo:
-    """What a model found in one video, with what led to it."""
+    """The detections of a model in one video, with its proposals and actionness."""
 
     video: Video
-    """Id (the file's name without its ending) and duration; without truth."""
+    """Id (the file name without its suffix) and duration; without instances."""
     detections: Detections
-    """Of this one video."""
+    """Detections in this video."""
     intervals: Float
     """Proposals, best first, float64 ``(N, 2)``, seconds."""
     actionness: NDArray[np.float32]
@@ -215,12 +215,12 @@ class DetectedVideo:
 
     @property
     def timeline(self) -> Timeline:
-        """As it can be drawn."""
+        """The timeline of the video, to draw."""
         return Timeline(self.video, self.actionness, self.spans, self.intervals, self.detections[self.video.id])
 
 
 class Model:
-    """All that turns a video file into detections. Made by :meth:`load`."""
+    """Detects actions in video files. Made by :meth:`load`."""
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ class Model:
     def load(cls, folder: Path | str, device: str = "auto", trusted: Collection[str] = ()) -> Model:
         """Read a model folder, which ``ssn-feat detect --save-model FOLDER`` makes.
 
-        ``device``: where the networks run: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one. ``trusted``: the
+        ``device``: of the networks: cpu, cuda, cuda:1, ...; auto: a GPU if there is one. ``trusted``: the
         only backbones ``package.module:callable`` that are imported because the model names them. Raises UserError if
         the model names another, or if one of its parts is missing or does not fit the others.
 
@@ -252,13 +252,13 @@ class Model:
         folder = Path(folder)
         if not (folder / SETTINGS).is_file():
             raise UserError(
-                f"{folder} is no model folder: it has no {SETTINGS} (train/detect.py store --save-model makes one)"
+                f"{folder} is not a model folder: it has no {SETTINGS} (train/detect.py store --save-model makes one)"
             )
         settings = read_settings(folder / SETTINGS)
         actionness = [load_run(folder / name) for name in settings.actionness]
         runs = [load_run(folder / name) for name in settings.ssn]
         if not runs or not actionness:
-            raise UserError(f"{folder / SETTINGS} names no run of an SSN head or none of an actionness head")
+            raise UserError(f"{folder / SETTINGS} must name at least one SSN run and one actionness run")
         for run in (*actionness, *runs[1:]):
             run.require_store(runs[0].fingerprint, f"the first run of {folder}")
         chosen = {stream: _inside(folder, name) for stream, name in settings.backbones.items()}
@@ -272,14 +272,14 @@ class Model:
         return f"Model({len(self.labels)} classes, {heads}, {streams})"
 
     def expected_snippets(self, about: Probe) -> int:
-        """How many snippets will be looked at of a video whose container says ``about``; 0 where it says nothing."""
+        """Expected number of snippets of a video with the container properties ``about``; 0 if they do not tell."""
         return expected_snippets(about, self._snippets)
 
     def detect(self, path: Path | str, on_rows: Callable[[int], None] | None = None) -> DetectedVideo:
-        """Find actions in a video file; ``on_rows`` is called with the number of snippets after each batch.
+        """Detect actions in a video file; ``on_rows`` is called with the number of snippets after each batch.
 
-        Features are rounded as a store does, so that the result is that of the same video extracted to a store.
-        Raises UserError where the video cannot be read.
+        Features are rounded to float16 as in a store, so that the result is the same as with a store.
+        Raises UserError if the video cannot be read.
         """
         path = Path(path)
         extracted = extract_video(path, self._backbones, self._snippets, keep_crops=self._keep_crops, on_rows=on_rows)
@@ -305,7 +305,7 @@ class Model:
 
 
 def _inside(folder: Path, name: str) -> str:
-    """The file called ``name`` in the model folder, or the word that it is where there is none."""
+    """The path of the file ``name`` in the model folder; ``name`` itself if there is no such file."""
     return str(folder / name) if (folder / name).is_file() else name
 
 
@@ -313,5 +313,5 @@ def _rounded(rows: NDArray[np.float32], path: Path) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
         rounded = rows.astype(np.float16)
     if not np.isfinite(rounded).all():
-        raise UserError(f"{path}: the backbone gives features that are not finite in float16")
+        raise UserError(f"{path}: the backbone returns features that are not finite in float16")
     return rounded

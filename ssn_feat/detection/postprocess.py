@@ -1,7 +1,7 @@
-"""From raw scores to detections: which (proposal, class) pairs count, suppression, refined boundaries.
+"""From raw scores to detections: selection of (proposal, class) pairs, suppression, refinement of boundaries.
 
-Each stage is a function on whole data sets: :func:`select`, :func:`suppress`, :func:`refine`; :func:`postprocess` runs
-them. With a preset and its defaults each stage does what the original evaluation does, row for row.
+Each stage is a function on a whole data set: :func:`select`, :func:`suppress`, :func:`refine`; :func:`postprocess` runs
+them all. With a preset, each stage gives the same rows as the evaluation of the original code.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ Scoring = Literal["foreground", "all", "logit"]
 
 @dataclass(frozen=True)
 class PostprocessOptions:
-    """How raw scores of proposals become detections."""
+    """Post-processing of the raw scores of proposals."""
 
     scoring: Scoring = "foreground"
-    """What multiplies exp(completeness): softmax over the classes alone (foreground), softmax with background (all:
-    keeps "this is nothing" in the score), or the bare activity (logit: may be negative)."""
+    """Factor of exp(completeness): softmax over the classes (foreground), softmax over classes and background (all), or
+    the activity logit (logit: may be negative)."""
     top_k: int | None = 2000
-    """How many (proposal, class) pairs of highest score a video keeps before NMS; None keeps all."""
+    """Number of (proposal, class) pairs of highest score that a video keeps before NMS; None: all."""
     classifier: Path | None = None
-    """Video-level class scores of an outside classifier (.json, .csv, .npz): only its best classes of a video count."""
+    """Video-level class scores of an outside classifier (.json, .csv, .npz): a video keeps only its best classes."""
     classifier_top: int = 2
-    """How many classes of the outside classifier count for each video."""
+    """Number of classes that a video keeps by the outside classifier."""
     classifier_use: Literal["filter", "multiply"] = "filter"
-    """Its best classes count as they are (filter, as the original), or times its score for them too (multiply)."""
+    """Only keep its best classes (filter, as the original code), or also multiply by its scores (multiply)."""
     regression: bool = True
     """Whether boundaries are refined by the regression scores."""
     order: Literal["nms-first", "regression-first"] = "nms-first"
-    """NMS on proposals, then regression (the original), or regression, then NMS on its result (mmaction)."""
+    """NMS before regression (as the original code), or regression before NMS (as mmaction)."""
     nms: Literal["hard", "linear", "gaussian", "none"] = "hard"
-    """Remove overlapping detections of a class (hard), lower their scores (soft NMS: linear, gaussian), or neither."""
+    """Remove overlapping detections of a class (hard), lower their scores (linear or gaussian soft NMS), or none."""
     nms_threshold: float = 0.2
     """tIoU above which hard NMS removes, linear soft NMS lowers, and voting averages."""
     nms_sigma: float = 0.5
-    """Gaussian soft NMS multiplies scores by exp(-tIoU^2 / sigma)."""
+    """Sigma of gaussian soft NMS, which multiplies scores by exp(-tIoU^2 / sigma)."""
     voting: bool = False
-    """Move each kept detection to the score-weighted mean of all those of its class that overlap it beyond
-    nms_threshold."""
+    """Replace each kept detection by the score-weighted mean of all detections of its class that overlap it by more
+    than nms_threshold."""
     max_detections: int | None = None
-    """How many detections of highest score a video keeps in the end; None keeps all."""
+    """Number of detections of highest score that a video keeps at the end; None: all."""
 
     def __post_init__(self) -> None:
         for name in ("top_k", "max_detections"):
@@ -68,13 +68,13 @@ class PostprocessOptions:
         if not self.nms_sigma > 0:
             raise UserError(f"nms_sigma must be above 0, not {self.nms_sigma}")
         if self.scoring == "logit" and (self.nms in ("linear", "gaussian") or self.voting):
-            raise UserError("soft NMS and voting weigh by scores, which may be negative with scoring 'logit'")
+            raise UserError("soft NMS and voting need scores of at least 0, which scoring 'logit' does not guarantee")
 
 
 _THUMOS = PostprocessOptions(scoring="foreground", top_k=2000, nms_threshold=0.2)
 _ACTIVITYNET = PostprocessOptions(scoring="foreground", top_k=60, nms_threshold=0.6)
 
-# The numbers of the original. With an outside classifier it neither cuts to the top k nor scores in the same way.
+# The values of the original code. With an outside classifier it keeps all pairs and scores them differently.
 PRESETS: dict[str, PostprocessOptions] = {
     "thumos14": _THUMOS,
     "activitynet1.2": _ACTIVITYNET,
@@ -87,7 +87,7 @@ PRESETS: dict[str, PostprocessOptions] = {
 
 @dataclass(frozen=True)
 class ScoredPairs:
-    """(proposal, class) pairs of a data set that are still in the running."""
+    """Selected (proposal, class) pairs of a data set."""
 
     proposals: Int
     """Row of the proposal in the :class:`~ssn_feat.detection.scores.ProposalScores`, int64 ``(M,)``."""
@@ -96,21 +96,21 @@ class ScoredPairs:
     scores: Float32 | Float
     """Combined score ``(M,)``."""
     intervals: Float
-    """Where the detection is by now, float64 ``(M, 2)``, seconds."""
+    """Current boundaries, float64 ``(M, 2)``, seconds."""
 
     def __len__(self) -> int:
         return len(self.proposals)
 
     def take(self, kept: Int) -> ScoredPairs:
-        """The candidates at positions ``kept``, in that order."""
+        """The pairs at positions ``kept``, in that order."""
         return ScoredPairs(self.proposals[kept], self.classes[kept], self.scores[kept], self.intervals[kept])
 
 
 def combined_scores(activity: Float32, completeness: Float32, scoring: Scoring) -> Float32:
-    """Class scores ``(N, K)`` of proposals: activity times exp(completeness) (SSN section 3.3).
+    """Class scores ``(N, K)`` of proposals: activity times exp(completeness) (SSN paper, section 3.3).
 
-    ``activity`` are logits ``(N, K + 1)`` with background first, ``completeness`` logits ``(N, K)``.
-    Raises UserError where a score leaves the range of float32.
+    ``activity``: logits ``(N, K + 1)`` with background first; ``completeness``: logits ``(N, K)``.
+    Raises UserError if a score exceeds the range of float32.
     """
     logits = activity if scoring == "all" else activity[:, 1:]
     if scoring == "logit":
@@ -134,12 +134,12 @@ def select(
     video_classes: Mapping[str, NDArray[np.bool_]] | None = None,
     factors: Mapping[str, NDArray[np.floating]] | None = None,
 ) -> ScoredPairs:
-    """The pairs of each video that survive the filter, in the order of videos, proposals, classes.
+    """The pairs that pass the filter, sorted by video, proposal and class.
 
-    ``video_classes``: per video which classes count, bool ``(K,)``; None for all. ``factors``: per video what the
-    scores of each class are multiplied with, ``(K,)``. Equal scores at the edge of the top k: the earlier pair stays.
+    ``video_classes``: mask of the classes that a video keeps, bool ``(K,)``; None: all. ``factors``: factor of the
+    scores of each class, ``(K,)``, by video. Of equal scores at the limit of the top k, the earlier pairs are kept.
     """
-    pairs, values = [], []
+    rows_of_pairs, values = [], []
     classes = len(scores.labels)
     for video in scores.ids:
         rows = scores.rows(video)
@@ -153,16 +153,16 @@ def select(
             chosen = np.flatnonzero(np.broadcast_to(video_classes[video], combined.shape))
         if options.top_k is not None:
             chosen = chosen[top(flat[chosen], options.top_k)]
-        pairs.append(chosen + rows.start * classes)
+        rows_of_pairs.append(chosen + rows.start * classes)
         values.append(flat[chosen])
-    pair = np.concatenate([np.zeros(0, np.int64), *pairs])
+    pair = np.concatenate([np.zeros(0, np.int64), *rows_of_pairs])
     proposals = pair // classes
     score = np.concatenate([np.zeros(0, np.float32), *values])
     return ScoredPairs(proposals, pair % classes, score, scores.intervals[proposals])
 
 
 def top(values: NDArray[np.floating], count: int) -> Int:
-    """Positions of the ``count`` largest values, rising; among equal ones the first. Linear time."""
+    """Positions of the ``count`` largest values in ascending order (ties: the first ones). Linear time."""
     if len(values) <= count:
         return np.arange(len(values))
     edge = np.partition(values, len(values) - count)[len(values) - count]
@@ -172,45 +172,43 @@ def top(values: NDArray[np.floating], count: int) -> Int:
     return np.flatnonzero(above)
 
 
-def suppress(scores: ProposalScores, candidates: ScoredPairs, options: PostprocessOptions) -> ScoredPairs:
-    """Non-maximum suppression within each class of each video, as ``options`` say; order is not kept."""
-    if options.nms == "none" or not len(candidates):
-        return candidates
-    groups = scores.videos[candidates.proposals] * len(scores.labels) + candidates.classes
+def suppress(scores: ProposalScores, pairs: ScoredPairs, options: PostprocessOptions) -> ScoredPairs:
+    """Non-maximum suppression within each class of each video; the order may change."""
+    if options.nms == "none" or not len(pairs):
+        return pairs
+    groups = scores.videos[pairs.proposals] * len(scores.labels) + pairs.classes
     if options.nms == "hard":
-        kept = nms_grouped(candidates.intervals, candidates.scores, groups, options.nms_threshold)
-        result = candidates.take(kept)
+        kept = nms_grouped(pairs.intervals, pairs.scores, groups, options.nms_threshold)
+        result = pairs.take(kept)
     else:
         lowered = soft_nms_grouped(
-            candidates.intervals, candidates.scores, groups, options.nms, options.nms_threshold, options.nms_sigma
+            pairs.intervals, pairs.scores, groups, options.nms, options.nms_threshold, options.nms_sigma
         )
         kept = np.flatnonzero(lowered > 0)
-        result = ScoredPairs(
-            candidates.proposals[kept], candidates.classes[kept], lowered[kept], candidates.intervals[kept]
-        )
+        result = ScoredPairs(pairs.proposals[kept], pairs.classes[kept], lowered[kept], pairs.intervals[kept])
     if not options.voting:
         return result
-    voted = vote_grouped(candidates.intervals, candidates.scores, groups, kept, options.nms_threshold)
+    voted = vote_grouped(pairs.intervals, pairs.scores, groups, kept, options.nms_threshold)
     return ScoredPairs(result.proposals, result.classes, result.scores, voted)
 
 
-def refine(scores: ProposalScores, candidates: ScoredPairs) -> ScoredPairs:
-    """Move the boundaries by the regression of each candidate's class (SSN section 3.4), clipped to the video.
+def refine(scores: ProposalScores, pairs: ScoredPairs) -> ScoredPairs:
+    """Refine the boundaries by the regression of the class of each pair (SSN paper, section 3.4), clipped to the video.
 
-    The centre moves by ``regression[0]`` lengths, the length grows by ``exp(regression[1])``.
-    Raises UserError where ``scores`` have no regression.
+    The centre moves by ``regression[0]`` times the length; the length is multiplied by ``exp(regression[1])``.
+    Raises UserError if ``scores`` have no regression.
     """
     if scores.regression is None:
-        raise UserError("these scores have no regression part: give --no-regression")
-    shift, growth = scores.regression[candidates.proposals, candidates.classes].T.astype(np.float64)
-    starts, ends = candidates.intervals.T
+        raise UserError("these scores have no regression: add --no-regression")
+    shift, growth = scores.regression[pairs.proposals, pairs.classes].T.astype(np.float64)
+    starts, ends = pairs.intervals.T
     duration = ends - starts
     centre = (starts + ends) / 2 + duration * shift
     with np.errstate(over="ignore"):
         half = duration * np.exp(growth) / 2
-    limits = scores.durations[scores.videos[candidates.proposals]][:, None]
+    limits = scores.durations[scores.videos[pairs.proposals]][:, None]
     intervals = np.clip(np.stack([centre - half, centre + half], axis=1), 0, limits)
-    return ScoredPairs(candidates.proposals, candidates.classes, candidates.scores, intervals)
+    return ScoredPairs(pairs.proposals, pairs.classes, pairs.scores, intervals)
 
 
 def postprocess(
@@ -220,9 +218,9 @@ def postprocess(
 ) -> Detections:
     """Detections of a data set from the raw scores of its proposals, best first within each video.
 
-    ``class_scores``: video-level scores ``(K,)`` of an outside classifier for every video, of which the
-    ``options.classifier_top`` best classes count; without them they are read from ``options.classifier``, if given.
-    Raises UserError where there are none of a video, or where they are to be multiplied with and are below 0.
+    ``class_scores``: video-level scores ``(K,)`` of an outside classifier by video, of which the
+    ``options.classifier_top`` best classes are kept; by default they are read from ``options.classifier``, if given.
+    Raises UserError if a video has no class scores, or if they are multiplied and negative.
     """
     if class_scores is None and options.classifier is not None:
         class_scores = read_class_scores(options.classifier, scores.labels)
@@ -235,27 +233,27 @@ def postprocess(
                 "--classifier-use multiply needs the scores of an outside classifier: add --classifier FILE"
             )
         factors = class_factors(class_scores, video_classes)
-    candidates = select(scores, options, video_classes, factors)
+    pairs = select(scores, options, video_classes, factors)
     regress = options.regression
     if regress and options.order == "regression-first":
-        candidates = refine(scores, candidates)
-    candidates = suppress(scores, candidates, options)
+        pairs = refine(scores, pairs)
+    pairs = suppress(scores, pairs, options)
     if regress and options.order == "nms-first":
-        candidates = refine(scores, candidates)
-    return to_detections(scores, candidates, options.max_detections)
+        pairs = refine(scores, pairs)
+    return to_detections(scores, pairs, options.max_detections)
 
 
-def to_detections(scores: ProposalScores, candidates: ScoredPairs, limit: int | None = None) -> Detections:
-    """ScoredPairs as detections: best first within each video (ties: the earlier proposal), at most ``limit`` each."""
-    videos = scores.videos[candidates.proposals]
-    order = np.lexsort((candidates.classes, candidates.proposals, -candidates.scores, videos))
+def to_detections(scores: ProposalScores, pairs: ScoredPairs, limit: int | None = None) -> Detections:
+    """The pairs as detections, best first within each video (ties: the earlier proposal), at most ``limit`` each."""
+    videos = scores.videos[pairs.proposals]
+    order = np.lexsort((pairs.classes, pairs.proposals, -pairs.scores, videos))
     counts = np.bincount(videos, minlength=len(scores.ids))
     detections = Detections(
         scores.ids,
         offsets_of(counts),
         scores.labels,
-        candidates.intervals[order],
-        candidates.classes[order],
-        candidates.scores[order].astype(np.float64),
+        pairs.intervals[order],
+        pairs.classes[order],
+        pairs.scores[order].astype(np.float64),
     )
     return detections if limit is None else detections.top(limit)

@@ -1,4 +1,4 @@
-"""Raw scores of proposals, before any decision: what heads give, what streams are fused in, what is kept on disk."""
+"""Raw scores of proposals: the output of heads, which is fused over runs and kept in files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ssn_feat.files import write_npz
 from ssn_feat.results.ragged import Float, Ragged, offsets_of, take_videos
 
 FORMAT = 1
-# NumPy 1 keeps its internals in numpy.core; NumPy 2 in numpy._core, with the old name on a warning.
+# NumPy 1 has its internals in numpy.core; NumPy 2 has them in numpy._core and warns about the old name.
 _NUMPY_CORE = "numpy.core.multiarray" if np.__version__.startswith("1.") else "numpy._core.multiarray"
 
 Float32 = NDArray[np.float32]
@@ -33,18 +33,18 @@ class VideoScores:
     activity: Float32
     """Logits of background (column 0) and of each class, ``(N, K + 1)``."""
     completeness: Float32
-    """Logits of "this is a complete instance of the class", ``(N, K)``."""
+    """Logits of being a complete instance of each class, ``(N, K)``."""
     regression: Float32 | None
-    """De-normalised shift of the centre over the length, and log ratio of lengths, ``(N, K, 2)``; None without."""
+    """Denormalised shift of the centre / length and log ratio of lengths, ``(N, K, 2)``; None without regression."""
     duration: float
-    """Of the video, seconds."""
+    """Duration of the video, seconds."""
 
 
 @dataclass(frozen=True, eq=False)
 class ProposalScores(Ragged):
-    """Scores of the proposals of many videos, float32, undecided (no softmax, no filter).
+    """Raw scores of the proposals of many videos, float32, before softmax and filtering.
 
-    Raises UserError when made with values that are not finite (naming the video), ValueError on shapes that disagree.
+    Raises UserError, naming the video, on values that are not finite, and ValueError on inconsistent shapes.
     """
 
     labels: tuple[str, ...]
@@ -58,7 +58,7 @@ class ProposalScores(Ragged):
     completeness: Float32
     """Completeness logits ``(N, K)``."""
     regression: Float32 | None
-    """De-normalised regression ``(N, K, 2)`` (shift of the centre / length, log length ratio), or None."""
+    """Denormalised regression ``(N, K, 2)`` (shift of the centre / length, log ratio of lengths), or None."""
 
     def __post_init__(self) -> None:
         rows, classes = len(self.intervals), len(self.labels)
@@ -75,7 +75,7 @@ class ProposalScores(Ragged):
                 continue
             if array.shape != shape:
                 raise ValueError(f"{name} of {rows} proposals and {classes} classes is {array.shape}, not {shape}")
-            # One pass without a temporary array of the same size: a sum is not finite if any of its terms is not.
+            # The sum needs no temporary array of this size, and is not finite if any term is not.
             if not np.isfinite(array.sum(dtype=np.float64)):
                 self._refuse(name, array)
 
@@ -86,12 +86,12 @@ class ProposalScores(Ragged):
 
     @classmethod
     def of(cls, labels: Sequence[str], videos: Mapping[str, VideoScores]) -> ProposalScores:
-        """From the scores of single videos; all or none of them have regression."""
+        """From the scores of single videos, of which all or none have regression."""
         parts = list(videos.values())
         classes = len(labels)
         with_regression = sum(p.regression is not None for p in parts)
         if with_regression not in (0, len(parts)):
-            raise ValueError("regression is there for some videos only")
+            raise ValueError("only some of the videos have regression")
 
         def stack(arrays: Iterable[ArrayLike], *shape: int, dtype: Any = np.float32) -> NDArray[Any]:
             return np.concatenate([np.zeros((0, *shape), dtype), *(np.asarray(a, dtype) for a in arrays)])
@@ -114,7 +114,7 @@ class ProposalScores(Ragged):
         return VideoScores(self.intervals[rows], self.activity[rows], self.completeness[rows], regression, duration)
 
     def only(self, ids: Iterable[str]) -> ProposalScores:
-        """The scores of the given videos, in their order; ids that are not here are ignored."""
+        """The scores of the given videos, in the given order; unknown ids are ignored."""
         positions = np.array([self.index[i] for i in ids if i in self.index], dtype=np.int64)
         rows, offsets = take_videos(self, positions)
         return ProposalScores(
@@ -129,7 +129,7 @@ class ProposalScores(Ragged):
         )
 
     def save(self, path: Path) -> None:
-        """Write one .npz of plain arrays (no pickled objects); :meth:`load` reads it back bit for bit."""
+        """Write an .npz file of plain arrays, which :meth:`load` reads back bit for bit."""
         arrays: dict[str, NDArray[Any]] = {
             "format": np.array(FORMAT),
             "ids": np.array(self.ids, dtype=np.str_),
@@ -146,7 +146,7 @@ class ProposalScores(Ragged):
 
     @classmethod
     def load(cls, path: Path) -> ProposalScores:
-        """Read what :meth:`save` wrote. Raises UserError where ``path`` is not such a file."""
+        """Read a file that :meth:`save` wrote. Raises UserError if ``path`` is not such a file."""
         try:
             with np.load(path, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
@@ -154,11 +154,11 @@ class ProposalScores(Ragged):
             raise UserError(f"cannot read the scores {path}: {error.strerror or error}") from None
         except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
             raise UserError(
-                f"{path} holds no scores (.npz); a score pickle of the original code needs --allow-pickle"
+                f"{path} is not a file of scores (.npz); a score pickle of the original code needs --allow-pickle"
             ) from None
         if not np.array_equal(arrays.get("format", 0), FORMAT):
             raise UserError(
-                f"{path} holds no scores of format {FORMAT}; it has {', '.join(sorted(arrays)) or 'nothing'}"
+                f"{path} is not a file of scores of format {FORMAT}; it holds {', '.join(sorted(arrays)) or 'nothing'}"
             )
         try:
             return cls(
@@ -176,10 +176,10 @@ class ProposalScores(Ragged):
 
 
 def fuse(scores: Sequence[ProposalScores], weights: Sequence[float] = ()) -> ProposalScores:
-    """The weighted average of the raw scores of several runs (streams, seeds) on the same proposals.
+    """The weighted mean of the raw scores of several runs (streams, seeds) on the same proposals.
 
-    ``weights`` are one a run, not negative, and normalised to sum 1; without them every run counts the same. This is
-    the original's fusion. Raises UserError where runs differ in videos, proposals, labels or in having regression.
+    ``weights``: one per run, not negative, normalised to sum 1; by default equal. The original code fuses like this.
+    Raises UserError if runs differ in videos, proposals or labels, or if only some have regression.
     """
     if not scores:
         raise UserError("there are no scores to fuse")
@@ -208,18 +208,18 @@ def fuse(scores: Sequence[ProposalScores], weights: Sequence[float] = ()) -> Pro
 
 
 def normalised_weights(weights: Sequence[float], count: int) -> list[np.float32]:
-    """``weights`` divided by their sum, or ``1 / count`` each where none are given, float32."""
+    """``weights`` divided by their sum, or ``1 / count`` each without weights, float32."""
     if not weights:
         return [np.float32(1 / count)] * count
     if len(weights) != count:
-        raise UserError(f"{len(weights)} weights for {count} runs: give one weight a run")
+        raise UserError(f"{len(weights)} weights for {count} runs: give one weight per run")
     if not all(np.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
         raise UserError(f"weights must be finite, not negative and not all zero, not {' '.join(map(str, weights))}")
     return [np.float32(weight / sum(weights)) for weight in weights]
 
 
 def _check_same(first: ProposalScores, other: ProposalScores, number: int) -> None:
-    """Raises UserError unless both score the same proposals; runs on other proposals cannot be averaged."""
+    """Raises UserError unless both runs score the same proposals with the same classes."""
     if first.labels != other.labels:
         raise UserError(f"run {number} has other classes than run 1: {other.labels[:5]} against {first.labels[:5]}")
     if first.ids != other.ids:
@@ -237,10 +237,10 @@ def _check_same(first: ProposalScores, other: ProposalScores, number: int) -> No
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Reads plain values and NumPy arrays, and refuses to import anything else that a pickle may name."""
+    """Reads plain values and NumPy arrays, and refuses every other import in a pickle."""
 
     _OF_NUMPY = frozenset({"_reconstruct", "scalar", "ndarray", "dtype", "_frombuffer"})
-    # How pickles of the protocols of Python 2 spell bytes.
+    # Names of bytes in pickles of Python 2.
     _OTHERS = frozenset({("_codecs", "encode"), ("__builtin__", "bytes"), ("builtins", "bytes")})
 
     def find_class(self, module: str, name: str) -> Any:
@@ -252,27 +252,27 @@ class _ArraysOnly(pickle.Unpickler):
 def read_original(path: Path, dataset: Dataset, *, allow_pickle: bool = False) -> ProposalScores:
     """Read a score file of the original code (``ssn_test.py``): a pickle of ``{video: (rel_props, act, comp, reg)}``.
 
-    Proposals are fractions there; durations and labels come from ``dataset``, whose ids are compared with the file
-    names in the pickle (``frames/v_ID`` and ``ID.mp4`` mean ``ID``). The format can run programs when read, so this is
-    refused unless ``allow_pickle``; and even then only plain values and NumPy arrays are let in.
+    Its proposals are shares of the duration; durations and labels come from ``dataset``, whose ids are compared with
+    the paths in the pickle (``frames/v_ID`` and ``ID.mp4`` mean ``ID``). Reading a pickle can run code, so this needs
+    ``allow_pickle``, and even then only plain values and NumPy arrays are accepted.
 
     Raises UserError without ``allow_pickle``, on videos that ``dataset`` does not have, and on arrays of other shapes.
     """
     if not allow_pickle:
-        raise UserError(f"{path}: pickles can run programs when read; give --allow-pickle if you trust its author")
+        raise UserError(f"{path}: reading a pickle can run code; add --allow-pickle if you trust its author")
     try:
         with path.open("rb") as file:
             content = _ArraysOnly(file, encoding="latin1").load()
     except OSError as error:
         raise UserError(f"cannot read the scores {path}: {error.strerror}") from None
     except Exception as error:  # a broken pickle raises nearly anything
-        raise UserError(f"{path} is no score pickle: {error}") from None
+        raise UserError(f"{path} is not a score pickle: {error}") from None
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{path} is no score pickle: expected a dict of videos, found {type(content).__name__}")
+        raise UserError(f"{path} is not a score pickle: expected a dict of videos, not {type(content).__name__}")
     classes = len(dataset.labels)
     videos = {}
     for name, entry in content.items():
-        video = _find(str(name), dataset, path)
+        video = _id_of(str(name), dataset, path)
         try:
             relative, activity, completeness, *rest = entry
             regression = rest[0] if rest else None
@@ -289,7 +289,7 @@ def read_original(path: Path, dataset: Dataset, *, allow_pickle: bool = False) -
     return ProposalScores.of(dataset.labels, videos)
 
 
-def _find(name: str, dataset: Dataset, path: Path) -> str:
+def _id_of(name: str, dataset: Dataset, path: Path) -> str:
     base = PurePosixPath(name).name
     stem = PurePosixPath(base).stem
     for candidate in (name, base, stem, base.removeprefix("v_"), stem.removeprefix("v_")):

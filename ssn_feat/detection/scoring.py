@@ -1,4 +1,4 @@
-"""Raw scores of proposals from features: each run's head folded onto snippets, one pass over a video's rows."""
+"""Raw scores of proposals from features: the head of each run is applied to snippets in one pass over a video."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ssn_feat.store import FeatureStore
 
 
 class Scorer:
-    """Scores the proposals of one video after the other with the head of one run.
+    """Scores the proposals of single videos with the head of one run.
 
-    With ``original_scoring`` scores are those of the original code (see :func:`ssn_feat.heads.dense.fold`).
-    Raises UserError for a run that is not one of an SSN head.
+    With ``original_scoring``, scores are those of the original code (see :func:`ssn_feat.heads.dense.fold`).
+    Raises UserError if the run has no SSN head.
     """
 
     def __init__(self, run: Run, original_scoring: bool = False) -> None:
@@ -38,9 +38,9 @@ class Scorer:
     ) -> VideoScores:
         """Scores of ``intervals`` ``(N, 2)``, seconds, of a video of ``duration`` seconds.
 
-        ``features``: stream name to rows ``(T, D)``; ``spans``: ``(T, 2)``, seconds that each row stands for.
-        Regression is de-normalised by the statistics of the run's training targets.
-        Raises UserError where features do not fit the run or a proposal has no length inside the video.
+        ``features``: rows ``(T, D)`` by stream; ``spans``: ``(T, 2)``, start and end of each row in seconds.
+        Regression is denormalised by the statistics of the training targets of the run.
+        Raises UserError if the features do not fit the run or a proposal has no length inside the video.
         """
         proposals = np.asarray(intervals, dtype=np.float64).reshape(-1, 2)
         placed = stages(proposals, duration, self.run.augmentation)
@@ -53,9 +53,9 @@ class Scorer:
 
 
 def clip_to_video(intervals: Float, duration: float) -> Float:
-    """Proposals as they are scored: cut to the video, those without length inside it left out.
+    """Proposals clipped to the video; those without length inside it are left out.
 
-    A video without any gets one proposal, the whole of it, as in the original.
+    A video without any proposal gets one, the whole video, as in the original code.
     """
     kept = np.clip(intervals[inside(intervals, duration)], 0.0, duration)
     return kept if len(kept) else np.array([[0.0, duration]])
@@ -64,8 +64,8 @@ def clip_to_video(intervals: Float, duration: float) -> Float:
 def scorers_of(store: FeatureStore, runs: Sequence[Run], original_scoring: bool = False) -> list[Scorer]:
     """A scorer for each run.
 
-    Raises UserError where a run was trained on other features than the store's, on other classes than the first run, or
-    is not of an SSN head.
+    Raises UserError if a run was trained on other features than those of the store, on other classes than the first
+    run, or has no SSN head.
     """
     scorers = [Scorer(run, original_scoring) for run in runs]
     for run in runs:
@@ -82,17 +82,17 @@ def score_store(
     original_scoring: bool = False,
     advance: Callable[[], None] = lambda: None,
 ) -> list[ProposalScores]:
-    """Scores of the proposals ``intervals`` ``(N, 2)``, seconds, of each video, by each run on its own.
+    """Scores of the proposals of each video, one result per run; ``intervals``: ``(N, 2)``, seconds, by video.
 
-    Every video is read once, with the streams that the runs need; ``advance`` is called after each. Raises UserError
-    as :func:`scorers_of`, or where a video is not in the store.
+    Each video is read once, with the streams that the runs need; ``advance`` is called after each video. Raises
+    UserError as :func:`scorers_of`, and if a video is not in the store.
     """
     scorers = scorers_of(store, runs, original_scoring)
     streams = sorted({stream for run in runs for stream in run.streams})
-    found: list[dict[str, VideoScores]] = [{} for _ in runs]
+    results: list[dict[str, VideoScores]] = [{} for _ in runs]
     for stored in store.read_all(intervals, streams):
-        own = clip_to_video(intervals[stored.id], stored.duration)
-        for scores, scorer in zip(found, scorers, strict=True):
-            scores[stored.id] = scorer(stored.features, stored.spans, stored.duration, own)
+        clipped = clip_to_video(intervals[stored.id], stored.duration)
+        for scores, scorer in zip(results, scorers, strict=True):
+            scores[stored.id] = scorer(stored.features, stored.spans, stored.duration, clipped)
         advance()
-    return [ProposalScores.of(runs[0].labels, scores) for scores in found]
+    return [ProposalScores.of(runs[0].labels, scores) for scores in results]

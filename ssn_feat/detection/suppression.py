@@ -1,7 +1,7 @@
 """Soft non-maximum suppression and voting for all videos and classes at once.
 
-Groups (one class of one video each) are padded to the next power of two and worked on side by side, so that Python
-loops over the length of the longest group, not over groups.
+Groups (one class of one video each) of similar size are padded and processed together, so that Python loops over the
+members of the longest group rather than over groups.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.results.ragged import Float, Int
 
-# Groups of one bucket are cut so that a padded array of pairs stays below this many entries (8 MB of float64).
+# Largest number of entries of a padded array (8 MB of float64); larger buckets are split.
 _MAX_CELLS = 1 << 20
 
 
@@ -26,11 +26,11 @@ def soft_nms_grouped(
     threshold: float,
     sigma: float,
 ) -> Float:
-    """Scores after soft NMS (Bodla et al., 2017) within each group, float64 ``(N,)``, in the order given.
+    """Scores after soft NMS (Bodla et al., 2017) within each group, float64 ``(N,)``, in the given order.
 
-    The best remaining interval (ties: the first) keeps its score and lowers those of the others in its group: by
-    ``1 - tIoU`` where tIoU > ``threshold`` (linear), or by ``exp(-tIoU^2 / sigma)`` (gaussian). ``intervals``
-    ``(N, 2)`` in seconds, ``scores`` ``(N,)`` not negative, ``groups`` int ``(N,)``.
+    The best remaining interval (ties: the first) keeps its score; the scores of the others in its group are multiplied
+    by ``1 - tIoU`` if tIoU > ``threshold`` (linear), or by ``exp(-tIoU^2 / sigma)`` (gaussian). ``intervals``:
+    ``(N, 2)``, seconds; ``scores``: ``(N,)``, not negative; ``groups``: int ``(N,)``.
     """
     result = np.zeros(len(scores))
     for members in _buckets(groups):
@@ -54,7 +54,7 @@ def soft_nms_grouped(
 def vote_grouped(
     intervals: Float, scores: NDArray[np.floating], groups: Int, kept: Int, threshold: float
 ) -> NDArray[np.float64]:
-    """Each kept interval as the score-weighted mean of those of its group with tIoU > ``threshold``, itself included.
+    """The score-weighted mean of each kept interval and those of its group with tIoU > ``threshold`` with it.
 
     Arguments as for :func:`soft_nms_grouped`; ``kept`` are positions. Returns float64 ``(len(kept), 2)``, seconds.
     Weights are the scores before suppression (Gidaris and Komodakis, 2015).
@@ -84,14 +84,15 @@ def vote_grouped(
 
 
 def _tiou(starts: Float, ends: Float, start: Float, end: Float) -> Float:
-    """tIoU of padded rows ``(G, n)`` with one interval a row ``(G, 1)``; 0 where both are empty."""
+    """tIoU of padded rows ``(G, n)`` with one interval per row ``(G, 1)``; 0 if both are empty."""
     shared = np.maximum(np.minimum(ends, end) - np.maximum(starts, start), 0)
     union = (ends - starts) + (end - start) - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    result: Float = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return result
 
 
 def _buckets(groups: Int) -> Iterator[Int]:
-    """Positions of the members of groups of like size, ``(G, n)``, -1 where a group is shorter; all groups in turn."""
+    """Positions of the members of groups of similar size, ``(G, n)``, padded with -1; together they hold all groups."""
     if not len(groups):
         return
     order = np.argsort(groups, kind="stable")

@@ -157,7 +157,7 @@ def test_options_survive_yaml(options: DetectOptions, tmp_path: Path) -> None:
     [
         ({"store": None}, "missing: --store"),
         ({"checkpoint": ()}, "missing: --checkpoint"),
-        ({"scores": (Path("x.npz"),)}, "--scores stand in place of --store"),
+        ({"scores": (Path("x.npz"),)}, "--scores replaces --store"),
         ({"store": Path("nowhere.zarr")}, "nowhere.zarr"),
         ({"proposals": Path("nothing.npz")}, "nothing.npz"),
         ({"checkpoint": (Path("no-run"),)}, "no run at no-run"),
@@ -187,7 +187,7 @@ def test_a_folder_of_runs_stands_for_its_runs(options: DetectOptions, runs: tupl
 
 
 def test_options_that_do_not_fit_together(options: DetectOptions) -> None:
-    with pytest.raises(UserError, match="2 runs need as many weights, not 3"):
+    with pytest.raises(UserError, match="2 runs need one weight each, but there are 3"):
         replace(options, weights=(1, 1, 1))
     with pytest.raises(UserError, match="--subset needs --annotations"):
         replace(options, annotations=None)

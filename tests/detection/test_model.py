@@ -180,7 +180,7 @@ def test_a_model_is_replaced_and_nothing_else_is(chain: DetectOptions, stored: D
     assert sorted(path.name for path in model.iterdir()) == ["actionness-1", "model.yaml", "ssn-1"]
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").touch()
-    with pytest.raises(UserError, match="precious exists and is no model folder"):
+    with pytest.raises(UserError, match="precious exists and is not a model folder"):
         save_model(tmp_path / "precious", store, proposals, chain.checkpoint)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "precious"]
 
@@ -229,7 +229,7 @@ def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections
     with pytest.raises(UserError, match="no run at"):
         save_model(tmp_path / "m", store, tagged, [tmp_path / "gone"], trusted=TINY)
     moved = replace(tagged, parameters={**tagged.parameters, "runs": ["runs/actionness"]})
-    with pytest.raises(UserError, match="made with the actionness run runs/actionness, which is not there"):
+    with pytest.raises(UserError, match="made with the actionness run runs/actionness, which does not exist"):
         save_model(tmp_path / "m", store, moved, chain.checkpoint, trusted=TINY)
     classified = replace(PRESETS["thumos14"], classifier=tmp_path / "c.json")
     with pytest.raises(UserError, match="outside classifier"):
@@ -242,14 +242,14 @@ def test_what_makes_no_model_is_refused(chain: DetectOptions, stored: Detections
 
 def test_a_folder_that_is_no_model_is_named(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:
     assert chain.store is not None
-    with pytest.raises(UserError, match=r"is no model folder: it has no model\.yaml"):
+    with pytest.raises(UserError, match=r"is not a model folder: it has no model\.yaml"):
         Model.load(tmp_path)
     model = shutil.copytree(chain.store.parent / "model", tmp_path / "model")
     shutil.rmtree(model / "ssn-2")
     with pytest.raises(UserError, match="ssn-2"):
         Model.load(model)
     (model / "model.yaml").write_text("actionness: []\nssn: []\n")
-    with pytest.raises(UserError, match="names no run"):
+    with pytest.raises(UserError, match="must name at least one SSN run"):
         Model.load(model)
 
 

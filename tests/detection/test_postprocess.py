@@ -209,7 +209,7 @@ def test_regression_that_is_not_there_is_said() -> None:
         ({"nms_threshold": 1.5}, "nms_threshold"),
         ({"nms_sigma": 0.0}, "nms_sigma"),
         ({"classifier_top": 0}, "classifier_top"),
-        ({"scoring": "logit", "nms": "linear"}, "negative"),
+        ({"scoring": "logit", "nms": "linear"}, "at least 0"),
     ],
 )
 def test_options_are_checked(values: dict, said: str) -> None:
@@ -298,13 +298,13 @@ def test_class_scores_as_factors(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("s.json", '{"v": {"z": 1}}', "unknown class 'z'"),
-        ("s.json", '{"v": [1, 2]}', "needs 3 scores"),
-        ("s.json", '{"v": [1, 2, null]}', "are not numbers|needs 3 scores"),
-        ("s.json", "[", "holds no class scores"),
+        ("s.json", '{"v": [1, 2]}', "needs 3 numbers"),
+        ("s.json", '{"v": [1, 2, null]}', "are not numbers|needs 3 numbers"),
+        ("s.json", "[", "is not a file of class scores"),
         ("s.json", '{"v": ["x", 1, 2]}', "not numbers"),
-        ("s.csv", "video,a,b,c\nv,1,2\n", "holds no class scores"),
-        ("s.npz", "x", "holds no class scores"),
-        ("s.txt", "", "must be .json, .csv, .npz"),
+        ("s.csv", "video,a,b,c\nv,1,2\n", "is not a file of class scores"),
+        ("s.npz", "x", "is not a file of class scores"),
+        ("s.txt", "", "must be a .json, .csv, .npz file"),
     ],
 )
 def test_bad_class_scores_are_named(tmp_path: Path, name: str, content: str, said: str) -> None:

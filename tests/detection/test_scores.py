@@ -61,10 +61,10 @@ def test_another_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_an_archive_of_something_else_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "s.npz", a=np.zeros(3))
-    with pytest.raises(UserError, match="holds no scores of format 1"):
+    with pytest.raises(UserError, match="is not a file of scores of format 1"):
         ProposalScores.load(tmp_path / "s.npz")
     np.savez(tmp_path / "o.npz", a=np.array([{}], dtype=object))
-    with pytest.raises(UserError, match="holds no scores"):
+    with pytest.raises(UserError, match="is not a file of scores"):
         ProposalScores.load(tmp_path / "o.npz")
 
 
@@ -162,5 +162,5 @@ def test_original_scores_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="do not fit 3 classes"):
         read_original(original(tmp_path / "s.pc", scores(3)), more, allow_pickle=True)
     (tmp_path / "t.pc").write_bytes(b"\x80\x02broken")
-    with pytest.raises(UserError, match="no score pickle"):
+    with pytest.raises(UserError, match="not a score pickle"):
         read_original(tmp_path / "t.pc", dataset(), allow_pickle=True)
