@@ -29,7 +29,7 @@ lint: $(VENV)/.installed  ## check style and types
 
 docs: $(VENV)/.installed  ## build the site in build/site; every warning is an error
 	$(BIN)/python -m pip install --quiet --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo build/site/index.html
 
 install: $(VENV)/.installed

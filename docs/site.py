@@ -19,7 +19,13 @@ from ssn_feat.cli.options import help_of
 from ssn_feat.commands import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
-COPIED = {"index.md": "README.md", "changes.md": "CHANGELOG.md", "contributing.md": "CONTRIBUTING.md"}
+# Files of the repository and their names on the site.
+COPIED = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changes.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CITATION.cff": "CITATION.cff",
+}
 _ROLE = re.compile(r":(?:func|class|meth|mod|attr|data):<code>~?([^<]*)</code>")
 
 
@@ -40,14 +46,21 @@ def on_config(config: Any) -> Any:
 
 def on_files(files: Files, config: Any) -> Files:
     """Add the generated pages."""
-    for name, source in COPIED.items():
-        text = (ROOT / source).read_text(encoding="utf-8")
-        files.append(File.generated(config, name, content=re.sub(r"\]\(docs/", "](", text)))
+    for source, name in COPIED.items():
+        files.append(File.generated(config, name, content=_with_links(source)))
     files.append(File.generated(config, "commands.md", content=_commands_page()))
     files.append(File.generated(config, "api/ssn_feat.md", content=_api_page("ssn_feat")))
     for room in rooms():
         files.append(File.generated(config, f"api/{room}.md", content=_api_page(f"ssn_feat.{room}")))
     return files
+
+
+def _with_links(source: str) -> str:
+    """The text of a copied file, with links that are valid on the site."""
+    text = (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
+    for other, name in COPIED.items():
+        text = text.replace(f"]({other})", f"]({name})")
+    return text
 
 
 def _commands_page() -> str:
