@@ -35,7 +35,7 @@ def extract() -> Command[Any]:
     """Extract features of videos into a store."""
     from ssn_feat.extraction import ExtractOptions, run_extraction
 
-    common = ("annotations", "subsets", "backbone", "weights", "streams", "stride", "crop", "device", "jobs", "dry_run")
+    common = ("annotations", "backbone", "weights", "streams", "stride", "crop", "device", "jobs", "dry_run")
     return Command(run_extraction, ExtractOptions, common=common)
 
 
@@ -76,7 +76,7 @@ def export_features() -> Command[Any]:
 
 
 # Options of every training from features.
-_FIT = ("streams", "fusion", "subset", "epochs", "lr", "device", "resume", "overwrite")
+_FIT = ("streams", "subset", "epochs", "lr", "device", "resume", "overwrite")
 
 
 def fit_ssn() -> Command[Any]:
@@ -112,19 +112,10 @@ def fit_end_to_end() -> Command[Any]:
     from ssn_feat.finetuning.end_to_end import PRESETS, EndToEndOptions
     from ssn_feat.finetuning.end_to_end import fit_end_to_end as function
 
-    common = (
-        "proposals",
-        "streams",
-        "subset",
-        "init_head",
-        "weights",
-        "epochs",
-        "lr",
-        "backbone_lr",
-        "device",
-        "resume",
+    common = ("proposals", "streams", "subset", "init_head", "weights", "epochs", "lr", "backbone_lr", "device")
+    return Command(
+        function, EndToEndOptions, PRESETS, fixed={"end_to_end": True, "head": "ssn"}, common=(*common, "resume")
     )
-    return Command(function, EndToEndOptions, PRESETS, fixed={"end_to_end": True, "head": "ssn"}, common=common)
 
 
 def sweep_ssn() -> Command[Any]:
@@ -187,7 +178,7 @@ def proposals() -> Command[Any]:
     """Compare proposals with annotations: average recall."""
     from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals
 
-    common = ("subset", "protocol", "methods", "store", "actionness", "numbers", "maximum", "budget", "grid", "out")
+    common = ("subset", "protocol", "methods", "store", "actionness", "grid", "out")
     return Command(compare_proposals, CompareOptions, common=common)
 
 
@@ -195,7 +186,7 @@ def detections() -> Command[Any]:
     """Measure detections: mAP, errors, curves."""
     from ssn_feat.evaluation.evaluate import PRESETS, EvaluateOptions, evaluate
 
-    common = ("protocol", "subset", "definition", "thresholds", "per_class", "json", "csv", "curves", "analysis")
+    common = ("protocol", "subset", "definition", "thresholds", "per_class", "json", "curves", "analysis")
     return Command(evaluate, EvaluateOptions, PRESETS, common=(*common, "picture", "videos", "proposals"))
 
 
@@ -213,10 +204,8 @@ def former_fit(arguments: Sequence[str]) -> str | None:
     if not _begins_options(arguments):
         return None
     head, rest = _without(arguments, "--head")
-    end_to_end, rest = (
-        [each for each in rest if each == "--end-to-end"],
-        [each for each in rest if each != "--end-to-end"],
-    )
+    end_to_end = "--end-to-end" in rest
+    rest = [each for each in rest if each != "--end-to-end"]
     verb = "end-to-end" if end_to_end else "backbone" if head == "clips" else f"head {head or 'ssn'}"
     return f"{verb} {shlex.join(rest)}".strip()
 

@@ -259,7 +259,7 @@ def test_help_shows_common_options_and_help_all_every_one(
     monkeypatch.setenv("COLUMNS", "80")
     command = Command(work, Options, PRESETS, common=("fast", "lr"))
     short = help_of(command, "--help", capsys=capsys)
-    assert short.startswith("usage: do.py [PRESET | FILE.yaml] PATH [--fast] [--lr FLOAT]\n\nDo what a sentence")
+    assert short.startswith("usage: do.py [PRESET | FILE.yaml] STORE [--fast] [--lr FLOAT]\n\nDo what a sentence")
     assert "which the source breaks at\nthis place and help at the width of the terminal.\n\n" in short
     assert "call the function" not in short
     assert "--steps" not in short

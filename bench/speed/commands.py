@@ -18,7 +18,7 @@ PARTS = {
     "extract": Command(measure_extract, ExtractSpeedOptions),
     "fit": Command(measure_fit, FitSpeedOptions),
     "proposals": Command(measure_proposals, SpeedOptions),
-    "scale": Command(print_scale, ScaleOptions),
+    "scale": Command(print_scale, ScaleOptions, common=("hours", "video_seconds", "fps", "stride", "widths")),
 }
 
 

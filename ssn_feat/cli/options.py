@@ -95,13 +95,18 @@ def _take_first(command: Command[T], arguments: list[str], prog: str) -> T | Non
 
 def _takes_places(options: type[Any]) -> bool:
     """Whether some option is given by its place rather than by its name."""
-    return any(_is_positional(hint) for hint in typing.get_type_hints(options, include_extras=True).values())
+    return any(map(_is_positional, map(_taken_apart, typing.get_type_hints(options, include_extras=True).values())))
 
 
-def _is_positional(hint: Any) -> bool:
+def _taken_apart(hint: Any) -> tuple[Any, ...]:
+    """A type and what ``Annotated`` says of it."""
+    return typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
+
+
+def _is_positional(marks: Collection[Any]) -> bool:
     import tyro
 
-    return tyro.conf.Positional in typing.get_args(hint)
+    return tyro.conf.Positional in marks
 
 
 def _require_known(command: Command[Any], arguments: Sequence[str], prog: str) -> None:
@@ -120,12 +125,11 @@ def flags_of(options: type[Any], fixed: Collection[str] = ()) -> set[str]:
     hints = typing.get_type_hints(options, include_extras=True)
     flags = set()
     for field in dataclasses.fields(options):
-        hint = hints[field.name]
-        kind = typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+        kind, *marks = _taken_apart(hints[field.name])
         name = field.name.replace("_", "-")
         if dataclasses.is_dataclass(kind):
             flags |= flags_of(typing.cast(type, kind), fixed)
-        elif field.init and field.name not in fixed and not _is_positional(hint):
+        elif field.init and field.name not in fixed and not _is_positional(marks):
             flags |= {f"--{name}", f"--no-{name}"} if kind is bool else {f"--{name}"}
     return flags
 
@@ -207,21 +211,27 @@ class _Fields:
         for field in dataclasses.fields(cls):
             if field.name in fixed or not field.init:
                 continue
-            hint, default = hints[field.name], _default_of(field, info.default)
-            if self._common and dataclasses.is_dataclass(hint):
-                hint = Annotated[hint, tyro.conf.arg(name="")]
-            elif self._hides(field.name, hint, default):
+            default = _default_of(field, info.default)
+            kind, *marks = _taken_apart(hints[field.name])
+            if _is_positional(marks):
+                marks.insert(0, tyro.conf.arg(metavar=field.name.upper()))
+            if _is_positional(marks) or default in (None, (), ""):
+                marks.append(tyro.conf.arg(help_behavior_hint=""))  # the docstring says what is done without a value
+            if self._common and dataclasses.is_dataclass(kind):
+                marks.append(tyro.conf.arg(name=""))
+            elif self._hides(field.name, marks, default):
                 self.hidden.add(field.name)
-                hint = Annotated[hint, tyro.conf.Suppress]
+                marks.append(tyro.conf.Suppress)
+            hint: Any = Annotated[(kind, *marks)] if marks else kind
             text = functools.partial(_doc_of, cls, field.name)
             fields.append(StructFieldSpec(field.name, hint, default, helptext=text))
         return StructConstructorSpec(functools.partial(cls, **fixed), tuple(fields))
 
-    def _hides(self, name: str, hint: Any, default: Any) -> bool:
+    def _hides(self, name: str, marks: Collection[Any], default: Any) -> bool:
         import tyro
 
         required = default is tyro.MISSING or default is tyro.MISSING_NONPROP
-        return bool(self._common) and name not in self._common and not required and not _is_positional(hint)
+        return bool(self._common) and name not in self._common and not required and not _is_positional(marks)
 
 
 def _default_of(field: dataclasses.Field[Any], parent: Any) -> Any:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from conftest import ROOT
 
 from ssn_feat import __version__, cli, commands
+from ssn_feat.cli.options import flags_of, help_of
 from ssn_feat.errors import UserError
 
 # What each script is as a command.
@@ -30,6 +34,7 @@ SCRIPTS = {
     "bench/detections.py": "detections",
     "bench/report.py": "report",
 }
+GROUPS = [commands.COMMANDS, commands.FIT, commands.DETECT, commands.ORIGINAL, commands.ANNOTATIONS]
 LEAVES = dict(commands.COMMANDS.leaves())
 
 
@@ -104,3 +109,24 @@ def test_former_spellings_are_answered_with_the_present_one(old: str, new: str) 
     with pytest.raises(UserError) as error:
         cli.choose(commands.COMMANDS, shlex.split(old), "ssn-feat")
     assert str(error.value) == f"write: ssn-feat {new}"
+
+
+@pytest.mark.parametrize("leaf", LEAVES.values(), ids=list(LEAVES))
+def test_help_of_a_command_fits_two_screens(leaf: cli.Command[Any] | Callable[[], cli.Command[Any]]) -> None:
+    command = leaf if isinstance(leaf, cli.Command) else leaf()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "80")
+        short, everything = (help_of(command, None, "ssn-feat fit head actionness", each) for each in (False, True))
+    assert len(short.splitlines()) <= 48
+    assert max(map(len, [*short.splitlines(), *everything.splitlines()])) <= 80
+    flags = flags_of(command.options, command.fixed)
+    assert {f"--{name.replace('_', '-')}" for name in command.common} <= flags
+    listed = re.findall(r"^  (--.*)", everything, re.MULTILINE)
+    assert {flag for line in listed for flag in re.findall(r"--[a-z][a-z0-9-]*", line.partition("  ")[0])} == flags
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.about)
+def test_help_of_a_group_fits_one_screen(group: cli.Group) -> None:
+    lines = group.usage("python -m ssn_feat.annotations").splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 80
