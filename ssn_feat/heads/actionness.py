@@ -1,4 +1,4 @@
-"""The actionness head: whether a snippet lies inside any action (SSN paper, "temporal region proposals")."""
+"""The actionness head: whether a snippet is part of any action (SSN paper, "temporal region proposals")."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ssn_feat.heads.ssn import initialise
 class ActionnessHead(nn.Module):
     """Linear classifier of single snippets into background (column 0) and action (column 1).
 
-    ``feature_dim`` is D; ``dropout`` the share of feature values set to zero in training, in [0, 1). The layer has the
-    name of the original code. Weights start at N(0, 0.001), drawn from ``generator``, the bias at 0.
+    ``feature_dim``: D; ``dropout``: probability with which a feature value is set to zero in training, in [0, 1). The
+    layer has the name of the original code. Weights are drawn from N(0, 0.001) with ``generator``, the bias starts at
+    0.
     """
 
     kind: ClassVar[str] = "actionness"
@@ -30,9 +31,9 @@ class ActionnessHead(nn.Module):
         initialise(self.classifier_fc, generator)
 
     def forward(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits ``(N, 2)``, [background, action], of snippet features ``(N, D)``; cross entropy trains them.
+        """Logits ``(N, 2)``, [background, action], of snippet features ``(N, D)``.
 
-        ``generator`` decides the dropout of training mode.
+        ``generator`` decides the dropout in training mode.
         """
         if self.training:
             features = dropout(features, self.dropout, generator)

@@ -1,4 +1,4 @@
-"""The features that a head reads: the columns of its streams side by side, standardised where the run does so."""
+"""The input of a head: the columns of all its streams, standardised if the run standardises."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch import Tensor
 from ssn_feat.errors import UserError
 from ssn_feat.store import FeatureStore
 
-# Rows whose statistics are computed at once: keeps the float64 copy of a chunk at some tens of megabytes.
+# Rows whose statistics are computed at once: the float64 copy of a chunk needs some tens of megabytes.
 _CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class Standardisation:
-    """Shift and scale that give every feature mean 0 and deviation 1 on the training rows: float32 ``(D,)`` each."""
+    """Shift and scale to mean 0 and standard deviation 1 on the training rows: float32 ``(D,)`` each."""
 
     mean: Tensor
     scale: Tensor
 
     @classmethod
     def of(cls, rows: Tensor) -> Standardisation:
-        """Of rows ``(R, D)``. Features that never vary are only shifted."""
+        """Computed from rows ``(R, D)``. Constant features are only shifted."""
         total, square = (torch.zeros(rows.shape[1], dtype=torch.float64) for _ in range(2))
         for chunk in rows.split(_CHUNK):
             total += chunk.double().sum(dim=0)
@@ -50,9 +50,9 @@ class Standardisation:
 
 
 def join_streams(features: Mapping[str, NDArray[Any]], streams: Sequence[str]) -> Tensor:
-    """The streams' columns side by side, ``(T, D)``; of features kept for several crops ``(T, C, D)`` their mean.
+    """The columns of all streams, ``(T, D)``. Features of several crops ``(T, C, D)`` are averaged over the crops.
 
-    Raises UserError for a stream that is not there.
+    Raises UserError for a missing stream.
     """
     for stream in streams:
         if stream not in features:

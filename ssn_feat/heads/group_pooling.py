@@ -1,7 +1,7 @@
-"""From the gathered rows of a training batch to what the SSN head scores, in one pass.
+"""Pooling of a training batch of sampled segments in one pass.
 
-The losses look at parts of a batch only, and a pooled feature is a weighted sum of some rows: only what is needed is
-gathered, and all sums are made by one call, which reads each row once for each sum that it belongs to.
+Each loss uses some of the proposals only, and a pooled feature is a weighted sum of rows. Therefore only the needed
+rows are gathered, and one call computes all sums, reading each row once for each sum that it belongs to.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from ssn_feat.heads.ssn import SSNOptions
 
 
 class GroupPooling(nn.Module):
-    """Pools the segments of a batch of ``videos`` that :func:`needed_segments` names; no parameters.
+    """Pooling of the segments in :func:`needed_segments` of a batch of ``videos``; without parameters.
 
-    Equals :meth:`ssn_feat.heads.ssn.SSNHead.pool` where the losses look.
+    Equals :meth:`ssn_feat.heads.ssn.SSNHead.pool` for everything that a loss uses.
     """
 
     rows: Tensor
@@ -35,23 +35,26 @@ class GroupPooling(nn.Module):
         self.dropout, pyramid = options.dropout, options.pyramid
         segments, course = sum(options.segments), options.segments[1]
         proposals = videos * groups.completeness_size
-        own = pyramid.segment_weights(options.segments)[1:]
-        part, segment = own.nonzero()
+        part_weights = pyramid.segment_weights(options.segments)[1:]
+        part, segment = part_weights.nonzero()
+        weights = part_weights[part, segment]
         part_rows = np.arange(proposals)[:, None] * segments + segment
-        # The activity of a video: the courses of its foreground, then of its background proposals.
+        # Activity uses the courses of the foreground proposals of a video, then those of its background proposals.
         places = np.arange(proposals * segments).reshape(videos, groups.completeness_size, segments)
         foreground = places[:, : groups.foreground, options.segments[0] : options.segments[0] + course]
         background = np.arange(videos * groups.background * course).reshape(videos, -1, course) + places.size
         course_rows = np.concatenate((foreground, background), axis=1)
         sizes = [*np.tile(np.bincount(part), proposals), *[course] * (videos * groups.activity_size)]
-        # Each row's weight is multiplied by one of (1, scaling of the start, scaling of the end) of its proposal: the
-        # first, which is 1 for all, comes before those of the proposals.
+        # The weight of each row is multiplied by 1 or by the scaling of the start or the end of its proposal. These
+        # factors are in one array: a single 1, then the two scalings of every proposal.
         stage = pyramid.stage_of_part[part]
         factors = np.where(stage == 1, 0, 2 * np.arange(proposals)[:, None] + np.array([1, 0, 2])[stage])
         tables = {
             "rows": np.concatenate((part_rows.ravel(), course_rows.ravel())),
             "first": np.concatenate(([0], np.cumsum(sizes)[:-1])),
-            "weights": np.concatenate((np.tile(own[part, segment], proposals), np.full(course_rows.size, 1 / course))),
+            "weights": np.concatenate(
+                (np.tile(part_weights[part, segment], proposals), np.full(course_rows.size, 1 / course))
+            ),
             "factors": np.concatenate((factors.ravel(), np.zeros(course_rows.size, dtype=np.int64))),
         }
         for name, table in tables.items():
@@ -63,10 +66,10 @@ class GroupPooling(nn.Module):
     def forward(
         self, segments: Tensor, scaling: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """What :meth:`ssn_feat.heads.ssn.SSNHead.score_groups` takes; no gradient passes.
+        """The arguments of :meth:`ssn_feat.heads.ssn.SSNHead.score_groups`, without gradient.
 
-        ``segments`` ``(videos * len(needed_segments), D)``, which are overwritten; ``scaling`` ``(videos * (fg +
-        incomplete), 2)``. ``generator`` decides the dropout of training mode.
+        ``segments`` ``(len(needed_segments), D)``, which are overwritten; ``scaling``
+        ``(videos * (fg + incomplete), 2)``; ``generator`` decides the dropout in training mode.
         """
         scale = 1.0
         if self.training:
@@ -80,10 +83,10 @@ class GroupPooling(nn.Module):
 
 
 def needed_segments(videos: int, groups: Groups, segments: Sequence[int]) -> NDArray[np.int64]:
-    """Which of the ``(videos * groups.size * sum(segments))`` segments of a batch the losses look at, int64.
+    """Indices, int64, of those of the ``videos * groups.size * sum(segments)`` segments of a batch that losses use.
 
-    All of the foreground and incomplete proposals, then of background proposals those of the course alone: background
-    is an example for activity only.
+    First all segments of the foreground and incomplete proposals, then the course segments of the background
+    proposals, which are examples for activity only.
     """
     size = groups.completeness_size
     places = np.arange(videos * groups.size * sum(segments)).reshape(videos, groups.size, -1)

@@ -1,7 +1,7 @@
 """The losses of the SSN head (SSN, sections 3.3 and 3.4), vectorised over all proposals of a batch.
 
-Class labels are 1-based here as in proposal lists and activity logits: 0 is background. A label 0 given to the
-completeness or the regression loss raises RuntimeError on the CPU (a background proposal has neither).
+Class labels are 1-based here, as in proposal lists and activity logits: 0 is background. The completeness and
+regression losses raise RuntimeError on the CPU for the label 0, since a background proposal has neither.
 """
 
 from __future__ import annotations
@@ -20,17 +20,16 @@ from ssn_feat.errors import UserError
 
 @dataclass(frozen=True)
 class Groups:
-    """How many proposals of each kind are drawn from a video; the layout of a training batch.
+    """Number of proposals of each kind that are drawn from a video: the layout of a training batch.
 
-    The proposals of a video lie one after another: first foreground, then incomplete, then background. The losses
-    rely on that: the activity loss takes foreground and background, the completeness loss foreground and incomplete,
-    the regression loss foreground.
+    The proposals of a video are in the order foreground, incomplete, background. The activity loss uses foreground and
+    background, the completeness loss foreground and incomplete, the regression loss foreground.
     """
 
     foreground: int = 1
-    """Foreground proposals of a video: those that fit an instance; all three losses learn from them."""
+    """Foreground proposals of a video, which fit an instance, for all three losses."""
     incomplete: int = 6
-    """Incomplete proposals of a video: pieces of an instance, examples of what completeness must refuse."""
+    """Incomplete proposals of a video, which cover part of an instance, as negatives of the completeness loss."""
     background: int = 1
     """Background proposals of a video, for the activity loss."""
 
@@ -56,7 +55,8 @@ class Groups:
     def for_activity(self, x: Tensor, dim: int = 1) -> Tensor:
         """Foreground and background proposals of ``x`` ``(V, size, ...)``, as ``(V * (fg + bg), ...)``.
 
-        ``dim``: which dimension is of ``size``, that of the videos before it; likewise in the other two.
+        ``dim``: the dimension of length ``size``; the videos are the dimension before it. The same holds for the other
+        two methods.
         """
         foreground = x.narrow(dim, 0, self.foreground)
         background = x.narrow(dim, self.completeness_size, self.background)
@@ -73,19 +73,19 @@ class Groups:
 
 @dataclass(frozen=True)
 class LossOptions:
-    """Weights of the three losses and the share of incomplete proposals that are learned from."""
+    """Weights of the three losses, and details of each."""
 
     completeness_weight: float = 0.1
     """Factor of the completeness loss in the total."""
     regression_weight: float = 0.1
     """Factor of the regression loss in the total."""
     ohem_ratio: float = 0.17
-    """Of the incomplete proposals of a video, the share with the highest loss that counts (rounded down)."""
+    """Fraction of the incomplete proposals of a video that count, those with the highest loss (rounded down)."""
     label_smoothing: float = 0.0
-    """Share of the activity target that is spread evenly over all classes, in [0, 1): less sure scores."""
+    """Fraction of the activity target that is spread evenly over all classes, in [0, 1): less confident scores."""
     class_weights: Literal["equal", "balanced"] = "equal"
-    """Weight of each class and of background in the activity loss: equal, or by how rarely it is drawn, so that rare
-    classes count as much as frequent ones."""
+    """Weights of the classes and of background in the activity loss: equal, or inversely proportional to how often each
+    is drawn, so that rare classes count as much as frequent ones."""
 
     def __post_init__(self) -> None:
         if not (0 <= self.completeness_weight < math.inf and 0 <= self.regression_weight < math.inf):
@@ -97,7 +97,7 @@ class LossOptions:
 
 
 class Scores(NamedTuple):
-    """What the head says of the proposals that each loss takes, in the order of :class:`Groups`.
+    """Scores of the proposals that each loss uses, in the order of :class:`Groups`.
 
     ``activity`` ``(A, K + 1)`` with background in column 0, ``completeness`` ``(C, K)``, ``regression`` ``(R, K, 2)``:
     shift of the centre in lengths of the proposal and log ratio of the lengths, both normalised.
@@ -118,15 +118,17 @@ class Losses(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A loss, one number for each head, and its gradient by the scores. Both in one go and in closed form: recorded
-    operation by operation and differentiated backwards, a batch this small takes many times as long."""
+    """A loss, one number for each head, and its gradient with respect to the scores.
+
+    Both are computed in closed form: automatic differentiation takes many times as long for batches this small.
+    """
 
     loss: Tensor
     gradient: Tensor
 
 
 class _ClosedForm(torch.autograd.Function):
-    """A loss whose gradients are known already."""
+    """A loss whose gradients were computed beforehand."""
 
     @staticmethod
     def forward(ctx: Any, loss: tuple[Tensor], gradients: tuple[Tensor, ...], *scores: Tensor) -> Tensor:
@@ -136,7 +138,7 @@ class _ClosedForm(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        # From the front: the loss has one number for each head, or a single one.
+        # Aligned at the first dimension: the loss has one number for each head, or a single one.
         gradients = (
             each * upstream.view(*upstream.shape, *[1] * (each.ndim - upstream.ndim)) for each in ctx.saved_tensors
         )
@@ -149,7 +151,11 @@ def _closed_form(loss: Tensor, gradients: tuple[Tensor, ...], *scores: Tensor) -
 
 
 def _hardest(own: Tensor, sign: int, ratio: float) -> _Known:
-    """Sum of the largest hinge losses of each row of ``own`` ``(..., groups, group)``, scores of the own classes."""
+    """Sum of the largest hinge losses of each row of ``own`` ``(..., groups, group)``, scores of the own classes.
+
+    Of each row, the ``int(group * ratio)`` highest losses ``max(0, 1 - sign * score)`` count (online hard example
+    mining).
+    """
     losses = functional.relu(1 - own if sign > 0 else 1 + own)
     keep = int(own.shape[-1] * ratio)
     if keep == own.shape[-1]:
@@ -159,6 +165,11 @@ def _hardest(own: Tensor, sign: int, ratio: float) -> _Known:
 
 
 def _completeness(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: float) -> _Known:
+    """Class-wise hinge loss with hard example mining among the incomplete proposals of each video (SSN, section 3.3).
+
+    The sum is divided by the number of complete proposals plus ``int(ohem_ratio * number of incomplete ones)``, which
+    is the number that mining keeps up to its rounding in each video.
+    """
     places = (labels - 1)[..., None]
     own = scores.gather(-1, places).view(*scores.shape[:-2], -1, groups.completeness_size)
     complete, slope = _hardest(own[..., : groups.foreground], 1, 1.0)
@@ -170,6 +181,7 @@ def _completeness(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: fl
 
 
 def _regression(predictions: Tensor, labels: Tensor, targets: Tensor) -> _Known:
+    """Twice the mean smooth-L1 distance of the prediction for the own class to the target (SSN, section 3.4)."""
     places = (labels - 1)[..., None, None].expand(*labels.shape, 1, 2)
     distance = predictions.gather(-2, places).squeeze(-2) - targets
     slope = distance.clamp(-1, 1)
@@ -179,7 +191,7 @@ def _regression(predictions: Tensor, labels: Tensor, targets: Tensor) -> _Known:
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, class_weights: Tensor | None) -> _Known:
-    """As torch's, of logits ``(..., A, K + 1)``; ``class_weights`` ``(..., K + 1)``."""
+    """Cross entropy as in torch, of logits ``(..., A, K + 1)``; ``class_weights`` ``(..., K + 1)``."""
     spread = smoothing / logits.shape[-1]
     wanted = torch.full_like(logits, spread).scatter_(-1, labels[..., None], 1 - smoothing + spread)
     if class_weights is None:
@@ -193,9 +205,10 @@ def _cross_entropy(logits: Tensor, labels: Tensor, smoothing: float, class_weigh
 
 
 def balanced_weights(frequencies: Tensor) -> Tensor:
-    """Weights of classes ``(K + 1,)`` by how often each is drawn, ``(K + 1,)``; classes that never are have 0.
+    """Class weights ``(K + 1,)`` from the frequencies ``(K + 1,)`` with which classes are drawn.
 
-    A weight is one over the class's share among the classes that are drawn: were all equally frequent, all were 1.
+    The weight of a class is the mean frequency of all drawn classes divided by its own: 1 for all if they are equally
+    frequent. Classes that are never drawn have weight 0.
     """
     drawn = frequencies > 0
     return torch.where(drawn, frequencies.sum() / (frequencies.clamp(min=1e-12) * drawn.sum()), 0.0)
@@ -209,12 +222,12 @@ def ssn_loss(
     options: LossOptions,
     class_weights: Tensor | None = None,
 ) -> Losses:
-    """The whole SSN loss: cross entropy of activity plus the weighted completeness and regression losses.
+    """The SSN loss: cross entropy of activity plus the weighted completeness and regression losses.
 
     ``scores`` as :meth:`ssn_feat.heads.ssn.SSNHead.group_scores` gives them, ``labels`` int64 ``(V, groups.size)`` with
-    0 for background, ``targets`` ``(V, groups.size, 2)``, of which only those of foreground proposals are read.
-    ``class_weights`` ``(K + 1,)`` weigh the activity of each class (see :func:`balanced_weights`); None: equally.
-    Of N heads at once everything has N as a dimension before the others, and each loss is ``(N,)``.
+    0 for background, ``targets`` ``(V, groups.size, 2)``, of which only those of foreground proposals are used.
+    ``class_weights`` ``(K + 1,)``: weights of the classes in the activity loss (see :func:`balanced_weights`); None
+    means equal weights. For N heads, every argument and each loss has N as an additional first dimension.
     """
     known = [each.detach() for each in scores]
     activity = _cross_entropy(known[0], groups.for_activity(labels, -1), options.label_smoothing, class_weights)

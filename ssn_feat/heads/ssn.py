@@ -19,16 +19,17 @@ INITIAL_STD = 0.001
 
 @dataclass(frozen=True)
 class SSNOptions:
-    """Shape and regularisation of the SSN head; the defaults are those of the paper."""
+    """Shape and dropout of the SSN head. The defaults are those of the paper."""
 
     stpp: tuple[int | tuple[int, ...], ...] = (1, 1, 1)
-    """Parts of the starting, course and ending stage; several levels of one stage as a tuple: (1, (1, 2), 1)."""
+    """Number of parts of the starting, course and ending stage. A tuple gives several levels of a stage:
+    (1, (1, 2), 1)."""
     segments: tuple[int, int, int] = (2, 5, 2)
     """Segments sampled from the starting, course and ending stage in training."""
     dropout: float = 0.8
-    """Share of the feature values of each segment that are set to zero in training, in [0, 1)."""
+    """Probability with which a feature value is set to zero in training, in [0, 1)."""
     class_agnostic: bool = False
-    """One boundary regression for all classes in place of one for each: for classes with few examples."""
+    """One boundary regression for all classes instead of one for each, for classes with few examples."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
@@ -66,7 +67,7 @@ class SSNHead(nn.Module):
             initialise(layer, generator)
 
     def pool(self, segments: Tensor, scaling: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Pooled features ``(N, 1 + parts, D)``: the course's mean, then the parts; with dropout in training mode.
+        """Pooled features ``(N, 1 + parts, D)``: the mean of the course, then the parts; dropout in training mode.
 
         ``segments`` ``(N, S, D)``, ``scaling`` ``(N, 2)``; dropout acts on single segments, before pooling.
         """
@@ -93,26 +94,26 @@ class SSNHead(nn.Module):
         return self.score(self.pool(segments, scaling, generator))
 
     def score(self, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What :meth:`forward` returns, from pooled features ``(N, 1 + parts, D)``, dropout already applied."""
+        """The result of :meth:`forward` from pooled features ``(N, 1 + parts, D)``, with dropout already applied."""
         activity, parts = pooled[:, 0], pooled[:, 1:].flatten(1)
         return self.activity_fc(activity), self.completeness_fc(parts), self._regression(parts)
 
     def group_scores(
         self, segments: Tensor, scaling: Tensor, groups: Groups, generator: torch.Generator | None = None
     ) -> Scores:
-        """What :func:`ssn_feat.heads.losses.ssn_loss` needs: each layer applied to the proposals that its loss takes.
+        """Apply each layer to the proposals that its loss uses: the scores for :func:`ssn_feat.heads.losses.ssn_loss`.
 
-        ``segments`` ``(V * groups.size, S, D)`` and ``scaling`` ``(V * groups.size, 2)``, video by video in the order
-        of ``groups``. Equals the rows of :meth:`forward` at a third of its cost.
+        ``segments`` ``(V * groups.size, S, D)`` and ``scaling`` ``(V * groups.size, 2)``: video after video, in the
+        order of ``groups``. Equals the corresponding rows of :meth:`forward` at a third of its cost.
         """
         return self.score_groups(*group_features(self.pool(segments, scaling, generator), groups), groups)
 
     def score_groups(self, activity: Tensor, parts: Tensor, groups: Groups) -> Scores:
-        """What :meth:`group_scores` returns, from features that are pooled already, dropout applied.
+        """The result of :meth:`group_scores` from pooled features, with dropout already applied.
 
-        ``activity`` ``(V * (fg + bg), D)``, the course means of the proposals of the activity loss; ``parts``
-        ``(V * (fg + incomplete), parts * D)``, those of the completeness loss. Of a module that holds N heads (see
-        :mod:`ssn_feat.training.seeds`) everything has N as a dimension before the others.
+        ``activity`` ``(V * (fg + bg), D)``: course means of the proposals of the activity loss; ``parts``
+        ``(V * (fg + incomplete), parts * D)``: parts of the proposals of the completeness loss. If the module holds N
+        heads (see :mod:`ssn_feat.training.seeds`), everything has N as an additional first dimension.
         """
         grouped = parts.view(*parts.shape[:-2], -1, groups.completeness_size, parts.shape[-1])
         return Scores(
@@ -127,9 +128,9 @@ class SSNHead(nn.Module):
         return pairs.expand(*scores.shape[:-1], self.classes, 2)
 
     def regression_layer(self) -> tuple[Tensor, Tensor]:
-        """Weight ``(2K, parts * D)`` and bias ``(2K,)`` of the regression of each class, (shift, log ratio) by class.
+        """Weight ``(2K, parts * D)`` and bias ``(2K,)`` of the regression: rows (shift, log ratio) for each class.
 
-        A class-agnostic head has the same rows for all classes.
+        A class-agnostic head has equal rows for all classes.
         """
         weight, bias = self.regressor_fc.weight, self.regressor_fc.bias
         copies = 2 * self.classes // len(weight)
@@ -137,7 +138,7 @@ class SSNHead(nn.Module):
 
 
 def group_features(pooled: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
-    """Activity and part features of the proposals that their losses take; see :meth:`SSNHead.score_groups`.
+    """Activity and part features of the proposals that the losses use; see :meth:`SSNHead.score_groups`.
 
     ``pooled``: ``(V * groups.size, 1 + parts, D)``. Raises UserError where it cannot be divided into videos.
     """
@@ -148,14 +149,14 @@ def group_features(pooled: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
 
 
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """``layer`` of ``x``; where its parameters are those of N layers, of ``x`` ``(N, ..., D)``, each of its own."""
+    """``layer(x)``; if the parameters are those of N layers, each is applied to its part of ``x`` ``(N, ..., D)``."""
     if layer.weight.ndim == 2:
         return functional.linear(x, layer.weight, layer.bias)
-    # The weights first: then their gradient comes in their own order, and need not be copied into it.
+    # Weights as the first factor: their gradient then has their memory layout and need not be copied.
     return torch.baddbmm(layer.bias[:, :, None], layer.weight, x.transpose(1, 2)).transpose(1, 2)
 
 
 def initialise(layer: nn.Linear, generator: torch.Generator | None = None) -> None:
-    """Weights from N(0, 0.001), biases 0, as the original code does."""
+    """Draw weights from N(0, 0.001) and set biases to 0, as in the original code."""
     nn.init.normal_(layer.weight, 0, INITIAL_STD, generator=generator)
     nn.init.zeros_(layer.bias)

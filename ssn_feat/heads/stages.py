@@ -1,8 +1,8 @@
 """The three stages of an augmented proposal: starting, course, ending (SSN paper, section 3.1).
 
-A proposal ``[s, e)`` of length d is augmented to ``[s - d/2, e + d/2)``. What lies before it is the starting stage, the
-proposal itself the course stage, what lies after it the ending stage. Where the video has no room for a whole flank,
-the flank is cut and its *scaling* says which part of it was left; the heads weigh the flank's features with it.
+A proposal ``[s, e)`` of length d is augmented to ``[s - d/2, e + d/2)``. The part before the proposal is the starting
+stage, the proposal itself the course stage, and the part after it the ending stage. These flanks are cut at the ends of
+the video; the *scaling* of a flank is the fraction that is left, and its features are multiplied by it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ssn_feat.errors import UserError
 
 @dataclass(frozen=True)
 class Stages:
-    """Where the stages of N proposals lie.
+    """The stages of N proposals.
 
-    ``boundaries``: float64 ``(N, 4)``, seconds: start of the starting stage, of the course, of the ending stage, and
-    end of the ending stage; never decreasing, inside the video. ``scaling``: float64 ``(N, 2)`` in 0..1, the part of
-    the starting and of the ending flank that lies inside the video.
+    ``boundaries``: float64 ``(N, 4)``, seconds: start of the starting stage, of the course and of the ending stage, and
+    end of the ending stage; never decreasing, inside the video. ``scaling``: float64 ``(N, 2)`` in [0, 1], the fraction
+    of the starting and of the ending flank that is inside the video.
     """
 
     boundaries: NDArray[np.float64]
@@ -29,7 +29,7 @@ class Stages:
 
 
 def inside(intervals: NDArray[np.float64], duration: ArrayLike) -> NDArray[np.bool_]:
-    """Which intervals ``(N, 2)`` (seconds) have a positive length once cut to ``[0, duration]``: bool ``(N,)``."""
+    """Which intervals ``(N, 2)`` (seconds) have a positive length inside ``[0, duration]``: bool ``(N,)``."""
     start, end = np.maximum(intervals[:, 0], 0.0), np.minimum(intervals[:, 1], duration)
     return np.asarray(end > start)
 
@@ -39,10 +39,10 @@ def stages(
 ) -> Stages:
     """Stages of proposals.
 
-    ``intervals``: float64 ``(N, 2)``, seconds, cut to the video first; ``duration``: seconds, one number or ``(N,)``;
-    ``augmentation``: length of the starting and of the ending flank as parts of the proposal's length.
+    ``intervals``: float64 ``(N, 2)``, seconds, first cut to the video; ``duration``: seconds, one number or ``(N,)``;
+    ``augmentation``: lengths of the starting and the ending flank as fractions of the length of the proposal.
 
-    Raises UserError for a proposal that has no length inside its video (see :func:`inside`).
+    Raises UserError for a proposal without length inside its video (see :func:`inside`).
     """
     intervals = np.asarray(intervals, dtype=np.float64).reshape(-1, 2)
     limit = np.broadcast_to(np.asarray(duration, dtype=np.float64), (len(intervals),))
@@ -57,18 +57,18 @@ def stages(
     flanks = (end - start)[:, None] * np.asarray(augmentation, dtype=np.float64)
     first, last = np.maximum(start - flanks[:, 0], 0.0), np.minimum(end + flanks[:, 1], limit)
     present = np.stack((start - first, last - end), axis=1)
-    # A flank of length 0 (augmentation 0) is wholly outside; rounding may give a ratio a hair above 1.
+    # A flank of length 0 (augmentation 0) has scaling 0; rounding may give a ratio slightly above 1.
     scaling = np.minimum(np.divide(present, flanks, out=np.zeros_like(present), where=flanks > 0), 1.0)
     return Stages(np.stack((first, start, end, last), axis=1), scaling)
 
 
 def row_ranges(spans: NDArray[np.float64], stages: Stages) -> NDArray[np.int64]:
-    """Rows of a video that belong to each stage: int64 ``(N, 4)``; stage i of a row t of it is rows ``t[i]:t[i + 1]``.
+    """Rows of a video that belong to each stage: int64 ``(N, 4)``; stage i of a result row ``t`` is ``t[i]:t[i + 1]``.
 
-    ``spans``: float64 ``(T, 2)``, seconds, the cells of the rows. A row belongs to the stage that holds the cell's
-    centre. A course that holds no centre takes the row whose cell holds its middle, a flank that holds none takes the
-    row next to the course. Only where the video ends there may be no such row: then the range is empty
-    (``t[0] == t[1] == 0`` or ``t[2] == t[3] == T``) and :func:`stage_rows` reads the nearest row instead.
+    ``spans``: float64 ``(T, 2)``, seconds that each row covers. A row belongs to the stage that contains its centre. A
+    course that contains no centre has the row that covers its middle; a flank that contains no centre has the row next
+    to the course. At the ends of the video there may be no such row: the range is then empty (``t[0] == t[1] == 0`` or
+    ``t[2] == t[3] == T``), and :func:`stage_rows` gives the nearest row.
     """
     rows = len(spans)
     centres = spans.mean(axis=1)
@@ -85,11 +85,10 @@ def row_ranges(spans: NDArray[np.float64], stages: Stages) -> NDArray[np.int64]:
 
 
 def stage_rows(ranges: NDArray[np.int64], rows: int | NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First row and number of rows of each stage, int64 ``(N, 3)`` each, at least one row a stage, all below ``rows``.
+    """First row and number of rows (at least one) of each stage, int64 ``(N, 3)`` each; all rows are below ``rows``.
 
-    ``ranges``: what :func:`row_ranges` gives (or the original's ticks); ``rows``: of the video, one number or
-    ``(N, 1)``. An empty stage reads the row at its boundary,
-    or the video's last row.
+    ``ranges``: result of :func:`row_ranges`; ``rows``: number of rows of the video, one number or ``(N, 1)``. An empty
+    stage has the row at its boundary, or the last row of the video.
     """
     first = np.minimum(ranges[:, :3], rows - 1)
     return first, np.clip(ranges[:, 1:] - first, 1, None)

@@ -1,9 +1,9 @@
-"""Structured temporal pyramid pooling: the stages of a proposal as one feature of fixed width (SSN, sections 3.1-3.2).
+"""Structured temporal pyramid pooling: one feature of fixed width for a proposal (SSN, sections 3.1-3.2).
 
-A proposal is extended by half its length on both sides and falls into a starting, a course and an ending stage. Each
-stage is cut into parts on one or several levels; each part is the mean of its snippets divided by the number of parts
-of its stage, and the parts of the outer stages are weighted by how much of the extension lies inside the video.
-The mean over the whole course, without further weights, is what the activity classifier sees.
+A proposal is extended by half its length on both sides and consists of a starting, a course and an ending stage. Each
+stage is cut into parts on one or several levels. The feature of a part is the mean of its snippets divided by the
+number of parts of its stage; the parts of the outer stages are multiplied by the fraction of the extension that is
+inside the video. The activity classifier uses the mean of the whole course, without these weights.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ STAGES = ("starting", "course", "ending")
 
 @dataclass(frozen=True)
 class Pyramid:
-    """Into how many parts each stage is cut, level by level: ``((1,), (1, 2), (1,))`` for the usual ``(1, (1, 2), 1)``.
+    """Number of parts on each level of each stage: ``((1,), (1, 2), (1,))`` for the option ``(1, (1, 2), 1)``.
 
-    Parts are ordered starting, course, ending; inside a stage from coarse to fine; inside a level by time.
+    Parts are in the order starting, course, ending; within a stage from coarse to fine; within a level by time.
     """
 
     levels: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, config: Sequence[int | Sequence[int]]) -> Pyramid:
-        """The pyramid written ``(1, (1, 2), 1)``: for each of the three stages a number of parts or one per level.
+        """The pyramid of an option like ``(1, (1, 2), 1)``: for each stage one number of parts, or one for each level.
 
-        Raises UserError unless there are three stages with at least one level each and all numbers are whole and >= 1.
+        Raises UserError unless there are three stages with at least one level each and all numbers are integers >= 1.
         """
         given = config if isinstance(config, Sequence) else ()
         stages = tuple(tuple(stage) if isinstance(stage, Sequence) else (stage,) for stage in given)
@@ -50,12 +50,12 @@ class Pyramid:
 
     @property
     def parts(self) -> int:
-        """Number of all parts: the width of the completeness feature is ``parts * D``."""
+        """Number of all parts; the completeness feature has ``parts * D`` values."""
         return sum(self.stage_parts)
 
     @cached_property
     def stage_parts(self) -> tuple[int, ...]:
-        """Number of parts of each stage, over all its levels."""
+        """Number of parts of each stage, over all of its levels."""
         return tuple(sum(stage) for stage in self.levels)
 
     @cached_property
@@ -65,18 +65,18 @@ class Pyramid:
 
     @cached_property
     def fractions(self) -> NDArray[np.int64]:
-        """For each part, int64 ``(parts, 2)``: its place ``i`` in its level, the number ``n`` of parts of the level.
+        """For each part, its index ``i`` in its level and the number ``n`` of parts of the level: int64 ``(parts, 2)``.
 
-        A part of a stage of ``length`` rows covers ``[i * length // n, (i + 1) * length // n)`` of it.
+        In a stage of ``length`` rows, the part covers the rows ``[i * length // n, (i + 1) * length // n)``.
         """
         return np.array([(i, n) for stage in self.levels for n in stage for i in range(n)], dtype=np.int64)
 
     def segment_weights(self, counts: Sequence[int]) -> NDArray[np.float32]:
-        """Weights that pool sampled segments, float32 ``(1 + parts, sum(counts))``.
+        """Weights for pooling sampled segments, float32 ``(1 + parts, sum(counts))``.
 
-        ``counts`` is the number of segments of each stage. Row 0 is the mean over the course (activity), the others
-        are the parts with their division by the number of parts of the stage, before scaling.
-        Raises UserError where a stage has fewer segments than parts.
+        ``counts``: number of segments of each stage. Row 0 is the mean over the course (activity); the other rows are
+        the parts, divided by the number of parts of their stage, before scaling. Raises UserError where a stage has
+        fewer segments than parts.
         """
         if len(counts) != len(STAGES):
             raise UserError(f"segments per stage must be three numbers ({', '.join(STAGES)}), got {tuple(counts)}")
@@ -98,32 +98,32 @@ class Pyramid:
     def part_rows(self, stages: Tensor) -> tuple[Tensor, Tensor]:
         """First row and end row of every part, int64 ``(N, parts)`` each, half-open.
 
-        ``stages`` is int64 ``(N, 4)``: where the starting stage, the course and the ending stage begin, and where the
-        ending stage ends. A stage without rows takes the one that it begins with, as in the original code; a part of
-        a stage with fewer rows than parts may be left without any (its end equals its begin).
+        ``stages`` int64 ``(N, 4)``: first rows of the starting stage, the course and the ending stage, and the end row
+        of the ending stage. A stage without rows uses the row at its beginning, as in the original code; a part of a
+        stage with fewer rows than parts may be empty (its end equals its beginning).
         """
         left = stages[:, :3]
         length = (stages[:, 1:] - left).clamp(min=1)
         stage = torch.from_numpy(self.stage_of_part).to(stages.device)
-        place, count = torch.from_numpy(self.fractions).to(stages.device).unbind(1)
+        index, count = torch.from_numpy(self.fractions).to(stages.device).unbind(1)
         left, length = left[:, stage], length[:, stage]
-        return left + length * place // count, left + length * (place + 1) // count
+        return left + length * index // count, left + length * (index + 1) // count
 
     def part_scaling(self, scaling: Tensor) -> Tensor:
-        """Factor of each part, ``(N, parts)``: that of its stage in ``scaling`` ``(N, 2)``, 1 in the course."""
+        """Factor of each part, ``(N, parts)``: ``scaling`` ``(N, 2)`` of its stage, 1 in the course."""
         stage = torch.from_numpy(self.stage_of_part).to(scaling.device)
         return torch.stack([scaling[:, 0], torch.ones_like(scaling[:, 0]), scaling[:, 1]], dim=1)[:, stage]
 
     def part_shares(self) -> NDArray[np.float64]:
-        """One over the number of parts of each part's stage, float64 ``(parts,)``."""
+        """For each part, one divided by the number of parts of its stage: float64 ``(parts,)``."""
         return (1 / np.array(self.stage_parts))[self.stage_of_part]
 
 
 class SegmentPooling(nn.Module):
-    """Pools segments that were sampled from the stages of proposals; no parameters.
+    """Pooling of segments that were sampled from the stages of proposals; without parameters.
 
-    ``counts`` is the number of segments sampled from each stage, (2, 5, 2) in the paper. Raises UserError where a
-    stage has fewer segments than parts.
+    ``counts``: number of segments sampled from each stage, (2, 5, 2) in the paper. Raises UserError where a stage has
+    fewer segments than parts.
     """
 
     weights: Tensor
@@ -133,28 +133,28 @@ class SegmentPooling(nn.Module):
         super().__init__()
         self.pyramid = pyramid
         self.counts = tuple(counts)
-        # Column of (1, scaling of the start, scaling of the end) that each row of the weights is multiplied by.
+        # For each row of the weights, the index of its factor in (1, scaling of the start, scaling of the end).
         columns = np.concatenate([[0], np.array([1, 0, 2])[pyramid.stage_of_part]])
-        # Both follow from the configuration: kept out of the state, so that checkpoints hold learned values only.
+        # Both follow from the options and are not persistent: checkpoints hold learned values only.
         self.register_buffer("weights", torch.from_numpy(pyramid.segment_weights(counts)), persistent=False)
         self.register_buffer("scaling_column", torch.from_numpy(columns), persistent=False)
 
     def forward(self, segments: Tensor, scaling: Tensor) -> Tensor:
-        """Activity and part features, ``(N, 1 + parts, D)``: row 0 the mean of the course, then the pyramid's parts.
+        """Activity and part features, ``(N, 1 + parts, D)``: row 0 is the mean of the course, the others are the parts.
 
-        ``segments`` is ``(N, S, D)``, the features of the sampled segments in order of time; ``scaling`` ``(N, 2)`` the
-        fraction of the starting and of the ending extension inside the video.
+        ``segments`` ``(N, S, D)``: features of the sampled segments in temporal order; ``scaling`` ``(N, 2)``: fraction
+        of the starting and of the ending extension inside the video.
         """
-        # One product with all weights, scaling included: measured faster than pooling stage by stage.
+        # One product with all weights, including the scaling, is faster than pooling each stage.
         factors = torch.cat([torch.ones_like(scaling[:, :1]), scaling], dim=1)[:, self.scaling_column, None]
         return torch.bmm((factors * self.weights).to(segments.dtype), segments)
 
 
 class RowSums:
-    """Sums over ranges of rows of a table ``(T, ...)`` in constant time each, by prefix sums in float64.
+    """Means over ranges of rows of a table ``(T, ...)`` in constant time each, with prefix sums in float64.
 
-    Float64, because the sum of a short range is the difference of two sums over up to the whole table.
-    Raises UserError where the table holds a value that is not finite: it would spoil all later rows.
+    The sums are in float64 because a short range is the difference of two sums over up to the whole table. Raises
+    UserError where the table holds a value that is not finite, which would invalidate all later sums.
     """
 
     def __init__(self, table: Tensor) -> None:
@@ -170,9 +170,9 @@ class RowSums:
         return len(self.sums) - 1
 
     def means(self, begin: Tensor, end: Tensor) -> Tensor:
-        """Mean of each range of rows, float64; the shape of ``begin`` and ``end`` followed by that of a row.
+        """Mean of each range of rows, float64, with the shape of ``begin`` and ``end`` followed by that of a row.
 
-        Ranges are half-open, int64 and >= 0; they are cut at the end of the table; empty ones give 0.
+        Ranges are half-open, int64 and >= 0; they are cut at the end of the table; an empty range has mean 0.
         """
         begin, end = begin.clamp(max=len(self)), end.clamp(max=len(self))
         shape = begin.shape + (1,) * (self.sums.ndim - 1)
@@ -180,12 +180,12 @@ class RowSums:
 
 
 class BlockSums:
-    """Sums over ranges of rows as :class:`RowSums` makes them, of tables that are too large for one of float64.
+    """Means over ranges of rows like :class:`RowSums`, for tables that are too large for float64 sums.
 
-    ``inner``: float32 ``(T + 1, D)`` to be filled, what the rows before each one in its block of 32 sum up to;
-    :attr:`base`: float64, what all blocks before each block do. A range is the difference of two such pairs, which is
-    wrong by at most 31 times the rounding of a single row in float32, however long the table is.
-    Raises UserError where ``rows`` ``(T, D)`` hold a value that is not finite.
+    ``inner``: float32 ``(T + 1, D)`` to be filled with the sums of the preceding rows in the same block of 32 rows;
+    :attr:`base`: float64, sums of all preceding blocks. The sum over a range is the difference of two such pairs. Its
+    error is at most 31 times the float32 rounding error of a single row, however long the table is. Raises UserError
+    where ``rows`` ``(T, D)`` hold a value that is not finite.
     """
 
     size = 32
@@ -196,28 +196,30 @@ class BlockSums:
         self.base = torch.zeros(blocks + 1, rows.shape[1], dtype=torch.float64, device=rows.device)
         for block in range(0, blocks, self.size):
             begin, end = block * self.size, min((block + self.size) * self.size, len(rows))
-            own = rows[begin:end].double()
-            padded = functional.pad(own, (0, 0, 0, -len(own) % self.size)).view(-1, self.size, own.shape[1])
+            chunk = rows[begin:end].double()
+            padded = functional.pad(chunk, (0, 0, 0, -len(chunk) % self.size)).view(-1, self.size, chunk.shape[1])
             sums = padded.cumsum(1)
             self.base[block + 1 : block + 1 + len(sums)] = sums[:, -1]
-            inner[begin:end] = (sums - padded).flatten(0, 1)[: len(own)]
+            inner[begin:end] = (sums - padded).flatten(0, 1)[: len(chunk)]
         inner[len(rows)] = self.base[blocks] if len(rows) % self.size else 0.0
         torch.cumsum(self.base, 0, out=self.base)
         if not bool(self.base[-1].isfinite().all()):
             raise UserError(f"the {len(rows)} rows of features hold a value that is not finite")
 
     def means(self, begin: Tensor, end: Tensor) -> Tensor:
-        """Mean of each range of rows, float32 ``(..., D)``; ranges as in :meth:`RowSums.means`, inside the table."""
+        """Mean of each range of rows, float32 ``(..., D)``; ranges as in :meth:`RowSums.means`, within the table."""
         wide = self.base[end // self.size] - self.base[begin // self.size]
         total = wide.add_(self.inner[end]).sub_(self.inner[begin])
         return (total / (end - begin).clamp(min=1)[..., None]).float()
 
 
 def course_rows(stages: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """First and end row of each course, int64 ``(N,)``, at least one row, from stages as :meth:`Pyramid.part_rows`.
+    """First and end row of each course, int64 ``(N,)`` each, at least one row.
 
-    Raises UserError where ``stages`` is not whole numbers ``(N, 4)``, holds a negative row, or a course begins at or
-    after row ``rows``, the end of the video.
+    ``stages``: as in :meth:`Pyramid.part_rows`; ``rows``: number of rows of the video.
+
+    Raises UserError where ``stages`` are not integers of shape ``(N, 4)``, where a row is negative, and where a course
+    begins at or after the end of the video.
     """
     if stages.ndim != 2 or stages.shape[1] != 4 or stages.is_floating_point():
         raise UserError(f"stages must be whole numbers of shape (N, 4), got {stages.dtype} {tuple(stages.shape)}")

@@ -1,1 +1,1 @@
-"""Which rows of which proposals a training step reads."""
+"""The rows and proposals that a training step reads."""

@@ -1,7 +1,7 @@
-"""Video-centric batches: of each video one foreground, six incomplete and one background proposal (SSN paper, 4.1).
+"""Video-centric batches: one foreground, six incomplete and one background proposal from each video (SSN paper, 4.1).
 
-A whole epoch is drawn at once with NumPy from a generator that depends on the seed and the epoch alone, so that an
-epoch can be drawn again after an interruption.
+A whole epoch is drawn at once by a NumPy generator that depends on the seed and the epoch only, so that an interrupted
+epoch can be drawn again.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ from ssn_feat.sampling.pools import CandidatePool, CandidatePools
 
 
 def epoch_generator(seed: int, epoch: int) -> np.random.Generator:
-    """The generator of all draws of one epoch."""
+    """The generator for all draws of one epoch."""
     return np.random.default_rng([seed, epoch])
 
 
 def steps_per_epoch(videos: int, multiplier: int, batch_videos: int) -> int:
-    """Full batches in ``multiplier`` passes over the videos, at least one; an incomplete last batch is left out."""
+    """Number of full batches in ``multiplier`` passes over the videos, at least one; an incomplete last batch is
+    dropped."""
     return max(1, videos * multiplier // batch_videos)
 
 
 def epoch_videos(videos: int, multiplier: int, batch_videos: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """Videos of the batches of one epoch: int64 ``(steps, batch_videos)``, each pass in a new order.
+    """Videos of all batches of one epoch: int64 ``(steps, batch_videos)``, every pass in a new order.
 
-    Fewer videos than a batch holds occur several times in it.
+    If there are fewer videos than a batch holds, they occur several times in it.
     """
     steps = steps_per_epoch(videos, multiplier, batch_videos)
     passes = -(-steps * batch_videos // videos)
@@ -39,8 +40,8 @@ def draw(
 ) -> NDArray[np.int64]:
     """``count`` members of ``pool`` for each of ``videos`` ``(B,)``: candidate indices, int64 ``(B, count)``.
 
-    Different ones where the video has as many, else with repetition. A video that has none gets members of other
-    videos, drawn from the whole pool (the original's rule).
+    They are drawn without repetition if the video has enough members. For a video without members they are drawn from
+    the whole pool, as in the original.
     """
     first, size = pool.offsets[videos], np.diff(pool.offsets)[videos]
     empty = size == 0
@@ -50,10 +51,10 @@ def draw(
 
 
 def _distinct(size: NDArray[np.int64], count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-    """``count`` numbers below each of ``size``, without repetition where it allows: int64 ``(B, count)``.
+    """``count`` numbers below each of ``size``, without repetition if ``size`` permits: int64 ``(B, count)``.
 
-    The j-th draw picks among the numbers not yet taken: a draw below ``size - j`` is moved up past each taken number
-    that is not above it, in ascending order.
+    The j-th draw chooses among the remaining numbers: a number below ``size - j`` is increased by one for each taken
+    number that is not above it, in ascending order.
     """
     enough = size >= count
     taken = np.empty((len(size), 0), dtype=np.int64)
@@ -77,7 +78,7 @@ def epoch_candidates(
 ) -> NDArray[np.int64]:
     """Candidates of all batches of one epoch: int64 ``(steps, batch_videos, groups.size)``.
 
-    The proposals of a video lie in the order of ``groups``: foreground, incomplete, background.
+    The proposals of a video are in the order of ``groups``: foreground, incomplete, background.
     """
     order = epoch_videos(videos, multiplier, batch_videos, generator)
     kinds = (

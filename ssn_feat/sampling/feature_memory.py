@@ -1,4 +1,4 @@
-"""Room for features: in memory, or in a file mapped into it where they are larger."""
+"""Memory for features: allocated, or mapped from a file if they are too large."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 
 from ssn_feat.errors import UserError
 
-# Features may take this part of the memory that is available before they go to a file.
+# Largest fraction of the available memory that features may use before they are mapped from a file.
 _SHARE = 0.5
 _DTYPES = {torch.float16: np.float16, torch.float32: np.float32}
 
 
 def allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -> Tensor:
-    """A tensor to be filled: in memory, or with ``folder`` in a file there that the system reads and writes as needed.
+    """An uninitialised tensor: in memory, or, with ``folder``, mapped from a file in that folder.
 
-    The file has no name: it is gone with the tensor, however the program ends. Raises UserError where the disk has no
-    room for it or the folder cannot be written.
+    The file has no name, so it disappears with the tensor, however the program ends. Raises UserError where the disk is
+    full or the folder cannot be written.
     """
     if folder is None:
         return torch.empty(shape, dtype=dtype)
@@ -30,7 +30,7 @@ def allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) ->
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
-            # Reserved, since a disk that fills up later would end the program without a word.
+            # Reserve the space: on a disk that fills up later, a write to mapped memory kills the program.
             os.posix_fallocate(file.fileno(), 0, size)
             return torch.from_numpy(np.memmap(file, _DTYPES[dtype], "r+", shape=shape))
     except OSError as error:
@@ -38,13 +38,13 @@ def allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) ->
 
 
 def fits(size: int) -> bool:
-    """Whether ``size`` bytes are a small enough part of the memory that is available; True where that is not known."""
+    """Whether ``size`` bytes are a small enough fraction of the available memory; True if that is not known."""
     available = available_memory()
     return available is None or size <= _SHARE * available
 
 
 def available_memory() -> int | None:
-    """Bytes that this process may still take: of the machine, or of its control group if that allows less."""
+    """Bytes of memory available to this process: on the machine, or in its control group if that is less."""
     known = []
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

@@ -1,7 +1,7 @@
-"""All rows of a store in one tensor: what a training step gathers from.
+"""The features of all training videos in one tensor.
 
-Reading rows out of an array on disk costs more than the whole training step, so the features of all training videos are
-read once, video by video, into one contiguous tensor; a batch is then a single ``index_select``.
+Reading rows from disk takes longer than a training step. Therefore the features of all training videos are read once,
+one video after the other, into one contiguous tensor; the rows of a batch are then a single ``index_select``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ssn_feat.sampling.feature_memory import allocate
 from ssn_feat.store import FeatureStore
 from ssn_feat.terminal import printable_lines
 
-# Missing videos that a message names.
+# Number of missing videos that a message names.
 _NAMED = 20
 
 
@@ -31,9 +31,9 @@ _NAMED = 20
 class FeatureTable:
     """Features of V videos in one tensor.
 
-    ``rows``: ``(R, D)`` of the store's dtype (float16 as a rule), video after video, the columns of several streams
-    side by side (early fusion) in the order of ``streams``; ``offsets``: int64 ``(V + 1,)``, video v owns
-    ``rows[offsets[v]:offsets[v + 1]]``; ``spans``: float64 ``(R, 2)``, seconds that each row stands for;
+    ``rows``: ``(R, D)`` with the dtype of the store (usually float16), video after video; several streams are
+    concatenated along the columns in the order of ``streams`` (early fusion); ``offsets``: int64 ``(V + 1,)``, the rows
+    of video v are ``rows[offsets[v]:offsets[v + 1]]``; ``spans``: float64 ``(R, 2)``, seconds that each row covers;
     ``durations``: float64 ``(V,)``, seconds.
     """
 
@@ -54,11 +54,11 @@ class FeatureTable:
         folder: Path | None = None,
         values: bool = True,
     ) -> FeatureTable:
-        """Read videos from a store; ``advance`` is called after each.
+        """Read videos from a store; ``advance`` is called after each video.
 
-        ``folder``: where rows are kept in a mapped file, None for memory; both hold the same. Without ``values`` rows
-        have no columns: what the store says of them is read, not what is in them.
-        Raises UserError for an unknown stream, and where no video is asked for or one is missing in the store.
+        ``folder``: folder of the file that rows are mapped from; None keeps them in memory. Without ``values``, rows
+        have no columns: only their times are read. Raises UserError for an unknown stream, for an empty list of videos,
+        and for a video that the store does not have.
         """
         if not ids:
             raise UserError(f"no video to read from the store {store.path}")
@@ -68,15 +68,15 @@ class FeatureTable:
         rows = allocate((int(offsets[-1]), width), getattr(torch, store.dtype), folder)
         spans, durations = np.empty((len(rows), 2)), np.empty(len(ids))
         for at, stored in enumerate(store.read_all(ids, streams if values else ())):
-            place = slice(offsets[at], offsets[at + 1])
-            spans[place], durations[at] = stored.spans, stored.duration
+            of_video = slice(offsets[at], offsets[at + 1])
+            spans[of_video], durations[at] = stored.spans, stored.duration
             if values:
-                rows[place] = join_streams(stored.features, streams)
+                rows[of_video] = join_streams(stored.features, streams)
             advance()
         return cls(tuple(ids), tuple(streams), rows, offsets, spans, durations)
 
     def rows_of(self, video: int) -> slice:
-        """The rows of one video, by its index in ``ids``."""
+        """The rows of the video with index ``video`` in ``ids``."""
         return slice(int(self.offsets[video]), int(self.offsets[video + 1]))
 
     @property
@@ -85,7 +85,7 @@ class FeatureTable:
         return self.rows.shape[1]
 
     def standardised(self, standardisation: Standardisation) -> FeatureTable:
-        """The same videos with standardised rows; the rows of this table are overwritten to save memory."""
+        """This table with its rows standardised in place, to save memory."""
         standardisation.overwrite(self.rows)
         return self
 
@@ -102,17 +102,18 @@ def intersect_ids(
     subset: str | None = "training",
     quiet: bool = False,
 ) -> tuple[str, ...]:
-    """Those of the ``wanted`` video ids that are ``there``; ``what`` and ``subset`` name place and videos in messages.
+    """The video ids in ``wanted`` that are also in ``there``.
 
-    What is skipped is said, unless ``quiet``. Raises UserError naming the missing ones, unless they may be skipped;
-    always if none is left.
+    ``missing``: whether to refuse or to skip absent videos; skipped videos are printed unless ``quiet``; ``what``,
+    ``subset``: name of the collection and of the videos in messages. Raises UserError, naming missing videos, unless
+    they may be skipped, and always if no video is left.
     """
     held = set(there)
     lost = [video for video in wanted if video not in held]
     some = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
     said = f"{what} lacks {len(lost)} of {len(wanted)} {subset} videos"
     if lost and (missing == "refuse" or len(lost) == len(wanted)):
-        hint = "" if len(lost) == len(wanted) else "; --missing skip goes on without them"
+        hint = "" if len(lost) == len(wanted) else "; --missing skip trains without them"
         raise UserError(f"{said}: {some}{hint}")
     if lost and not quiet:
         print(printable_lines(f"note: {said}, which are skipped: {some}"), file=sys.stderr)

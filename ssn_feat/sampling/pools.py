@@ -21,20 +21,20 @@ from ssn_feat.intervals import overlap_over, tiou
 
 @dataclass(frozen=True)
 class PoolOptions:
-    """Thresholds that decide what a proposal is used for. The defaults are those of THUMOS14."""
+    """Thresholds that decide what a proposal is used for. The defaults are those for THUMOS14."""
 
     foreground_tiou: float = 0.7
     """A proposal is foreground if its tIoU with an instance is above this."""
     incomplete_tiou: float = 0.3
     """A proposal is incomplete if its tIoU is below this and incomplete_overlap is met."""
     incomplete_overlap: float = 0.01
-    """An incomplete proposal must lie inside its instance with more than this part of its own length."""
+    """An incomplete proposal must have more than this fraction of its length inside its instance."""
     background_tiou: float = 0.01
     """A proposal that is not incomplete is background if its tIoU is below this and background_coverage is met."""
     background_coverage: float = 0.02
-    """A background proposal must cover more than this part of the video."""
+    """A background proposal must cover more than this fraction of the video."""
     truth_as_foreground: bool = True
-    """Use the annotated instances themselves as foreground too."""
+    """Also use the annotated instances themselves as foreground."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -47,11 +47,11 @@ class PoolOptions:
 class Candidates:
     """Proposals and annotated instances of V videos, grouped by video: proposals first, then instances.
 
-    ``ids``: the V videos. All others have one entry per candidate: ``video`` int64, index into ``ids``; ``intervals``
-    float64 ``(N, 2)``, seconds; ``labels`` int64, class index of the matched instance, -1 for none; ``tiou``,
-    ``overlap`` float64, tIoU with the matched instance and the part of the candidate's own length that it covers;
-    ``coverage`` float64, length as part of the video's; ``truth`` bool, whether it is an annotated instance;
-    ``targets`` float64 ``(N, 2)``, what :func:`regression_targets` gives, 0 where there is no match.
+    ``ids``: the V videos. All other arrays have one entry per candidate: ``video`` int64, index into ``ids``;
+    ``intervals`` float64 ``(N, 2)``, seconds; ``labels`` int64, class index of the matched instance, -1 for none;
+    ``tiou``, ``overlap`` float64, tIoU with the matched instance, and the fraction of the candidate that is inside it;
+    ``coverage`` float64, fraction of the video that the candidate covers; ``truth`` bool, whether it is an annotated
+    instance; ``targets`` float64 ``(N, 2)``, see :func:`regression_targets`, 0 if there is no match.
     """
 
     ids: tuple[str, ...]
@@ -96,28 +96,28 @@ def candidates_of(
 ) -> Candidates:
     """Candidates of all videos of ``dataset``, in its order.
 
-    ``proposals``: float64 ``(N, 2)`` of each video, seconds; ``durations``: of each video, seconds: proposals and
-    instances are cut to it, and those that lie outside are left out. The matched instance is the first one of the
-    highest tIoU, whatever its class.
+    ``proposals``: float64 ``(N, 2)`` for each video, seconds; ``durations``: seconds for each video. Proposals and
+    instances are cut to the duration; those outside are dropped. The matched instance is the first with the highest
+    tIoU, of any class.
     """
     parts = []
     for video in dataset.videos.values():
         duration = durations[video.id]
         truth, classes = video.intervals(), dataset.classes(video)
         kept = inside(truth, duration)
-        own = np.asarray(proposals[video.id], dtype=np.float64).reshape(-1, 2)
-        own = np.clip(own[inside(own, duration)], 0.0, duration)
+        proposed = np.asarray(proposals[video.id], dtype=np.float64).reshape(-1, 2)
+        proposed = np.clip(proposed[inside(proposed, duration)], 0.0, duration)
         truth = np.clip(truth[kept], 0.0, duration)
-        parts.append(_match(video.id, duration, own, truth, classes[kept]))
+        parts.append(_match(video.id, duration, proposed, truth, classes[kept]))
     return Candidates.concatenate(parts)
 
 
 def random_windows(
     dataset: Dataset, durations: Mapping[str, float], count: int, generator: np.random.Generator
 ) -> dict[str, NDArray[np.float64]]:
-    """``count`` windows anywhere in each video: float64 ``(count, 2)``, seconds.
+    """``count`` random windows in each video: float64 ``(count, 2)``, seconds.
 
-    Each is half to twice as long as an instance of the data set drawn at random, and at most as long as the video.
+    Each is half to twice as long as a randomly drawn instance of the data set, and at most as long as the video.
     """
     lengths = np.concatenate([np.diff(video.intervals(), axis=1)[:, 0] for video in dataset.videos.values()])
     drawn = {}
@@ -136,7 +136,7 @@ def _match(
     truth: NDArray[np.float64],
     classes: NDArray[np.int64],
 ) -> Candidates:
-    """Candidates of one video in seconds."""
+    """Candidates of one video."""
     intervals = np.concatenate((proposals, truth))
     n, m = len(proposals), len(truth)
     best, overlap, labels = np.zeros(n), np.zeros(n), np.full(n, -1)
@@ -163,8 +163,11 @@ def _match(
 
 @dataclass(frozen=True)
 class CandidatePool:
-    """Candidates of one use. ``members``: int64 ``(M,)``, their indices, grouped by video; ``offsets``: int64
-    ``(V + 1,)``, video v owns ``members[offsets[v]:offsets[v + 1]]``."""
+    """Candidates with the same use.
+
+    ``members``: int64 ``(M,)``, their indices, grouped by video; ``offsets``: int64 ``(V + 1,)``, the members in video
+    v are ``members[offsets[v]:offsets[v + 1]]``.
+    """
 
     name: str
     members: NDArray[np.int64]
@@ -176,10 +179,10 @@ class CandidatePool:
 
 @dataclass(frozen=True)
 class CandidatePools:
-    """The three pools, and mean and deviation of the regression targets.
+    """The three pools, and mean and standard deviation of the regression targets.
 
     ``target_stats``: float64 ``(2, 2)``, ``[[mean shift, mean log ratio], [std shift, std log ratio]]`` over the
-    foreground *proposals*, as the original: annotated instances, whose targets are all 0, are left out.
+    foreground *proposals*, as in the original, without annotated instances, whose targets are all 0.
     """
 
     foreground: CandidatePool
@@ -189,19 +192,19 @@ class CandidatePools:
 
 
 def make_pools(candidates: Candidates, options: PoolOptions, groups: Groups | None = None) -> CandidatePools:
-    """Sort candidates into pools; see :class:`PoolOptions`. What meets no rule is not used.
+    """Sort candidates into pools by the rules of :class:`PoolOptions`; candidates that meet no rule are not used.
 
-    Raises UserError where a pool that ``groups`` (default: the original's) draws from is empty in all videos, naming
-    the threshold that emptied it.
+    ``groups``: number of proposals to draw from each pool (default: those of the original). Raises UserError, naming
+    the responsible threshold, where such a pool is empty in all videos.
     """
     groups = groups or Groups()
-    c, own = candidates, ~candidates.truth
-    proposal_fg = own & (c.tiou > options.foreground_tiou)
-    incomplete = own & (c.tiou < options.incomplete_tiou) & (c.overlap > options.incomplete_overlap)
+    c, proposal = candidates, ~candidates.truth
+    proposal_fg = proposal & (c.tiou > options.foreground_tiou)
+    incomplete = proposal & (c.tiou < options.incomplete_tiou) & (c.overlap > options.incomplete_overlap)
     masks = {
         "foreground": proposal_fg | (c.truth & options.truth_as_foreground),
         "incomplete": incomplete,
-        "background": own
+        "background": proposal
         & ~incomplete
         & (c.tiou < options.background_tiou)
         & (c.coverage > options.background_coverage),
@@ -218,7 +221,7 @@ def make_pools(candidates: Candidates, options: PoolOptions, groups: Groups | No
 def target_stats(targets: NDArray[np.float64]) -> NDArray[np.float64]:
     """Mean and population standard deviation of regression targets ``(N, 2)``: float64 ``(2, 2)``.
 
-    Without targets, or where all are equal, nothing is to be normalised: mean 0 and deviation 1 then.
+    Without targets, the mean is 0 and the deviation 1; a deviation of 0 is replaced by 1.
     """
     if not len(targets):
         return np.array([[0.0, 0.0], [1.0, 1.0]])
@@ -233,13 +236,13 @@ def _pool(name: str, mask: NDArray[np.bool_], candidates: Candidates) -> Candida
 
 
 def _why_empty(name: str, c: Candidates, o: PoolOptions) -> str:
-    own = ~c.truth
-    total = int(own.sum())
+    proposal = ~c.truth
+    total = int(proposal.sum())
     if not total:
         return f"no {name} proposals: there is no proposal at all inside the {len(c.ids)} videos"
     if name == "foreground":
         return (
-            f"no foreground: the best of {total} proposals has tIoU {c.tiou[own].max():.3f}, foreground_tiou is "
+            f"no foreground: the best of {total} proposals has tIoU {c.tiou[proposal].max():.3f}, foreground_tiou is "
             f"{o.foreground_tiou:g}: lower it, or use truth_as_foreground and annotated videos"
         )
     field, limit = (
@@ -250,7 +253,7 @@ def _why_empty(name: str, c: Candidates, o: PoolOptions) -> str:
         if name == "incomplete"
         else ("background_coverage", o.background_coverage)
     )
-    low = int((own & (c.tiou < limit)).sum())
+    low = int((proposal & (c.tiou < limit)).sum())
     if not low:
         return f"no {name} proposals: none of {total} has a tIoU below {field} {limit:g}: raise it"
     return (

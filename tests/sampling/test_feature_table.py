@@ -117,7 +117,7 @@ def test_streams_that_are_not_there_are_refused(store, streams, message):
 def test_missing_videos_are_listed_and_refused_or_skipped(capsys):
     wanted = tuple("abcdefgh")
     with pytest.raises(
-        UserError, match=r"the store lacks 6 of 8 training videos: c, d, e, f, g, h; --missing skip goes on without"
+        UserError, match=r"the store lacks 6 of 8 training videos: c, d, e, f, g, h; --missing skip trains without"
     ):
         intersect_ids(wanted, "ab", "refuse", "the store")
     assert intersect_ids(wanted, "bza", "skip", "the store") == ("a", "b")
