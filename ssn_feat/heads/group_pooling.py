@@ -52,9 +52,7 @@ class GroupPooling(nn.Module):
         tables = {
             "rows": np.concatenate((part_rows.ravel(), course_rows.ravel())),
             "first": np.concatenate(([0], np.cumsum(sizes)[:-1])),
-            "weights": np.concatenate(
-                (np.tile(part_weights[part, segment], proposals), np.full(course_rows.size, 1 / course))
-            ),
+            "weights": np.concatenate((np.tile(weights, proposals), np.full(course_rows.size, 1 / course))),
             "factors": np.concatenate((factors.ravel(), np.zeros(course_rows.size, dtype=np.int64))),
         }
         for name, table in tables.items():
