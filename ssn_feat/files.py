@@ -1,4 +1,4 @@
-"""Files that are complete or not there: written beside their place, then moved onto it."""
+"""Atomic writing of files: written under a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ssn_feat.errors import UserError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to, moved onto it at the end: readers never see a half-written file.
+    """Yield a temporary path in the same folder, renamed to ``path`` at the end, so readers never see a partial file.
 
-    Raises UserError where the folder cannot be written.
+    Raises UserError if the folder cannot be written.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     try:
@@ -35,14 +35,17 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], compressed: bool = False) -> None:
-    """Write an .npz archive of plain arrays, for :func:`numpy.load`.
+    """Write an .npz archive of plain arrays for :func:`numpy.load`, atomically.
 
-    Not ``numpy.savez``: some releases of NumPy 1 and 2 take its ``allow_pickle=False`` for one more array, and leave a
-    broken archive behind that prints a traceback when it is collected. Raises UserError where ``path`` cannot be
-    written, ValueError for an array of objects.
+    Does not use ``numpy.savez``: some releases of NumPy 1 and 2 store its ``allow_pickle=False`` as an array and leave
+    a broken archive behind after an error. Raises UserError if ``path`` cannot be written, ValueError for an array of
+    objects.
     """
     compression = zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED
     with replacing(path) as part, zipfile.ZipFile(part, "w", compression) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
+
+
+__all__ = ["replacing", "write_npz"]

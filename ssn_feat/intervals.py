@@ -1,8 +1,8 @@
-"""Arithmetic of intervals in time: overlap and non-maximal suppression.
+"""Arithmetic of time intervals: overlap and non-maximum suppression.
 
-An interval is a row ``(start, end)`` with ``start <= end``, in any one unit (seconds nearly everywhere). Everything is
-computed in float64, in the order of operations that published evaluators use, because pairs whose tIoU equals a
-threshold up to rounding do occur and decide which detections survive.
+An interval is a row ``(start, end)`` with ``start <= end``, in any unit (usually seconds). Everything is computed in
+float64 with the same order of operations as published evaluators, because a tIoU that equals a threshold up to rounding
+does occur and decides which detections are kept.
 """
 
 from __future__ import annotations
@@ -20,36 +20,38 @@ from ssn_feat.errors import UserError
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 
-# Candidate pairs that are held in memory at once (about ten arrays of 8 bytes each are made of them).
+# Candidate pairs held in memory at once, each in about ten arrays of 8 bytes.
 _PAIRS_AT_ONCE = 1 << 18
-# How many intervals of each group are settled at once; of many more, hundreds of near copies (long groups of TAG, say)
-# would all be compared with each other.
+# Intervals of each group that are processed at once. With many more, near duplicates, as in long groups of TAG, would all
+# be compared with each other.
 _BLOCK = 512
 
 
 def as_intervals(values: ArrayLike, what: str = "intervals") -> Floats:
     """``values`` as float64 ``(N, 2)``; an empty list becomes ``(0, 2)``.
 
-    Raises UserError, naming ``what`` and the first bad row, where the shape is another, a number is not finite or an
-    end lies before its start.
+    Raises UserError, naming ``what`` and the first bad row, if the shape differs, a number is not finite or an end
+    lies before its start.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.size == 0:
         return array.reshape(0, 2)
     if array.ndim != 2 or array.shape[1] != 2:
         raise UserError(f"{what} must be rows of (start, end), not an array of shape {array.shape}")
-    # A finite sum has finite terms; the rows are looked at one by one only where something is wrong.
+    # A finite sum has finite terms; rows are checked one by one only if something is wrong.
     if not (np.isfinite(array.sum()) and (array[:, 0] <= array[:, 1]).all()):
         good = np.isfinite(array).all(axis=1) & (array[:, 0] <= array[:, 1])
         if good.all():
             return array
         row = int(np.argmin(good))
-        raise UserError(f"{what}: row {row} is ({array[row, 0]:g}, {array[row, 1]:g}); needed is a finite start <= end")
+        raise UserError(
+            f"{what}: row {row} is ({array[row, 0]:g}, {array[row, 1]:g}); start and end must be finite with start <= end"
+        )
     return array
 
 
 def _intersection(a: Floats, b: Floats) -> Floats:
-    """Length shared by every interval of ``a`` with every one of ``b``, ``(N, M)``; 0 where they are apart."""
+    """Length of the intersection of every interval of ``a`` with every one of ``b``, ``(N, M)``."""
     start, end = b.T.copy()
     shared = np.minimum(a[:, 1:], end)
     shared -= np.maximum(a[:, :1], start)
@@ -57,8 +59,8 @@ def _intersection(a: Floats, b: Floats) -> Floats:
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
-    """The quotient, in place of the numerator; 0 where the denominator is 0."""
-    if denominator.size and denominator.min() > 0:  # nearly always, and much faster than a masked division
+    """The quotient, written into the numerator; 0 where the denominator is 0."""
+    if denominator.size and denominator.min() > 0:  # the usual case, much faster than a masked division
         return np.divide(numerator, denominator, out=numerator)
     return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
 
@@ -67,7 +69,7 @@ def tiou(a: ArrayLike, b: ArrayLike) -> Floats:
     """Temporal intersection over union of every interval of ``a`` with every one of ``b``.
 
     ``(N, 2)`` and ``(M, 2)`` give float64 ``(N, M)`` in [0, 1], computed as ``inter / (d_a + d_b - inter)`` like the
-    ActivityNet toolkit. Two empty intervals at one point have tIoU 0.
+    ActivityNet toolkit. Two empty intervals at the same point have tIoU 0.
     """
     rows, columns = as_intervals(a), as_intervals(b)
     inter = _intersection(rows, columns)
@@ -79,7 +81,7 @@ def tiou(a: ArrayLike, b: ArrayLike) -> Floats:
 def overlap_over(a: ArrayLike, b: ArrayLike) -> Floats:
     """The share of every interval of ``a`` that lies in each interval of ``b``: intersection / length of ``a``.
 
-    ``(N, 2)`` and ``(M, 2)`` give float64 ``(N, M)`` in [0, 1]; 0 where the interval of ``a`` is empty.
+    ``(N, 2)`` and ``(M, 2)`` give float64 ``(N, M)`` in [0, 1], with 0 for an empty interval of ``a``.
     """
     rows, columns = as_intervals(a), as_intervals(b)
     inter = _intersection(rows, columns)
@@ -89,14 +91,14 @@ def overlap_over(a: ArrayLike, b: ArrayLike) -> Floats:
 def overlapping(
     a: ArrayLike, b: ArrayLike, groups: tuple[ArrayLike, ArrayLike] | None = None
 ) -> tuple[Indices, Indices, Floats]:
-    """The pairs of ``a`` ``(N, 2)`` and ``b`` ``(M, 2)`` that may share time, and their tIoU, without the other pairs.
+    """The overlapping pairs of ``a`` ``(N, 2)`` and ``b`` ``(M, 2)``, and their tIoU.
 
-    ``groups``: a whole number for each of ``a`` and for each of ``b``, the video say; only pairs of one group meet.
-    Returns rows of ``a``, ascending, rows of ``b``, and tIoU, each ``(P,)``. Pairs that are apart may be among them,
-    with tIoU 0; no pair with a tIoU above 0 is left out. Fast where the ``b`` hardly overlap each other, as annotated
-    instances do. The arithmetic is that of :func:`tiou`.
+    ``groups``: an integer for each interval of ``a`` and of ``b``, for example its video; only intervals of the same
+    group are paired. Returns row numbers of ``a`` (ascending), row numbers of ``b``, and tIoU, each ``(P,)``. Contains
+    every pair with a tIoU above 0, and possibly pairs with tIoU 0. Fast if the intervals of ``b`` hardly overlap each
+    other, like annotated instances. The tIoU equals that of :func:`tiou` exactly.
 
-    Raises UserError on malformed intervals or groups of another number.
+    Raises UserError for malformed intervals or a wrong number of groups.
     """
     rows, columns = as_intervals(a), as_intervals(b)
     if not (rows.size and columns.size):
@@ -113,45 +115,47 @@ def overlapping(
 
 
 def _keys_by_group(a: Floats, b: Floats, groups: tuple[ArrayLike, ArrayLike]) -> tuple[Floats, Floats]:
-    """Both lists with the groups laid out one after the other in time; ``b`` a hair wider, since this rounds."""
+    """Both lists, shifted so that groups do not overlap in time; ``b`` is slightly widened because of rounding."""
     of_a, of_b = (np.asarray(group) for group in groups)
     if of_a.shape != (len(a),) or of_b.shape != (len(b),):
-        raise UserError(f"{len(a)} and {len(b)} intervals need as many groups, not {of_a.shape} and {of_b.shape}")
+        raise UserError(
+            f"{len(a)} and {len(b)} intervals need as many groups, not {of_a.shape} and {of_b.shape}"
+        )
     origin, end = min(a[:, 0].min(), b[:, 0].min()), max(a[:, 1].max(), b[:, 1].max())
     step = 2.0 * (end - origin) + 1.0
-    hair = 1e-12 * step * (1.0 + float(max(of_a.max(), of_b.max())))
-    return (a - origin) + (step * of_a)[:, None], (b - origin) + (step * of_b)[:, None] + np.array([-hair, hair])
+    margin = 1e-12 * step * (1.0 + float(max(of_a.max(), of_b.max())))
+    return (a - origin) + (step * of_a)[:, None], (b - origin) + (step * of_b)[:, None] + np.array([-margin, margin])
 
 
 def nms(intervals: ArrayLike, scores: ArrayLike, threshold: float) -> Indices:
-    """Greedy non-maximal suppression: int64 ``(K,)`` indices of the kept intervals, score descending.
+    """Greedy non-maximum suppression: int64 ``(K,)`` indices of the kept intervals by descending score.
 
-    ``intervals`` is ``(N, 2)``, ``scores`` ``(N,)``. Going down the scores (of equal ones the lower index first), an
-    interval is dropped if its tIoU with a kept one is greater than ``threshold``. Computed in float64 as
-    ``inter / (d_i + d_j - inter)`` with ``inter = min(ends) - max(starts)``, as the original SSN evaluation does.
+    ``intervals`` is ``(N, 2)``, ``scores`` ``(N,)``. In the order of descending scores (for equal scores, the lower
+    index first), an interval is dropped if its tIoU with a kept one is greater than ``threshold``. Computed in float64
+    as ``inter / (d_i + d_j - inter)`` with ``inter = min(ends) - max(starts)``, as in the original SSN evaluation.
 
-    Raises UserError on malformed intervals, scores that are not numbers, or a threshold outside [0, 1].
+    Raises UserError for malformed intervals, scores that are not numbers, or a threshold outside [0, 1].
     """
     return nms_grouped(intervals, scores, np.zeros(np.shape(scores), dtype=np.int64), threshold)
 
 
 def nms_grouped(intervals: ArrayLike, scores: ArrayLike, groups: ArrayLike, threshold: float) -> Indices:
-    """:func:`nms` inside each group (a video and class, say) at once; intervals of different groups do not meet.
+    """:func:`nms` within each group, for example each video and class.
 
-    ``groups`` is a whole number ``(N,)`` per interval. The kept indices, int64 ``(K,)``, come by group ascending, then
-    by score descending. Cost is nearly linear in N where few pairs exceed the threshold and where few survive.
+    ``groups``: integers ``(N,)``. The kept indices, int64 ``(K,)``, are sorted by ascending group, then by descending
+    score. The cost is nearly linear in N if few pairs exceed the threshold or few intervals are kept.
     """
     boxes = as_intervals(intervals)
     ranking = np.asarray(scores, dtype=np.float64)
     members = np.asarray(groups)
     if ranking.shape != (len(boxes),) or members.shape != (len(boxes),):
         raise UserError(
-            f"{len(boxes)} intervals need as many scores and groups, got {ranking.shape} and {members.shape}"
+            f"{len(boxes)} intervals need as many scores and as many groups, not {ranking.shape} and {members.shape}"
         )
     if np.isnan(ranking).any():
-        raise UserError(f"score {int(np.isnan(ranking).argmax())} is not a number; suppression needs an order")
+        raise UserError(f"score {int(np.isnan(ranking).argmax())} is not a number, so the intervals cannot be ranked")
     if not 0.0 <= threshold <= 1.0:
-        raise UserError(f"the suppression threshold is a tIoU in [0, 1], not {threshold}")
+        raise UserError(f"the suppression threshold must be a tIoU in [0, 1], not {threshold}")
     if not len(boxes):
         return np.zeros(0, dtype=np.int64)
     order = np.lexsort((-ranking, members))
@@ -161,11 +165,11 @@ def nms_grouped(intervals: ArrayLike, scores: ArrayLike, groups: ArrayLike, thre
 
 
 def _suppress(boxes: Floats, group: Indices, threshold: float) -> Indices:
-    """Positions kept of intervals that are sorted by group and rank, ascending.
+    """Ascending positions of the kept ones among intervals that are sorted by group and rank.
 
-    In rounds: of the next best of each group, those that a kept one strikes out go, the others are settled among
-    themselves. Kept intervals overlap each other little, so few of them lie near any one: rounds cost the same however
-    many there were.
+    Works in rounds on the next best intervals of each group: drop those that a kept interval suppresses, then suppress
+    the others among themselves. Kept intervals hardly overlap, so few of them are near any interval, and the cost of a
+    round does not grow with their number.
     """
     first = np.flatnonzero(np.diff(group, prepend=-1))
     turn = (np.arange(len(boxes)) - np.repeat(first, np.diff(first, append=len(boxes)))) // _BLOCK
@@ -173,20 +177,20 @@ def _suppress(boxes: Floats, group: Indices, threshold: float) -> Indices:
     space = _Space.of(boxes, group, threshold)
     kept = np.zeros(0, dtype=np.int64)  # in the order of keys
     for head in np.split(by_turn, np.cumsum(np.bincount(turn))[:-1]):
-        head = head[~space.struck(head, kept)]
-        won = space.by_key(head[_settle(space, head)])
-        kept = np.insert(kept, np.searchsorted(space.keys[kept], space.keys[won]), won)
+        head = head[~space.suppressed(head, kept)]
+        kept_now = space.by_key(head[_keep_greedily(space, head)])
+        kept = np.insert(kept, np.searchsorted(space.keys[kept], space.keys[kept_now]), kept_now)
     return np.sort(kept)
 
 
-def _settle(space: _Space, chosen: Indices) -> NDArray[np.bool_]:
-    """Which of the ``chosen`` positions, best first inside each group, greedy suppression keeps: bool ``(n,)``."""
+def _keep_greedily(space: _Space, chosen: Indices) -> NDArray[np.bool_]:
+    """Which of the ``chosen`` positions, best first in each group, greedy suppression keeps: bool ``(n,)``."""
     i, j = (np.concatenate(side) for side in zip(*space.pairs(chosen), strict=True))
     high, low = np.minimum(i, j), np.maximum(i, j)
     dropped = np.zeros(len(space.boxes), dtype=bool)
     threatened = np.zeros(len(space.boxes), dtype=bool)
-    # An interval is certain to stay once no undecided one above it can strike it out: as many rounds as the longest
-    # chain of such dependencies, each linear in the pairs that are still undecided.
+    # An interval is certain to be kept once no undecided better one can suppress it. This takes as many rounds as the
+    # longest chain of such dependencies, each linear in the number of undecided pairs.
     while high.size:
         threatened[low] = True
         certain = ~threatened[high]
@@ -199,11 +203,11 @@ def _settle(space: _Space, chosen: Indices) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Space:
-    """Intervals laid out so that those which can overlap more than the threshold lie near each other.
+    """Intervals with keys that are close for intervals that can overlap more than the threshold.
 
-    tIoU > t needs lengths within a factor t of each other and the later start within (1 - t) of the earlier one's
-    length. So intervals fall into classes of length, each a factor 1/t wide, and ``keys`` are their starts, shifted
-    so that group after group and class after class follow each other at a distance that no range spans.
+    tIoU > t requires that the shorter length is at least t times the longer one, and that the later start lies within
+    (1 - t) of the earlier interval's length. Intervals are therefore divided into classes of length, each a factor 1/t
+    wide. ``keys`` are their starts, shifted by group and class so that different groups and classes are far apart.
     """
 
     boxes: Floats
@@ -216,7 +220,7 @@ class _Space:
     def of(cls, boxes: Floats, group: Indices, threshold: float) -> _Space:
         length, origin = boxes[:, 1] - boxes[:, 0], boxes[:, 0].min()
         width = -math.log(threshold) if 0.0 < threshold < 1.0 else math.inf
-        # A hair wider, so that rounding does not move a pair two classes apart. Empty intervals overlap nothing.
+        # Slightly wider, so that rounding cannot move a pair two classes apart. Empty intervals overlap nothing.
         logarithm = np.log(length, out=np.zeros_like(length), where=length > 0)
         sort = np.floor((logarithm - logarithm.min()) / (width * (1 + 1e-9)))
         span = float(boxes[:, 1].max() - origin)
@@ -224,25 +228,26 @@ class _Space:
         return cls(boxes, (boxes[:, 0] - origin) + step * (group * (sort.max() + 2) + sort), step, span, threshold)
 
     def by_key(self, chosen: Indices) -> Indices:
-        """The same positions, by key ascending."""
+        """The same positions sorted by key."""
         return chosen[np.argsort(self.keys[chosen], kind="stable")]
 
     def pairs(self, chosen: Indices) -> Iterator[tuple[Indices, Indices]]:
-        """Pairs of the ``chosen`` with tIoU above the threshold, in bounded portions.
+        """Pairs among the ``chosen`` with tIoU above the threshold, in parts of bounded size.
 
-        The second starts no earlier; a pair with equal starts may come up twice, no interval is paired with itself.
+        The second interval of a pair does not start before the first. A pair with equal starts may occur twice; no
+        interval is paired with itself.
         """
         length = self.boxes[chosen, 1] - self.boxes[chosen, 0]
         for i, j in self._near(chosen, self.by_key(chosen), np.zeros(len(chosen)), length):
             above = (self._tiou(i, j) > self.threshold) & (i != j)
             yield i[above], j[above]
 
-    def struck(self, chosen: Indices, others: Indices) -> NDArray[np.bool_]:
-        """Which ``chosen`` have a tIoU above the threshold with any of the ``others``, which are in key order."""
+    def suppressed(self, chosen: Indices, others: Indices) -> NDArray[np.bool_]:
+        """Which ``chosen`` have a tIoU above the threshold with any of the ``others``, which are sorted by key."""
         length = self.boxes[chosen, 1] - self.boxes[chosen, 0]
         hit = np.zeros(len(self.boxes), dtype=bool)
         if len(others):
-            # One that starts earlier is at most 1/threshold times as long.
+            # An earlier interval is at most 1/threshold times as long.
             earlier = np.divide(length, self.threshold) if self.threshold else np.full(len(length), np.inf)
             for i, j in self._near(chosen, others, earlier, length):
                 hit[i[self._tiou(i, j) > self.threshold]] = True
@@ -251,15 +256,15 @@ class _Space:
     def _near(
         self, chosen: Indices, others: Indices, before: Floats, after: Floats
     ) -> Iterator[tuple[Indices, Indices]]:
-        """Each of ``chosen`` with those of ``others`` (in key order) that may overlap it, in bounded portions.
+        """Each of ``chosen`` with those of ``others`` (sorted by key) that may overlap it, in parts of bounded size.
 
-        ``before``, ``after``: lengths ``(n,)``, of which the share 1 - threshold is how far starts may lie apart.
+        ``before``, ``after``: lengths ``(n,)``; starts may differ by 1 - threshold times these lengths.
         """
         keys = self.keys[others]
         key = (self.keys[chosen] + self.step * np.array([[-1], [0], [1]])).ravel()
         back, reach = (np.tile(np.minimum((1.0 - self.threshold) * side, self.span), 3) for side in (before, after))
         chosen = np.tile(chosen, 3)
-        slack = 1e-12 * (1.0 + (keys[-1] if len(keys) else 0.0))  # rounding must lose no pair
+        slack = 1e-12 * (1.0 + (keys[-1] if len(keys) else 0.0))  # rounding must not lose a pair
         low = np.searchsorted(keys, key - back - slack, side="left")
         high = np.searchsorted(keys, key + reach + slack, side="right")
         for part in _portions(high - low):
@@ -273,12 +278,12 @@ class _Space:
         start_i, end_i, start_j, end_j = start[i], end[i], start[j], end[j]
         inter = np.minimum(end_i, end_j) - np.maximum(start_i, start_j)
         union = (end_i - start_i) + (end_j - start_j) - inter
-        with np.errstate(invalid="ignore"):  # 0 / 0, two empty intervals at one point, is above no threshold
+        with np.errstate(invalid="ignore"):  # 0 / 0, two empty intervals at the same point, compares as False
             return inter / union
 
 
 def _portions(counts: Indices) -> Iterator[slice]:
-    """Consecutive slices of rows whose counts add up to about _PAIRS_AT_ONCE (a single row may hold more)."""
+    """Consecutive slices of rows whose counts sum to about _PAIRS_AT_ONCE (a single row may have more)."""
     portion = np.cumsum(counts) // _PAIRS_AT_ONCE
     edges = [0, *(np.flatnonzero(np.diff(portion)) + 1).tolist(), len(counts)]
     for start, stop in pairwise(edges):

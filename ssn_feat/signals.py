@@ -1,4 +1,4 @@
-"""Signals for the length of a block."""
+"""Temporary signal handlers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 
 
 @contextmanager
-def on_signal(number: signal.Signals, answer: Callable[[int, Any], object] | signal.Handlers) -> Iterator[None]:
-    """Answers a signal by ``answer`` within the block; as before in a thread, which no signal reaches."""
+def on_signal(number: signal.Signals, handler: Callable[[int, Any], object] | signal.Handlers) -> Iterator[None]:
+    """Handle a signal by ``handler`` within the block. Does nothing outside the main thread, which gets all signals."""
     try:
-        before = signal.signal(number, answer)
+        previous = signal.signal(number, handler)
     except ValueError:  # not the main thread
         yield
         return
     try:
         yield
     finally:
-        signal.signal(number, before)
+        signal.signal(number, previous)
+
+
+__all__ = ["on_signal"]

@@ -1,12 +1,12 @@
-"""Text of files on a terminal: ids, labels and reasons are data, and may hold what a terminal takes for commands."""
+"""Escaping of untrusted text (ids, labels, reasons), which may contain terminal control sequences."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """``text`` with every character escaped that is not shown as one (``\\x1b``, ``\\n``, marks of direction, ...).
+    """Escape every unprintable character of ``text`` (``\\x1b``, ``\\n``, direction marks, ...).
 
-    Letters of all scripts stay as they are.
+    Letters of all scripts are kept.
     """
     if text.isprintable():
         return text
@@ -14,5 +14,8 @@ def printable(text: str) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same of each line of a text of several."""
+    """Apply :func:`printable` to each line."""
     return "\n".join(printable(line) for line in text.split("\n"))
+
+
+__all__ = ["printable", "printable_lines"]

@@ -1,4 +1,4 @@
-"""Threads of torch, for as long as a block takes."""
+"""A temporary number of torch threads."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import torch
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Torch with ``count`` threads within the block."""
-    before = torch.get_num_threads()
+    """Let torch use ``count`` threads within the block."""
+    previous = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        torch.set_num_threads(previous)
 
 
 __all__ = ["torch_threads"]

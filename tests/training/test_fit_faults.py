@@ -101,7 +101,7 @@ FAULTS = {
     "empty proposals": (no_proposals, r"none\.npz has no proposal for any of its 1 videos"),
     "no instances": (no_instances, r"none of the 1 training videos has an annotated instance"),
     "pool": (lambda *_: {"pools": PoolOptions(background_coverage=0.9)}, r"none exceeds background_coverage 0\.9"),
-    "device": (lambda *_: {"device": "abacus"}, r"cannot train on device 'abacus'"),
+    "device": (lambda *_: {"device": "abacus"}, r"cannot use the device 'abacus'"),
 }
 
 
