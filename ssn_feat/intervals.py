@@ -22,8 +22,8 @@ Indices = NDArray[np.int64]
 
 # Candidate pairs held in memory at once, each in about ten arrays of 8 bytes.
 _PAIRS_AT_ONCE = 1 << 18
-# Intervals of each group that are processed at once. With many more, near duplicates, as in long groups of TAG, would all
-# be compared with each other.
+# Intervals of each group that are processed at once. With many more, near duplicates (long groups of TAG)
+# would all be compared with each other.
 _BLOCK = 512
 
 
@@ -44,18 +44,17 @@ def as_intervals(values: ArrayLike, what: str = "intervals") -> Floats:
         if good.all():
             return array
         row = int(np.argmin(good))
-        raise UserError(
-            f"{what}: row {row} is ({array[row, 0]:g}, {array[row, 1]:g}); start and end must be finite with start <= end"
-        )
+        raise UserError(f"{what}: row {row} is ({array[row, 0]:g}, {array[row, 1]:g}), not finite with start <= end")
     return array
 
 
 def _intersection(a: Floats, b: Floats) -> Floats:
     """Length of the intersection of every interval of ``a`` with every one of ``b``, ``(N, M)``."""
     start, end = b.T.copy()
-    shared = np.minimum(a[:, 1:], end)
+    shared: Floats = np.minimum(a[:, 1:], end)
     shared -= np.maximum(a[:, :1], start)
-    return np.maximum(shared, 0.0, out=shared)
+    np.maximum(shared, 0.0, out=shared)
+    return shared
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -118,9 +117,7 @@ def _keys_by_group(a: Floats, b: Floats, groups: tuple[ArrayLike, ArrayLike]) ->
     """Both lists, shifted so that groups do not overlap in time; ``b`` is slightly widened because of rounding."""
     of_a, of_b = (np.asarray(group) for group in groups)
     if of_a.shape != (len(a),) or of_b.shape != (len(b),):
-        raise UserError(
-            f"{len(a)} and {len(b)} intervals need as many groups, not {of_a.shape} and {of_b.shape}"
-        )
+        raise UserError(f"{len(a)} and {len(b)} intervals need as many groups, not {of_a.shape} and {of_b.shape}")
     origin, end = min(a[:, 0].min(), b[:, 0].min()), max(a[:, 1].max(), b[:, 1].max())
     step = 2.0 * (end - origin) + 1.0
     margin = 1e-12 * step * (1.0 + float(max(of_a.max(), of_b.max())))
@@ -279,7 +276,8 @@ class _Space:
         inter = np.minimum(end_i, end_j) - np.maximum(start_i, start_j)
         union = (end_i - start_i) + (end_j - start_j) - inter
         with np.errstate(invalid="ignore"):  # 0 / 0, two empty intervals at the same point, compares as False
-            return inter / union
+            ratio: Floats = inter / union
+        return ratio
 
 
 def _portions(counts: Indices) -> Iterator[slice]:

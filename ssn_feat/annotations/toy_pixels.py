@@ -85,7 +85,7 @@ def _blotched(u: Plane, v: Plane, rng: np.random.Generator) -> NDArray[np.bool_]
 
 
 def _wedged(u: Plane, v: Plane, rng: np.random.Generator) -> NDArray[np.bool_]:
-    return np.sin(3 * np.arctan2(u, v)) > 0
+    return np.asarray(np.sin(3 * np.arctan2(u, v)) > 0)
 
 
 Pattern = Callable[[Plane, Plane, np.random.Generator], NDArray[np.bool_]]
@@ -109,9 +109,10 @@ def _outline(u: Plane, v: Plane, rng: np.random.Generator) -> NDArray[np.bool_]:
     """A disc, a square, a hexagon or an octagon: the points inside of it."""
     sides = (0, 4, 6, 8)[rng.integers(4)]
     if not sides:
-        return np.hypot(u, v) < 0.95
+        return np.asarray(np.hypot(u, v) < 0.95)
     angles = 2 * np.pi * np.arange(sides) / sides
-    return np.max([np.cos(a) * u + np.sin(a) * v for a in angles], axis=0) < 0.95 * np.cos(np.pi / sides)
+    distances = [np.cos(a) * u + np.sin(a) * v for a in angles]
+    return np.asarray(np.max(distances, axis=0) < 0.95 * np.cos(np.pi / sides))
 
 
 def _colours(rng: np.random.Generator) -> Array:

@@ -1,16 +1,19 @@
-"""Features of others into a store, and a store's features for others."""
+"""Features of other projects into a store, and features of a store for other projects."""
 
-from ssn_feat.exchange.exporting import ExportOptions, ExportReport, export_features
-from ssn_feat.exchange.exporting import main as export_main
-from ssn_feat.exchange.import_options import ImportOptions
-from ssn_feat.exchange.importing import ImportReport, import_features
-from ssn_feat.exchange.importing import main as import_main
+from ssn_feat.exchange.exporting import ExportFeaturesOptions, ExportReport, export_features, export_main
+from ssn_feat.exchange.import_options import ImportFeaturesOptions
+from ssn_feat.exchange.importing import ImportReport, import_features, import_main
 from ssn_feat.exchange.time_base import FrameGrid, Rescaled, TimeBase
 
+# The names in the list of commands.
+ExportOptions, ImportOptions = ExportFeaturesOptions, ImportFeaturesOptions
+
 __all__ = [
+    "ExportFeaturesOptions",
     "ExportOptions",
     "ExportReport",
     "FrameGrid",
+    "ImportFeaturesOptions",
     "ImportOptions",
     "ImportReport",
     "Rescaled",

@@ -1,4 +1,4 @@
-"""A store's features as the folders of files that other projects read, with what they must be told about time."""
+"""Export the features of a store as files for other projects, with their time base."""
 
 from __future__ import annotations
 
@@ -28,59 +28,59 @@ _LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
-class ExportOptions:
+class ExportFeaturesOptions:
     """A feature store as files for another project."""
 
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """The feature store."""
     out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
-    """The folder to write; it must be new or empty."""
+    """The folder to write, new or empty."""
     format: ExportFormat
-    """For whom: actionformer (npy, json, yaml), opentad (npy, json, py, missing_files.txt) or bmn (csv)."""
+    """Format: actionformer (npy, json, yaml), opentad (npy, json, py, missing_files.txt) or bmn (csv)."""
     annotations: str = ""
-    """Annotations (a path or DIALECT:PATH) to write beside the features; actionformer and opentad need them."""
+    """Annotations (a path or DIALECT:PATH) to write beside the features; required for actionformer and opentad."""
     streams: tuple[str, ...] = ()
-    """Streams, side by side in this order; default: all, rgb before flow."""
+    """Streams to concatenate in this order; default: all, rgb before flow."""
     files: str = ""
-    """Names of the files, as v_{id}; default: {id}, and v_{id} for bmn."""
+    """File names without ending, e.g. v_{id}; default: {id}, and v_{id} for bmn."""
     rows: int = 100
-    """bmn: rows of every video."""
+    """For bmn: number of rows of each video."""
     tolerance: float = 0.05
-    """Seconds by which the times that the other project will compute may differ from the store's."""
+    """Seconds by which the times that the other project computes may differ from the times in the store."""
 
     def __post_init__(self) -> None:
         if self.files and ID not in self.files:
-            raise UserError(f"files must hold {ID}, as v_{ID}, not {self.files!r}")
+            raise UserError(f"files must contain {ID}, e.g. v_{ID}, not {self.files!r}")
         if self.format != "bmn" and not self.annotations:
-            raise UserError(f"{self.format} needs --annotations: its data set is made of them")
+            raise UserError(f"{self.format} needs --annotations for its data set")
         if self.rows < 1:
             raise UserError(f"rows must be at least 1, not {self.rows}")
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What an export wrote."""
+    """The result of an export."""
 
     videos: dict[str, int]
     """Rows of each video."""
     missing: tuple[str, ...]
-    """Ids that the annotations name and the store lacks."""
+    """Ids of the annotations that are not in the store."""
     grid: Grid | None
-    """The time base that the other project is told; None for rescaled rows of bmn."""
+    """The time base for the other project; None for the rescaled rows of bmn."""
 
 
-def export_features(options: ExportOptions) -> ExportReport:
-    """Write a store's features as files for another project; prints what was written and what is missing.
+def export_features(options: ExportFeaturesOptions) -> ExportReport:
+    """Write the features of a store as files for another project; prints a summary.
 
-    Raises UserError where the folder is taken, where an id cannot be the name of a file, and where the other project
-    would compute other times than the store's (by more than ``tolerance``).
+    Raises UserError if the folder is not empty, if an id cannot be a file name, and if the times that the other project
+    computes would differ by more than ``tolerance`` from the times in the store.
     """
     store = open_store(options.store)
     dataset = read_annotations(options.annotations) if options.annotations else None
     ids = [i for i in dataset.videos if i in set(store.ids)] if dataset else list(store.ids)
     if not ids:
-        of = f" that {options.annotations} names" if dataset else ""
-        raise UserError(f"the store {store.path} holds {len(store)} videos, none{of}: there is nothing to export")
+        in_annotations = f", none of them in {options.annotations}" if dataset else ""
+        raise UserError(f"nothing to export: the store {store.path} holds {len(store)} videos{in_annotations}")
     missing = tuple(i for i in dataset.videos if i not in set(ids)) if dataset else ()
     streams = _streams(store, options.streams)
     names = {video_id: _file_name(video_id, options) for video_id in ids}
@@ -90,7 +90,7 @@ def export_features(options: ExportOptions) -> ExportReport:
     counts: dict[str, int] = {}
     with progress_bar("videos", len(ids)) as advance:
         for video in store.read_all(ids, streams):
-            rows = _joined(video, streams)
+            rows = _concatenated(video, streams)
             if options.format == "bmn":
                 rows = rescaled(rows, video.spans, video.duration, options.rows)
                 _write_csv(features / f"{names[video.id]}.csv", rows)
@@ -102,11 +102,11 @@ def export_features(options: ExportOptions) -> ExportReport:
     if dataset is not None and grid is not None:
         _DESCRIBE[options.format](_Export(options, dataset, grid, width, missing))
     report = ExportReport(counts, missing, grid)
-    print(_summary(options, report, width))
+    print(_describe_result(options, report, width))
     return report
 
 
-def main(options: ExportOptions) -> None:
+def export_main(options: ExportFeaturesOptions) -> None:
     """Write a feature store as files for ActionFormer, OpenTAD or BMN."""
     export_features(options)
 
@@ -119,14 +119,14 @@ def _streams(store: FeatureStore, chosen: Sequence[str]) -> list[str]:
     return list(chosen) or sorted(store.streams, key=lambda stream: (stream != "rgb", stream))
 
 
-def _joined(video: StoredVideo, streams: Sequence[str]) -> NDArray[Any]:
-    """Columns of the streams side by side, ``(T, D)``; of several crops their mean."""
+def _concatenated(video: StoredVideo, streams: Sequence[str]) -> NDArray[Any]:
+    """The streams concatenated to ``(T, D)``; crops are averaged."""
     parts = [video.features[stream] for stream in streams]
     return np.concatenate([p.astype(np.float32).mean(axis=1) if p.ndim == 3 else p for p in parts], axis=1)
 
 
-def _file_name(video_id: str, options: ExportOptions) -> str:
-    """The file name of a video, without its ending. Raises UserError for an id that must not become one."""
+def _file_name(video_id: str, options: ExportFeaturesOptions) -> str:
+    """The file name of a video, without its ending. Raises UserError for an id that cannot be a file name."""
     name = (options.files or ("v_{id}" if options.format == "bmn" else ID)).replace(ID, video_id)
     if name.startswith(".") or len(name.encode()) > _LONGEST_NAME or any(c in name for c in "/\\\0"):
         raise UserError(f"the id {video_id[:80]!r} cannot be the name of a file, which {options.format} needs")
@@ -141,16 +141,16 @@ def _folder(out: Path) -> Path:
 
 
 def _write_csv(path: Path, rows: NDArray[Any]) -> None:
-    """With nine digits, which give every float32 (and float16) back."""
+    """Write with nine digits, which reproduce every float32 (and float16) exactly."""
     header = ",".join(f"f{i}" for i in range(rows.shape[1]))
     np.savetxt(path, rows, fmt="%.9g", delimiter=",", header=header, comments="")
 
 
 @dataclass(frozen=True)
 class _Export:
-    """What the files beside the features are made of."""
+    """The values for the files beside the features."""
 
-    options: ExportOptions
+    options: ExportFeaturesOptions
     dataset: Dataset
     grid: Grid
     width: int
@@ -158,12 +158,12 @@ class _Export:
 
     @property
     def around_id(self) -> tuple[str, str]:
-        """What names of files have before and after the id."""
+        """The parts of file names before and after the id."""
         head, _, tail = (self.options.files or ID).partition(ID)
         return head, tail
 
     def write_annotations(self, dataset: Dataset) -> str:
-        """Annotations as both projects read them, with frames and frame rates; the path of the file."""
+        """Write annotations with frames and frame rates as both projects read them; returns the path of the file."""
         database = {
             video.id: _entry(video, dataset, self.grid.fps.get(video.id) or video.fps)
             for video in dataset.videos.values()
@@ -182,27 +182,27 @@ def _entry(video: Video, dataset: Dataset, fps: float | None) -> dict[str, Any]:
         }
         for instance in video.instances
     ]
-    # OpenTAD takes frame / duration for the frame rate: not rounded, it gives the same one.
+    # OpenTAD computes the frame rate as frame / duration, so the number of frames is not rounded.
     rate = {} if fps is None else {"fps": fps, "frame": video.duration * fps}
     return {"subset": video.subset, "duration": video.duration, **rate, "annotations": instances}
 
 
 def _actionformer(export: _Export) -> None:
-    """The values of a configuration for its loaders ``thumos`` and ``anet``, of which the latter needs every file."""
+    """The configuration for the loaders ``thumos`` and ``anet``. The latter needs a file for every video."""
     options, grid = export.options, export.grid
-    there = export.dataset.only(set(export.dataset.videos) - set(export.missing))
+    exported = export.dataset.only(set(export.dataset.videos) - set(export.missing))
     head, tail = export.around_id
     values = {
-        "json_file": export.write_annotations(there),
+        "json_file": export.write_annotations(exported),
         "feat_folder": str(options.out / "features"),
         "file_prefix": head or None,
         "file_ext": f"{tail}.npy",
-        "num_classes": len(there.labels),
+        "num_classes": len(exported.labels),
         "input_dim": export.width,
-        # -1 and 1: its way to say that rows are spread evenly over each video.
-        "feat_stride": _plain(grid.stride),
-        "num_frames": _plain(grid.window),
-        "default_fps": _plain(grid.common_fps),
+        # -1 and 1 mean that rows are spread evenly over each video.
+        "feat_stride": _whole_if_close(grid.stride),
+        "num_frames": _whole_if_close(grid.window),
+        "default_fps": _whole_if_close(grid.common_fps),
         "downsample_rate": 1,
     }
     text = yaml.safe_dump({"dataset": values, "model": {"input_dim": export.width}}, sort_keys=False)
@@ -211,7 +211,7 @@ def _actionformer(export: _Export) -> None:
 
 
 def _opentad(export: _Export) -> None:
-    """What a data set of its configuration is made of; it skips the videos that missing_files.txt lists."""
+    """The data set of a configuration. OpenTAD skips the videos listed in missing_files.txt."""
     options, grid = export.options, export.grid
     features = options.out / "features"
     _write_lines(features / "missing_files.txt", export.missing)
@@ -225,7 +225,11 @@ def _opentad(export: _Export) -> None:
         "block_list": str(features / "missing_files.txt"),
     }
     if grid.rows is None:
-        base |= {"feature_stride": _plain(grid.stride), "sample_stride": 1, "offset_frames": _plain(grid.window / 2)}
+        base |= {
+            "feature_stride": _whole_if_close(grid.stride),
+            "sample_stride": 1,
+            "offset_frames": _whole_if_close(grid.window / 2),
+        }
     else:
         base |= {"resize_length": grid.rows}
     load_feats = {"type": "LoadFeats", "feat_format": "npy", "prefix": head, "suffix": tail}
@@ -240,14 +244,14 @@ def _write_lines(path: Path, lines: Sequence[str]) -> None:
 _DESCRIBE: dict[str, Callable[[_Export], None]] = {"actionformer": _actionformer, "opentad": _opentad}
 
 
-def _plain(value: float | None) -> float | int | None:
+def _whole_if_close(value: float | None) -> float | int | None:
     return int(value) if value is not None and math.isclose(value, round(value), abs_tol=1e-9) else value
 
 
-def _summary(options: ExportOptions, report: ExportReport, width: int) -> str:
+def _describe_result(options: ExportFeaturesOptions, report: ExportReport, width: int) -> str:
     lines = [f"{options.out}: {len(report.videos)} videos, {sum(report.videos.values()):,} rows of {width} columns"]
     if report.missing:
-        lines.append(f"{len(report.missing)} that {options.annotations} names are not in the store")
+        lines.append(f"{len(report.missing)} videos of {options.annotations} are not in the store")
     grid = report.grid
     if grid is not None and grid.rows is not None:
         lines.append(f"every video has {grid.rows} rows, spread evenly over it")
@@ -257,3 +261,6 @@ def _summary(options: ExportOptions, report: ExportReport, width: int) -> str:
             f"{f'{grid.common_fps:g}' if grid.common_fps else 'each video its own'} frames a second"
         )
     return "\n".join(lines)
+
+
+__all__ = ["ExportFeaturesOptions", "ExportFormat", "ExportReport", "export_features", "export_main"]

@@ -1,4 +1,4 @@
-"""What must be told of features of others, and may be chosen, when they are imported."""
+"""Options for importing the features of other projects."""
 
 from __future__ import annotations
 
@@ -20,61 +20,61 @@ FROM_ANNOTATIONS = "annotations"
 
 
 @dataclass(frozen=True)
-class ImportOptions:
-    """Features that others extracted, into a feature store. Run it again to resume: what is committed is skipped."""
+class ImportFeaturesOptions:
+    """Features of other projects into a feature store. Run it again to resume: committed videos are skipped."""
 
     features: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FEATURES")]
     """A folder of features, or one HDF5 file."""
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
-    """The feature store to write, NAME.zarr; made where there is none."""
+    """The feature store to write, NAME.zarr; created if it does not exist."""
     annotations: str
-    """Annotations (a path or DIALECT:PATH): they say which videos there are and how long each one is."""
+    """Annotations (a path or DIALECT:PATH), which define the videos and their durations."""
     layout: LayoutName | None = None
-    """Whose features they are: sets the names of files and the order of axes, never the time base."""
+    """Project that extracted the features: sets file names and order of axes, but not the time base."""
     files: tuple[str, ...] = ()
-    """Where each stream is, as rgb={id}_rgb.npy flow={id}_flow.npy, or rgb=rgb.h5:{id} for data sets of HDF5 files;
+    """Files of each stream, e.g. rgb={id}_rgb.npy flow={id}_flow.npy; rgb=rgb.h5:{id} for data sets of an HDF5 file,
     NAME.npz:KEY for one of several arrays."""
     split: tuple[str, ...] = ()
-    """Columns of one array that are streams of their own, as rgb=0:1024 flow=1024:2048."""
+    """Columns of one array that are separate streams, e.g. rgb=0:1024 flow=1024:2048."""
     orientation: Orientation = "auto"
-    """Axes of the arrays: TD (a row a snippet), DT (a column a snippet) or CTD (crops first); auto: that of the layout,
-    else what fits the duration and the time base, refused where both do or none does."""
+    """Axes of the arrays: TD (one row per snippet), DT (one column per snippet) or CTD (crops first). auto: that of the
+    layout, otherwise the one that fits duration and time base; an error if both or neither do."""
     id: str = ID
-    """What a video's id in the annotations is made of, where that is not the id in the files: v_{id} puts v_ before."""
+    """The id in the annotations in terms of the id in the files: v_{id} adds the prefix v_."""
     fps: str = ""
-    """Time base: frames per second that features were extracted at, or "annotations" for those of each video there."""
+    """Time base: frames per second at extraction, or "annotations" for the frame rate of each video there."""
     stride: float | None = None
     """Time base: frames from one row to the next."""
     window: float | None = None
     """Time base: frames that one row was computed from."""
     offset: float | None = None
-    """Time base: frames before the first row's window."""
+    """Time base: frames before the window of the first row."""
     rows_per_video: int | None = None
-    """In place of the four: features were rescaled to this many rows a video."""
+    """Instead of the four options above: features were rescaled to this number of rows for each video."""
     whole_windows: int = 0
-    """Rescaled features cover only whole windows of this many frames (BSN and BMN: 16); 0: they cover the video."""
+    """Rescaled features cover only whole windows of this number of frames (BSN and BMN: 16); 0: the whole video."""
     tolerance: float = 2.0
-    """Seconds by which the rows may miss the end of the video before the time base counts as wrong."""
+    """Seconds by which the rows may miss the end of the video before the time base is considered wrong."""
     shortest: bool = False
-    """Cut the streams of a video to the shortest one, instead of refusing videos whose streams differ in length."""
+    """Cut the streams of a video to the shortest one instead of refusing videos whose streams differ in length."""
     dtype: Literal["float16", "float32"] = "float16"
-    """Type of the stored features. float16 is refused where it overflows."""
+    """Type of the stored features. A video whose values overflow float16 is refused."""
     origin: str = ""
-    """What made the features, in words, as "I3D, Kinetics-400": part of the recipe, so that no others are added."""
+    """Description of the network, e.g. "I3D, Kinetics-400"; a store takes features of one origin only."""
     name: str = ""
-    """Name of the data set; default: that of the annotations."""
+    """Name of the data set; default: name of the annotations."""
     compress: Compression | None = None
-    """How the store keeps its arrays: none (the default of a new one) or zstd. Does not change the features."""
+    """Compression of a new store, none (default) or zstd. Does not change the features."""
     allow_pickle: bool = False
-    """Read .pkl files. Only arrays, lists and plain values are read from them; nothing in them is run."""
+    """Read .pkl files, but only arrays, lists and plain values in them; their code is never executed."""
     dry_run: bool = False
-    """Print what would be done, and stop."""
+    """Print the plan and stop."""
 
     def __post_init__(self) -> None:
         if not self.layout and not self.files:
             raise UserError(
-                f"say where the features are: --layout {'|'.join(LAYOUTS)}, or --files rgb={ID}.npy "
-                "(docs/features-of-others.md says more)"
+                f"name the files of the features: --layout {'|'.join(LAYOUTS)}, or --files rgb={ID}.npy "
+                "(see docs/features-of-others.md)"
             )
         _ = self.rescaled or self.grid(1.0 if self.fps == FROM_ANNOTATIONS else None)
         patterns = self.patterns
@@ -83,55 +83,55 @@ class ImportOptions:
         if any(pattern.is_pickle for pattern in patterns) and not self.allow_pickle:
             raise UserError("pickle files are read only with --allow-pickle")
         if self.split and len(patterns) != 1:
-            raise UserError(f"split needs one array a video, but there are {len(patterns)} streams")
+            raise UserError(f"split needs one array for each video, but there are {len(patterns)} streams")
         if ID not in self.id:
-            raise UserError(f"id must hold {ID}, as v_{ID}, not {self.id!r}")
+            raise UserError(f"id must contain {ID}, e.g. v_{ID}, not {self.id!r}")
         if self.whole_windows and not self.rescaled:
-            raise UserError("whole_windows are those of rescaled features: --rows-per-video is missing")
+            raise UserError("whole_windows needs --rows-per-video: it describes rescaled features")
         _ = self.columns
 
     @property
     def patterns(self) -> tuple[Pattern, ...]:
-        """Where the arrays are."""
+        """The patterns of ``files`` or ``layout``."""
         texts = self.files or (LAYOUTS[self.layout].files if self.layout else ())
         return tuple(Pattern.parse(text) for text in texts)
 
     @property
     def axes(self) -> Orientation:
-        """Order of axes, as far as it is said."""
+        """The given order of axes, or "auto"."""
         return LAYOUTS[self.layout].orientation if self.layout and self.orientation == "auto" else self.orientation
 
     @property
     def columns(self) -> dict[str, tuple[int, int]]:
         """First and last + 1 column of each stream of ``split``."""
-        found: dict[str, tuple[int, int]] = {}
+        columns: dict[str, tuple[int, int]] = {}
         for text in self.split:
             match = re.fullmatch(r"([^=]+)=(\d+):(\d+)", text)
             if not match or int(match[2]) >= int(match[3]):
-                raise UserError(f"split must be STREAM=FIRST:END, as rgb=0:1024, not {text!r}")
-            if match[1] in found or any(int(match[2]) < end and start < int(match[3]) for start, end in found.values()):
+                raise UserError(f"split must be STREAM=FIRST:END, e.g. rgb=0:1024, not {text!r}")
+            first, last = int(match[2]), int(match[3])
+            if match[1] in columns or any(first < end and start < last for start, end in columns.values()):
                 raise UserError(f"split names a stream or a column twice: {' '.join(self.split)}")
-            found[match[1]] = int(match[2]), int(match[3])
-        return found
+            columns[match[1]] = first, last
+        return columns
 
     @property
     def rescaled(self) -> bool:
-        """Whether the features were rescaled. Raises UserError where both time bases are given."""
+        """Whether the features were rescaled. Raises UserError if both kinds of time base are given."""
         if self.rows_per_video is None:
             return False
         given = [n for n in ("fps", "stride", "window", "offset") if getattr(self, n) not in ("", None)]
         if given:
-            raise UserError(f"rows_per_video is a time base by itself: leave out {', '.join(given)}")
+            raise UserError(f"rows_per_video is a complete time base: leave out {', '.join(given)}")
         return True
 
     def grid(self, fps: float | None = None) -> FrameGrid:
-        """The grid of frames, at ``fps`` where the annotations have it. Raises UserError naming what is not said."""
+        """The grid of frames; ``fps`` if from the annotations. Raises UserError naming missing options."""
         missing = [f"--{n}" for n in ("fps", "stride", "window", "offset") if getattr(self, n) in ("", None)]
         if missing:
             raise UserError(
-                f"the time base is not known: {', '.join(missing)} missing (frames; it is never guessed, "
-                "docs/features-of-others.md lists that of well-known features), or give --rows-per-video for rescaled "
-                "features"
+                f"the time base is not known: {', '.join(missing)} missing (in frames; it is never inferred, "
+                "see docs/features-of-others.md), or give --rows-per-video for rescaled features"
             )
         assert self.stride is not None
         assert self.window is not None
@@ -145,7 +145,7 @@ class ImportOptions:
 
     @property
     def described(self) -> dict[str, Any]:
-        """The time base as plain values, as far as it is that of all videos."""
+        """The time base common to all videos, as plain values."""
         if self.rescaled:
             return {"rows": self.rows_per_video, "whole_windows": self.whole_windows}
         if self.fps == FROM_ANNOTATIONS:
@@ -153,21 +153,26 @@ class ImportOptions:
         return self.grid().describe()
 
     def time_base(self, video: Video) -> TimeBase:
-        """That of one video. Raises UserError where the annotations lack what it takes."""
+        """The time base of one video. Raises UserError if the annotations lack the frame rate or number of frames."""
         if self.rows_per_video is None:
             return self.grid(fps_of(video) if self.fps == FROM_ANNOTATIONS else None)
         if not self.whole_windows:
             return Rescaled(self.rows_per_video)
         if not video.frames:
-            raise UserError(f"the annotations do not say how many frames video {video.id!r} has: whole_windows need it")
+            raise UserError(
+                f"the annotations lack the number of frames of video {video.id!r}, which whole_windows needs"
+            )
         whole = video.frames // self.whole_windows * self.whole_windows
         return Rescaled(self.rows_per_video, whole / video.frames * video.duration)
 
 
 def fps_of(video: Video) -> float:
-    """Frames per second by the annotations. Raises UserError where they say neither that nor the number of frames."""
+    """Frame rate from the annotations. Raises UserError if they have neither it nor the number of frames."""
     if video.fps:
         return video.fps
     if video.frames and video.duration:
         return video.frames / video.duration
-    raise UserError(f"the annotations say neither fps nor the number of frames of video {video.id!r}: give --fps")
+    raise UserError(f"the annotations have neither fps nor the number of frames of video {video.id!r}: give --fps")
+
+
+__all__ = ["FROM_ANNOTATIONS", "ImportFeaturesOptions", "fps_of"]

@@ -1,4 +1,4 @@
-"""Features of others into a feature store: what is there, what is missing, each video checked and committed alone."""
+"""Import features of other projects into a feature store; each video is checked and committed separately."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.dataset import Video
 from ssn_feat.errors import UserError
-from ssn_feat.exchange.arrays import read_array
-from ssn_feat.exchange.import_options import ImportOptions
+from ssn_feat.exchange.array_files import read_array_file
+from ssn_feat.exchange.import_options import ImportFeaturesOptions
 from ssn_feat.exchange.layouts import Orientation
 from ssn_feat.exchange.patterns import ID, Location
 from ssn_feat.exchange.time_base import Rescaled, TimeBase
@@ -22,84 +22,86 @@ from ssn_feat.store import FeatureStore, StoreWriteError, open_or_create_store
 from ssn_feat.terminal import printable
 
 Streams = dict[str, NDArray[Any]]
-# Raised whenever the same options begin to give other values.
+# Of the arrays of one video, by stream.
+Locations = Mapping[str, Location]
+# Incremented when the same options give other values than before.
 VERSION = 1
 _LISTED = 20
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What an import did."""
+    """The result of an import."""
 
     imported: dict[str, int]
     """Rows of each video that was committed."""
     done_before: int
-    """Videos that were there already."""
+    """Number of videos that were already in the store."""
     missing: tuple[str, ...]
-    """Ids that the annotations name and that have no features."""
+    """Ids of the annotations without features."""
     extra: tuple[str, ...]
-    """Ids of features that the annotations do not name."""
+    """Ids of features that are not in the annotations."""
     failures: dict[str, str]
-    """Why, by id, for each video that was not imported."""
+    """The reason for each video that was not imported, by id."""
 
     @property
     def exit_code(self) -> int:
-        """0: no failures. 1: some videos failed. 2: nothing but failures."""
+        """0: no failures. 1: some videos failed. 2: all videos failed."""
         if not self.failures:
             return 0
         return 1 if self.imported or self.done_before else 2
 
 
-def import_features(options: ImportOptions) -> ImportReport:
-    """Import features into a store, one commit a video; a video that does not fit its time base is a failure.
+def import_features(options: ImportFeaturesOptions) -> ImportReport:
+    """Import features into a store, one commit for each video. A video that does not fit its time base is a failure.
 
-    Prints what it will do and what was missing, extra or wrong. Raises UserError where nothing can be done at all:
-    nothing found, no id that the annotations know, a store of another recipe.
+    Prints the plan and then missing, extra and failed videos. Raises UserError if no features are found, if none of
+    their ids is in the annotations, or if the store has another recipe.
     """
     dataset = read_annotations(options.annotations)
-    found = _found(options)
-    wanted = {video_id: found[video_id] for video_id in dataset.videos if video_id in found}
-    missing = tuple(sorted(dataset.videos.keys() - found.keys()))
-    extra = tuple(sorted(found.keys() - dataset.videos.keys()))
+    locations = _locations(options)
+    wanted = {video_id: locations[video_id] for video_id in dataset.videos if video_id in locations}
+    missing = tuple(sorted(dataset.videos.keys() - locations.keys()))
+    extra = tuple(sorted(locations.keys() - dataset.videos.keys()))
     if not wanted:
         raise UserError(
-            f"none of the {len(found)} videos in {options.features} is in {options.annotations}: features have ids "
-            f"such as {next(iter(found))!r}, the annotations such as {min(dataset.videos, default='')!r}; --files and "
-            "--id say what is before or after the id"
+            f"none of the {len(locations)} videos in {options.features} is in {options.annotations}: features have ids "
+            f"such as {next(iter(locations))!r}, the annotations such as {min(dataset.videos, default='')!r}; --files "
+            "and --id tell what precedes or follows the id"
         )
     recipe = _recipe(options, dataset, wanted)
-    print(_plan(options, dataset, wanted, missing, extra, recipe), flush=True)
+    print(_describe_plan(options, dataset, wanted, missing, extra, recipe), flush=True)
     report = ImportReport({}, 0, missing, extra, {})
     if options.dry_run:
         return report
     store = open_or_create_store(options.store, recipe, options.name or dataset.name, options.compress)
     report = _run(options, store, dataset, wanted, report)
-    print(_summary(report, store), flush=True)
+    print(_describe_result(report, store), flush=True)
     return report
 
 
-def main(options: ImportOptions) -> int:
-    """Import features that others extracted into a feature store; their time base must be given, is never guessed."""
+def import_main(options: ImportFeaturesOptions) -> int:
+    """Import features of other projects into a feature store. Their time base must be given; it is never inferred."""
     return import_features(options).exit_code
 
 
-def _found(options: ImportOptions) -> dict[str, dict[str, Location]]:
-    """Locations per stream of each video, by the id that the annotations use; of videos that have every stream."""
+def _locations(options: ImportFeaturesOptions) -> dict[str, Locations]:
+    """Locations of each stream's array, by id as in the annotations, for the videos that have every stream."""
     streams = {pattern.stream: pattern.find(options.features) for pattern in options.patterns}
-    complete = set.intersection(*(set(found) for found in streams.values()))
+    complete = set.intersection(*(set(locations) for locations in streams.values()))
     if not complete:
         raise UserError(f"no video in {options.features} has all of the streams {', '.join(streams)}")
     return {
-        options.id.replace(ID, video_id): {stream: found[video_id] for stream, found in streams.items()}
+        options.id.replace(ID, video_id): {stream: locations[video_id] for stream, locations in streams.items()}
         for video_id in sorted(complete)
     }
 
 
 def _run(
-    options: ImportOptions,
+    options: ImportFeaturesOptions,
     store: FeatureStore,
     dataset: Dataset,
-    wanted: Mapping[str, Mapping[str, Location]],
+    wanted: Mapping[str, Locations],
     report: ImportReport,
 ) -> ImportReport:
     imported: dict[str, int] = {}
@@ -120,8 +122,8 @@ def _run(
     return ImportReport(imported, len(done), report.missing, report.extra, failures)
 
 
-def _import(options: ImportOptions, store: FeatureStore, video: Video, locations: Mapping[str, Location]) -> int:
-    """Commit one video; the number of its rows."""
+def _import(options: ImportFeaturesOptions, store: FeatureStore, video: Video, locations: Locations) -> int:
+    """Commit one video; returns the number of its rows."""
     base, streams = _loaded(options, video, locations)
     rows = len(next(iter(streams.values())))
     info = {
@@ -135,8 +137,8 @@ def _import(options: ImportOptions, store: FeatureStore, video: Video, locations
     return rows
 
 
-def _loaded(options: ImportOptions, video: Video, locations: Mapping[str, Location]) -> tuple[TimeBase, Streams]:
-    """Time base and arrays of a video. Raises UserError where they do not go together."""
+def _loaded(options: ImportFeaturesOptions, video: Video, locations: Locations) -> tuple[TimeBase, Streams]:
+    """Time base and arrays of a video. Raises UserError if they contradict each other."""
     base = options.time_base(video)
     streams = _streams(options, video, locations, base)
     wrong = base.contradiction(len(next(iter(streams.values()))), video.duration, options.tolerance)
@@ -145,11 +147,11 @@ def _loaded(options: ImportOptions, video: Video, locations: Mapping[str, Locati
     return base, streams
 
 
-def _streams(options: ImportOptions, video: Video, locations: Mapping[str, Location], base: TimeBase) -> Streams:
-    """The arrays of a video, rows first, split, all of one length."""
+def _streams(options: ImportFeaturesOptions, video: Video, locations: Locations, base: TimeBase) -> Streams:
+    """The arrays of a video, rows first, split into streams of equal length."""
     arrays = {
         stream: _rows_first(
-            read_array(location.path, location.key),
+            read_array_file(location.path, location.key),
             options.axes,
             base,
             video.duration,
@@ -170,8 +172,8 @@ def _streams(options: ImportOptions, video: Video, locations: Mapping[str, Locat
 def _rows_first(
     array: NDArray[Any], axes: Orientation, base: TimeBase, duration: float, tolerance: float, where: str
 ) -> NDArray[Any]:
-    """``(T, D)`` or ``(T, C, D)``. Raises UserError where the order of axes is not said and not plain."""
-    if array.ndim == 1 and base == Rescaled(1):  # one row a video
+    """Reorder axes to ``(T, D)`` or ``(T, C, D)``. Raises UserError if the order is neither given nor unambiguous."""
+    if array.ndim == 1 and base == Rescaled(1):  # one row for each video
         array = array[None] if axes != "DT" else array[:, None]
     if array.ndim == 3 and axes != "CTD" and 1 in array.shape[::2]:  # (1, T, D), (T, D, 1)
         array = array[0] if array.shape[0] == 1 else array[..., 0]
@@ -185,8 +187,8 @@ def _rows_first(
         if fits[0] == fits[1]:
             which = "either" if fits[0] else "neither"
             raise UserError(
-                f"{where}: the array is {array.shape} and by the time base {which} axis may be that of rows: "
-                "say --orientation TD or DT" + ("" if fits[0] else ", and look at the time base")
+                f"{where}: the array is {array.shape}, and {which} axis fits the time base as rows: "
+                "give --orientation TD or DT" + ("" if fits[0] else ", or correct the time base")
             )
         axes = "TD" if fits[0] else "DT"
     return array if axes == "TD" else array.T
@@ -198,12 +200,12 @@ def _split(arrays: Streams, columns: Mapping[str, tuple[int, int]]) -> Streams:
     (whole,) = arrays.values()
     width, last = whole.shape[-1], max(end for _, end in columns.values())
     if last > width:
-        raise UserError(f"split goes up to column {last}, but there are {width}")
+        raise UserError(f"split needs {last} columns, but there are {width}")
     return {stream: whole[..., start:end] for stream, (start, end) in columns.items()}
 
 
-def _recipe(options: ImportOptions, dataset: Dataset, wanted: Mapping[str, Mapping[str, Location]]) -> dict[str, Any]:
-    """All that decides the features, with the width of each stream as the first readable video has it."""
+def _recipe(options: ImportFeaturesOptions, dataset: Dataset, wanted: Mapping[str, Locations]) -> dict[str, Any]:
+    """The recipe of the features. The width of each stream is taken from the first readable video."""
     widths = _widths(options, dataset, wanted)
     columns = options.columns
     recipe = {
@@ -218,7 +220,7 @@ def _recipe(options: ImportOptions, dataset: Dataset, wanted: Mapping[str, Mappi
     return recipe if options.dtype == "float16" else {**recipe, "dtype": options.dtype}
 
 
-def _widths(options: ImportOptions, dataset: Dataset, wanted: Mapping[str, Mapping[str, Location]]) -> dict[str, int]:
+def _widths(options: ImportFeaturesOptions, dataset: Dataset, wanted: Mapping[str, Locations]) -> dict[str, int]:
     first = None
     for video_id, locations in wanted.items():
         video = dataset.videos[video_id]
@@ -229,17 +231,17 @@ def _widths(options: ImportOptions, dataset: Dataset, wanted: Mapping[str, Mappi
     raise UserError(f"none of the {len(wanted)} videos can be imported; {first}")
 
 
-def _plan(
-    options: ImportOptions,
+def _describe_plan(
+    options: ImportFeaturesOptions,
     dataset: Dataset,
     wanted: Mapping[str, Any],
     missing: tuple[str, ...],
     extra: tuple[str, ...],
     recipe: Mapping[str, Any],
 ) -> str:
-    lines = [f"features {len(wanted)} of {len(dataset.videos)} videos that {options.annotations} names"]
+    lines = [f"features {len(wanted)} of {len(dataset.videos)} videos in {options.annotations}"]
     lines += [f"missing  {len(missing)}: {_listing(missing)}"] if missing else []
-    lines += [f"extra    {len(extra)} that it does not name are left out: {_listing(extra)}"] if extra else []
+    lines += [f"extra    {len(extra)} that are not in it are ignored: {_listing(extra)}"] if extra else []
     streams = ", ".join(f"{name} ({stream['feature_dim']})" for name, stream in recipe["streams"].items())
     lines.append(f"streams  {streams}, {options.dtype}")
     lines.append(f"time     {', '.join(f'{name} {value}' for name, value in recipe['time_base'].items())}")
@@ -250,12 +252,15 @@ def _listing(ids: tuple[str, ...]) -> str:
     return ", ".join(map(printable, ids[:_LISTED])) + (", ..." if len(ids) > _LISTED else "")
 
 
-def _summary(report: ImportReport, store: FeatureStore) -> str:
+def _describe_result(report: ImportReport, store: FeatureStore) -> str:
     lines = [
         f"imported {len(report.imported)} videos, {sum(report.imported.values()):,} rows into {store.path}; "
-        f"{report.done_before} were there before"
+        f"{report.done_before} were already there"
     ]
     if report.failures:
         lines.append(f"{len(report.failures)} failed:")
         lines += [f"  {printable(video_id)}: {printable(reason)}" for video_id, reason in report.failures.items()]
     return "\n".join(lines)
+
+
+__all__ = ["ImportReport", "import_features", "import_main"]

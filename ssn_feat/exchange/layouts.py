@@ -1,4 +1,4 @@
-"""How the projects of the field lay out their features: names of files and order of axes. Never their time base."""
+"""File names and order of axes of the features of other projects. The time base is not part of a layout."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ LayoutName = Literal[
 
 @dataclass(frozen=True)
 class Layout:
-    """What a project's features look like on disk."""
+    """How a project stores its features."""
 
     files: tuple[str, ...]
-    """Patterns, one a stream."""
+    """Patterns, one for each stream."""
     orientation: Orientation
 
 
@@ -31,3 +31,6 @@ LAYOUTS: dict[LayoutName, Layout] = {
     "bmn": Layout(("features=v_{id}.csv",), "TD"),
     "cmcs": Layout(("rgb={id}-rgb.npz:feature", "flow={id}-flow.npz:feature"), "CTD"),
 }
+
+
+__all__ = ["LAYOUTS", "Layout", "LayoutName", "Orientation"]

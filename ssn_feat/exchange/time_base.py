@@ -1,7 +1,7 @@
-"""When a row of features happened: the one thing that files of features never say and that must be told.
+"""The time base: which part of a video each row of features stands for. Files of features do not contain it.
 
-Two rules cover the field. A :class:`FrameGrid` is that of features taken every so many frames; :class:`Rescaled` that
-of features that were resampled to a fixed number of rows a video.
+:class:`FrameGrid` is for features extracted at a fixed stride in frames, :class:`Rescaled` for features that were
+rescaled to a fixed number of rows for each video.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ Spans = NDArray[np.float64]
 class FrameGrid:
     """Row i was computed from the frames ``[offset + i * stride, offset + i * stride + window)``, counted from 0.
 
-    It stands for the cell of time of one stride around the middle of that window, which is what ActionFormer (``(i *
-    feat_stride + num_frames / 2) / fps``) and OpenTAD (``(i * snippet_stride + offset_frames) / fps``) take it for.
+    It stands for one stride of time around the middle of that window, as in ActionFormer (``(i * feat_stride +
+    num_frames / 2) / fps``) and OpenTAD (``(i * snippet_stride + offset_frames) / fps``).
     """
 
     fps: float
-    """Frames per second of the video that the features were extracted from (after any change of its frame rate)."""
+    """Frames per second at which the features were extracted (after any change of the frame rate)."""
     stride: float
     """Frames from one row to the next."""
     window: float
@@ -43,21 +43,21 @@ class FrameGrid:
             raise UserError(f"the time base needs a finite offset, not {self.offset}")
 
     def windows(self, rows: int) -> Spans:
-        """What the rows were computed from: float64 ``(rows, 2)``, seconds."""
+        """The windows that the rows were computed from: float64 ``(rows, 2)``, seconds."""
         first = self.offset + np.arange(rows, dtype=np.float64) * self.stride
         return np.stack([first, first + self.window], axis=1) / self.fps
 
     def spans(self, rows: int, duration: float) -> Spans:
-        """Cells that the rows stand for, inside the video: float64 ``(rows, 2)``, seconds."""
+        """The cells that the rows stand for, clipped to the video: float64 ``(rows, 2)``, seconds."""
         centre = self.offset + self.window / 2 + np.arange(rows, dtype=np.float64) * self.stride
         cells = np.stack([centre - self.stride / 2, centre + self.stride / 2], axis=1) / self.fps
         return np.clip(cells, 0.0, duration)
 
     def contradiction(self, rows: int, duration: float, tolerance: float) -> str | None:
-        """Why ``rows`` rows cannot be those of a video of ``duration`` seconds; None where they can.
+        """Why a video of ``duration`` seconds cannot have ``rows`` rows; None if it can.
 
-        The middle of the last window may lie ``tolerance`` seconds after the end; before the end, less than a stride
-        and ``tolerance`` may be left without a row.
+        The middle of the last window may lie up to ``tolerance`` seconds after the end of the video; at most a stride
+        and ``tolerance`` may remain after the last window.
         """
         begin, end = self.windows(rows)[-1]
         if (begin + end) / 2 > duration + tolerance:
@@ -67,37 +67,37 @@ class FrameGrid:
         return None
 
     def describe(self) -> dict[str, Any]:
-        """As plain values."""
+        """The time base as plain values."""
         return asdict(self)
 
 
 @dataclass(frozen=True)
 class Rescaled:
-    """Every video has the same number of rows; row k stands for ``[k, k + 1) / rows`` of the seconds that they cover.
+    """Every video has the same number of rows; row k stands for ``[k, k + 1) / rows`` of the covered time.
 
-    They cover the whole video, or its first ``covered`` seconds: BSN and BMN scaled over ``frames // 16 * 16`` frames.
+    The rows cover the whole video, or its first ``covered`` seconds: BSN and BMN rescaled ``frames // 16 * 16`` frames.
     """
 
     rows: int
     """Rows of each video."""
     covered: float | None = None
-    """Seconds; None for the whole video."""
+    """Covered seconds; None for the whole video."""
 
     def __post_init__(self) -> None:
         if self.rows < 1:
             raise UserError(f"rows per video must be at least 1, not {self.rows}")
 
     def spans(self, rows: int, duration: float) -> Spans:
-        """Cells that the rows stand for: float64 ``(rows, 2)``, seconds."""
+        """The cells that the rows stand for: float64 ``(rows, 2)``, seconds."""
         edges = (duration if self.covered is None else self.covered) * np.arange(rows + 1, dtype=np.float64) / rows
         return np.stack([edges[:-1], edges[1:]], axis=1)
 
     def contradiction(self, rows: int, duration: float, tolerance: float) -> str | None:
-        """Why ``rows`` rows cannot be those of a video; None where they can."""
+        """Why a video cannot have ``rows`` rows; None if it can."""
         return None if rows == self.rows else f"there are {rows} rows, not {self.rows}"
 
     def describe(self) -> dict[str, Any]:
-        """As plain values."""
+        """The time base as plain values."""
         return asdict(self)
 
 
@@ -105,8 +105,11 @@ TimeBase = FrameGrid | Rescaled
 
 
 def time_base_of(described: dict[str, Any]) -> TimeBase:
-    """What :meth:`describe` described. Raises UserError where it is something else."""
+    """The inverse of ``describe``. Raises UserError if ``described`` is not a time base."""
     try:
         return Rescaled(**described) if "rows" in described else FrameGrid(**described)
     except TypeError as error:
-        raise UserError(f"the time base on record is not one of this program: {error}") from None
+        raise UserError(f"the recorded time base is not valid: {error}") from None
+
+
+__all__ = ["FrameGrid", "Rescaled", "Spans", "TimeBase", "time_base_of"]

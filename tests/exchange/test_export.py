@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from ssn_feat.annotations import read_annotations
 from ssn_feat.errors import UserError
-from ssn_feat.exchange import ExportOptions, ImportOptions, export_features, import_features
+from ssn_feat.exchange import ExportFeaturesOptions, ImportFeaturesOptions, export_features, import_features
 from ssn_feat.exchange.grids import Grid
 from ssn_feat.exchange.rescale import rescaled
 from ssn_feat.store import FeatureStore, create_store, open_store
@@ -30,14 +30,14 @@ def imported(tmp_path: Path, held: dict[str, np.ndarray], name: str = "s", **opt
     for video_id, array in held.items():
         np.save(folder / f"{video_id}.npy", array)
     values: dict[str, Any] = {**GRID, "layout": "actionformer", **options}
-    import_features(ImportOptions(folder, tmp_path / f"{name}.zarr", annotations(tmp_path), **values))
+    import_features(ImportFeaturesOptions(folder, tmp_path / f"{name}.zarr", annotations(tmp_path), **values))
     return open_store(tmp_path / f"{name}.zarr")
 
 
 def exported(tmp_path: Path, store: FeatureStore, format: str, **options: Any) -> Path:
     out = tmp_path / f"out_{format}"
     values: dict[str, Any] = {"annotations": annotations(tmp_path), **options}
-    export_features(ExportOptions(store.path, out, format, **values))  # type: ignore[arg-type]
+    export_features(ExportFeaturesOptions(store.path, out, format, **values))  # type: ignore[arg-type]
     return out
 
 
@@ -65,7 +65,7 @@ def test_actionformer_and_back(tmp_path: Path, dtype: str, offset: float) -> Non
     grid = {"fps": "25", "stride": 4.0, "window": float(values["num_frames"]), "offset": 0.0}
     where = str(out / "annotations.json")
     import_features(
-        ImportOptions(out / "features", back, where, layout="actionformer", dtype=dtype, **grid)  # type: ignore[arg-type]
+        ImportFeaturesOptions(out / "features", back, where, layout="actionformer", dtype=dtype, **grid)  # type: ignore[arg-type]
     )
     for video in open_store(back):
         np.testing.assert_array_equal(video.features["features"], held[video.id])
@@ -95,7 +95,7 @@ def test_missing_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     out = exported(tmp_path, store, "opentad")
     assert (out / "features" / "missing_files.txt").read_text() == "b\n"
     assert set(read_annotations(str(out / "annotations.json")).videos) == {"a", "b", "c"}
-    assert "1 that" in capsys.readouterr().out
+    assert "1 videos of" in capsys.readouterr().out
     out = exported(tmp_path, store, "actionformer")
     assert set(read_annotations(str(out / "annotations.json")).videos) == {"a", "c"}
 
@@ -129,7 +129,9 @@ def test_bmn_and_back(tmp_path: Path, dtype: str) -> None:
     out = exported(tmp_path, store, "bmn", annotations="")
     assert (out / "csv_mean_100" / "v_a.csv").read_text().partition("\n")[0] == "f0,f1,f2,f3"
     options: dict[str, Any] = {"layout": "bmn", "rows_per_video": 100, "dtype": dtype}
-    import_features(ImportOptions(out / "csv_mean_100", tmp_path / "back.zarr", annotations(tmp_path), **options))
+    import_features(
+        ImportFeaturesOptions(out / "csv_mean_100", tmp_path / "back.zarr", annotations(tmp_path), **options)
+    )
     for video in open_store(tmp_path / "back.zarr"):
         np.testing.assert_array_equal(video.features["features"], held[video.id])
         np.testing.assert_array_equal(video.spans, store.read(video.id).spans)
@@ -205,15 +207,15 @@ def test_taken_folders_and_hostile_ids_are_refused(tmp_path: Path) -> None:
         hostile = create_store(tmp_path / f"h{len(video_id)}{video_id[0]}.zarr", {})
         hostile.write(video_id, {"rgb": np.ones((2, 2))}, [[0, 1], [1, 2]])
         with pytest.raises(UserError, match="cannot be the name of a file"):
-            export_features(ExportOptions(hostile.path, tmp_path / "hostile", "bmn", files="{id}"))
+            export_features(ExportFeaturesOptions(hostile.path, tmp_path / "hostile", "bmn", files="{id}"))
     assert not (tmp_path / "hostile").exists()
 
 
 def test_bad_options(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="needs --annotations"):
-        ExportOptions(tmp_path, tmp_path, "actionformer")
-    with pytest.raises(UserError, match="files must hold"):
-        ExportOptions(tmp_path, tmp_path, "bmn", files="x")
+        ExportFeaturesOptions(tmp_path, tmp_path, "actionformer")
+    with pytest.raises(UserError, match="files must contain"):
+        ExportFeaturesOptions(tmp_path, tmp_path, "bmn", files="x")
 
 
 def test_command(tmp_path: Path) -> None:

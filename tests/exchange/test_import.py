@@ -13,8 +13,8 @@ import torch
 from foreign import DURATIONS, GRID, annotations, features, rows
 
 from ssn_feat.errors import UserError
-from ssn_feat.exchange import ImportOptions, import_features
-from ssn_feat.exchange.arrays import read_array
+from ssn_feat.exchange import ImportFeaturesOptions, import_features
+from ssn_feat.exchange.array_files import read_array_file
 from ssn_feat.store import FeatureStore, open_store
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,7 +24,7 @@ def run(tmp_path: Path, **options: Any) -> FeatureStore:
     values: dict[str, Any] = {"features": tmp_path / "in", **GRID, **options}
     if "annotations" not in values:
         values["annotations"] = annotations(tmp_path)
-    import_features(ImportOptions(store=tmp_path / "s.zarr", **values))
+    import_features(ImportFeaturesOptions(store=tmp_path / "s.zarr", **values))
     return open_store(tmp_path / "s.zarr")
 
 
@@ -132,7 +132,7 @@ def test_a_wrong_time_base_is_seen(tmp_path: Path, folder: Path) -> None:
     held["b"] = held["b"][:30]
     write(folder, "npy", held)
     report = import_features(
-        ImportOptions(folder, tmp_path / "t.zarr", annotations(tmp_path), layout="actionformer", **GRID)
+        ImportFeaturesOptions(folder, tmp_path / "t.zarr", annotations(tmp_path), layout="actionformer", **GRID)
     )
     assert report.exit_code == 1
     assert "the last of 30 rows would end at 5.28 s of a video of 12.50 s" in report.failures["b"]
@@ -149,10 +149,10 @@ def test_orientation(tmp_path: Path, folder: Path) -> None:
 def test_ambiguous_orientation_is_refused(tmp_path: Path, folder: Path) -> None:
     count = rows(DURATIONS["a"])
     np.save(folder / "a.npy", np.zeros((count, count), np.float32))
-    with pytest.raises(UserError, match=r"either axis may be that of rows: say --orientation TD or DT"):
+    with pytest.raises(UserError, match=r"either axis fits the time base as rows: give --orientation TD or DT"):
         run(tmp_path, files=("rgb={id}.npy",))
     np.save(folder / "a.npy", np.zeros((7, 9), np.float32))
-    with pytest.raises(UserError, match=r"neither axis may be that of rows.*look at the time base"):
+    with pytest.raises(UserError, match=r"neither axis fits the time base as rows.*correct the time base"):
         run(tmp_path, files=("rgb={id}.npy",))
 
 
@@ -199,7 +199,7 @@ def test_coverage_is_printed(tmp_path: Path, folder: Path, capsys: pytest.Captur
     text = capsys.readouterr().out
     assert "features 2 of 3 videos" in text
     assert "missing  1: c" in text
-    assert "extra    1 that it does not name are left out: z" in text
+    assert "extra    1 that are not in it are ignored: z" in text
 
 
 def test_import_resumes(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,14 +241,14 @@ def test_pickles_are_read_only_when_asked_and_never_run(
     (folder / "a.pkl").write_bytes(pickle.dumps(Evil()))
     with pytest.raises(UserError, match="--allow-pickle"):
         run(tmp_path, layout="mmaction2")
-    with pytest.raises(UserError, match=r"builtins.print, which is no array of numbers"):
+    with pytest.raises(UserError, match=r"builtins.print, which is not part of an array of numbers"):
         run(tmp_path, layout="mmaction2", allow_pickle=True)
     torch.save(Evil(), folder / "a.pt")
     with pytest.raises(UserError, match="cannot be read"):
-        read_array(folder / "a.pt")
+        read_array_file(folder / "a.pt")
     np.save(folder / "a.npy", np.array([Evil()], dtype=object), allow_pickle=True)
     with pytest.raises(UserError, match="cannot be read"):
-        read_array(folder / "a.npy")
+        read_array_file(folder / "a.npy")
     assert "ran\n" not in capsys.readouterr().out
 
 
@@ -267,7 +267,7 @@ def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path) -> None:
         file["a"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "a")
         file["b"] = np.ones((5, 2))
     with pytest.raises(UserError, match="no data set 'a'"):
-        read_array(tmp_path / "in.h5", "a")
+        read_array_file(tmp_path / "in.h5", "a")
 
 
 @pytest.mark.parametrize(
@@ -278,13 +278,13 @@ def test_links_out_of_an_hdf5_file_are_not_followed(tmp_path: Path) -> None:
         ("a.csv", b"f0,f1\n1,x\n", "cannot be read"),
         ("a.h5", b"junk", "cannot be read"),
         ("a.pt", b"junk", "cannot be read"),
-        ("a.bin", b"junk", "features are read from files that end in"),
+        ("a.bin", b"junk", "features must be in a file that ends in"),
     ],
 )
 def test_damaged_files(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=message):
-        read_array(tmp_path / name)
+        read_array_file(tmp_path / name)
 
 
 def test_bad_options(tmp_path: Path, folder: Path) -> None:
@@ -292,7 +292,7 @@ def test_bad_options(tmp_path: Path, folder: Path) -> None:
         ({}, "--layout actionformer"),
         ({"files": ("rgb={id}.npy", "rgb={id}.npz")}, "a stream twice"),
         ({"files": ("rgb.npy",)}, "a pattern must be"),
-        ({"layout": "actionformer", "id": "v_"}, "id must hold"),
+        ({"layout": "actionformer", "id": "v_"}, "id must contain"),
         ({"layout": "video_features", "split": ("rgb=0:1",)}, "split needs one array"),
         ({"layout": "actionformer", "stride": 0.0}, "positive stride"),
         ({"layout": "actionformer", "fps": "fast"}, "fps must be a number"),

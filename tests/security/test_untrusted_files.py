@@ -20,7 +20,7 @@ from ssn_feat.backbones import read_weights
 from ssn_feat.cli import load_yaml
 from ssn_feat.detection.scores import ProposalScores, read_original
 from ssn_feat.errors import UserError
-from ssn_feat.exchange import ImportOptions, import_main
+from ssn_feat.exchange import ImportFeaturesOptions, import_main
 from ssn_feat.proposals import Proposals, SlidingOptions
 from ssn_feat.results.detections import Detections
 from ssn_feat.runs.checkpoints import load_run
@@ -73,7 +73,7 @@ def test_features_of_others_hold_only_numbers(tmp_path: Path, bomb: Bomb) -> Non
     with h5py.File(folder / "a.h5", "w") as file:
         file["rgb"] = h5py.ExternalLink(str(tmp_path / "secret.npy"), "/")
     for pattern in ("{id}.npy", "{id}.npz", "{id}.pkl", "{id}.pt", "{id}.h5:rgb"):
-        options = ImportOptions(
+        options = ImportFeaturesOptions(
             folder, tmp_path / "s.zarr", annotations=str(truth), files=(f"rgb={pattern}",), orientation="TD",
             fps="30", stride=8, window=16, offset=0, allow_pickle=True,
         )  # fmt: skip

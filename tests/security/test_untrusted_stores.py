@@ -16,7 +16,7 @@ from attacks import Bomb, armed, store_of, tree
 
 from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
-from ssn_feat.exchange import ExportOptions, export_main
+from ssn_feat.exchange import ExportFeaturesOptions, export_main
 from ssn_feat.extraction import ExtractOptions, backbones_of, maintenance
 from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
 from ssn_feat.store import create_store, open_store, pack
@@ -113,7 +113,7 @@ def test_a_store_cannot_say_where_to_read_or_write(tmp_path: Path) -> None:
     for use in (
         lambda: open_store(store.path).read("a"),
         lambda: pack(open_store(store.path), work / "packed.zarr"),
-        lambda: export_main(ExportOptions(store.path, work / "out" / "bmn", "bmn", streams=("rgb",))),
+        lambda: export_main(ExportFeaturesOptions(store.path, work / "out" / "bmn", "bmn", streams=("rgb",))),
     ):
         with pytest.raises(UserError):
             use()

@@ -16,7 +16,7 @@ from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, wri
 from ssn_feat.cli import Command, run
 from ssn_feat.detection.detect_store import summarise
 from ssn_feat.errors import UserError
-from ssn_feat.exchange import ExportOptions, export_main
+from ssn_feat.exchange import ExportFeaturesOptions, export_main
 from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections
@@ -57,7 +57,7 @@ def test_ids_that_would_become_file_names_are_refused(tmp_path: Path, video_id: 
     store_of(tmp_path / "s.zarr", video_id)
     before = tree(tmp_path)
     with pytest.raises(UserError, match="cannot be the name of a file"):
-        export_main(ExportOptions(tmp_path / "s.zarr", tmp_path / "down" / "out", "bmn", files="{id}"))
+        export_main(ExportFeaturesOptions(tmp_path / "s.zarr", tmp_path / "down" / "out", "bmn", files="{id}"))
     assert tree(tmp_path) - before <= {Path("down"), Path("down/out")}
 
 

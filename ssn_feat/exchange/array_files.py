@@ -1,4 +1,4 @@
-"""One array out of one file of features, without ever running what is in the file."""
+"""Read an array from a file of features without executing anything in the file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 
-# All that a pickled array of numbers refers to, by the names that numpy 1 and 2 give it.
+# Everything that a pickled array of numbers refers to, by the names in NumPy 1 and 2.
 _HARMLESS = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -25,16 +25,16 @@ _HARMLESS = {
 
 
 class _NumbersOnly(pickle.Unpickler):
-    """Unpickles arrays, lists, dicts and plain values; whatever else a file asks for is refused, not called."""
+    """Unpickles arrays, lists, dicts and plain values. Refuses everything else without calling it."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _HARMLESS:
             return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which is no array of numbers")
+        raise pickle.UnpicklingError(f"it refers to {module}.{name}, which is not part of an array of numbers")
 
 
 def import_h5py() -> Any:
-    """The h5py module. Raises UserError naming the extra where it is not installed."""
+    """The h5py module. Raises UserError naming the extra if it is not installed."""
     try:
         import h5py
     except ImportError:
@@ -42,26 +42,27 @@ def import_h5py() -> Any:
     return h5py
 
 
-def read_array(path: Path, key: str = "") -> NDArray[Any]:
-    """The array in a file: .npy, .npz, .pt, .csv, .pkl or .h5, by its ending.
+def read_array_file(path: Path, key: str = "") -> NDArray[Any]:
+    """Read the array in a .npy, .npz, .pt, .csv, .pkl or .h5 file.
 
-    ``key`` says which one where a file holds several by name. Raises UserError where there is none, or no such one.
+    ``key`` is the name of the array in a file that holds several. Integers become float64. Raises UserError if there
+    is no such array, or if it is not numeric.
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise UserError(f"{path}: features are read from files that end in {' '.join(sorted(_READERS))}")
+        raise UserError(f"{path}: features must be in a file that ends in {' '.join(sorted(_READERS))}")
     try:
-        found = reader(path, key)
+        value = reader(path, key)
     except (UserError, FileNotFoundError):
         raise
-    except Exception as error:  # parsers of damaged files raise what they like
+    except Exception as error:  # parsers raise exceptions of any type for damaged files
         raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from error
     try:
-        array = np.asarray(found)
+        array = np.asarray(value)
     except ValueError:
         array = np.empty(0, dtype=object)
     if array.dtype.kind not in "fiu":
-        raise UserError(f"{path} holds no array of numbers{f' under {key!r}' if key else ''}, but {_kind(found)}")
+        raise UserError(f"{path} holds {_kind(value)}{f' under {key!r}' if key else ''}, not an array of numbers")
     return array if array.dtype.kind == "f" else array.astype(np.float64)
 
 
@@ -76,8 +77,8 @@ def _pick(path: Path, held: Mapping[Any, Any], key: str) -> Any:
     if not key and len(held) == 1:
         return next(iter(held.values()))
     names = ", ".join(repr(str(name)) for name in list(held)[:10])
-    wanted = f"no entry {key!r}" if key else f"{len(held)} entries"
-    raise UserError(f"{path} holds {wanted}: it has {names}; name one as {path.name}:NAME")
+    problem = f"has no entry {key!r}" if key else f"has {len(held)} entries"
+    raise UserError(f"{path} {problem} (entries: {names}); choose one with {path.name}:NAME")
 
 
 def _npy(path: Path, key: str) -> Any:
@@ -93,19 +94,19 @@ def _npz(path: Path, key: str) -> Any:
 def _pt(path: Path, key: str) -> Any:
     import torch
 
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    if isinstance(found, Mapping):
-        found = _pick(path, found, key)
-    if isinstance(found, list | tuple) and all(isinstance(item, torch.Tensor) for item in found):
-        found = torch.stack([item.squeeze(0) for item in found])
-    if isinstance(found, torch.Tensor):
-        found = found.detach()
-        found = (found.float() if found.dtype == torch.bfloat16 else found).numpy()
-    return found
+    value = torch.load(path, map_location="cpu", weights_only=True)
+    if isinstance(value, Mapping):
+        value = _pick(path, value, key)
+    if isinstance(value, list | tuple) and all(isinstance(item, torch.Tensor) for item in value):
+        value = torch.stack([item.squeeze(0) for item in value])
+    if isinstance(value, torch.Tensor):
+        value = value.detach()
+        value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return value
 
 
 def _csv(path: Path, key: str) -> Any:
-    """Rows of numbers, separated by commas or white space; a first line that is not numbers is a header."""
+    """Rows of numbers separated by commas or white space. A first line that is not numeric is a header."""
     text = path.read_text(encoding="utf-8")
     first = text.lstrip().partition("\n")[0]
     separator = "," if "," in first else None
@@ -119,24 +120,24 @@ def _csv(path: Path, key: str) -> Any:
 
 def _pkl(path: Path, key: str) -> Any:
     with open(path, "rb") as file:
-        found = _NumbersOnly(file).load()
-    return _pick(path, found, key) if isinstance(found, dict) else found
+        value = _NumbersOnly(file).load()
+    return _pick(path, value, key) if isinstance(value, dict) else value
 
 
 def _hdf5(path: Path, key: str) -> Any:
     h5py = import_h5py()
     with h5py.File(path, "r") as file:
         if not key:
-            return _pick(path, {name: file[name] for name in datasets(path)}, "")[()]
+            return _pick(path, {name: file[name] for name in hdf5_datasets(path)}, "")[()]
         if key not in file or not isinstance(file.get(key, getlink=True), h5py.HardLink):
             raise UserError(f"{path} has no data set {key!r}")
         if not isinstance(file[key], h5py.Dataset):
-            raise UserError(f"{key!r} in {path} is a group, not a data set: name one in it, as {key}/NAME")
+            raise UserError(f"{key!r} in {path} is a group, not a data set: choose a data set in it with {key}/NAME")
         return file[key][()]
 
 
-def datasets(path: Path) -> list[str]:
-    """Names of the data sets in an HDF5 file, groups included in the names. Links to other files are not followed."""
+def hdf5_datasets(path: Path) -> list[str]:
+    """Names (with their groups) of the data sets in an HDF5 file. Links to other files are not followed."""
     h5py = import_h5py()
     names: list[str] = []
 
@@ -164,3 +165,6 @@ _READERS: dict[str, Callable[[Path, str], Any]] = {
     **dict.fromkeys(PICKLE_ENDINGS, _pkl),
     **dict.fromkeys(HDF5_ENDINGS, _hdf5),
 }
+
+
+__all__ = ["HDF5_ENDINGS", "PICKLE_ENDINGS", "hdf5_datasets", "import_h5py", "read_array_file"]
