@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sized
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import joblib
@@ -63,13 +64,14 @@ def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractRepo
 
     ``again``: extract only the videos with these ids, and replace their committed features.
 
-    Prints the plan, shows progress, prints failures. Raises UserError where no video can be extracted: there are no
-    videos, weights do not fit, or the store has another recipe or cannot be written.
+    Prints the plan, progress and failures unless ``options.quiet``. Raises UserError where no video can be extracted:
+    there are no videos, weights do not fit, or the store has another recipe or cannot be written.
     """
     options = resolve_defaults(options)
     files = list_video_files(options.videos, options.annotations, options.subsets, options.prefix, options.name)
     plan = make_plan(options, files, again)
-    print(describe_plan(plan), flush=True)
+    if not options.quiet:
+        print(describe_plan(plan), flush=True)
     report = ExtractReport({}, len(plan.done), files.missing, {}, {})
     if options.dry_run:
         return report
@@ -80,7 +82,8 @@ def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractRepo
     else:
         store.record_run(run_record(plan, store))
     report = _run(store, plan, report)
-    print(summarise(report), flush=True)
+    if not options.quiet:
+        print(summarise(report), flush=True)
     return report
 
 
@@ -90,7 +93,7 @@ def _run(store: FeatureStore, plan: ExtractionPlan, report: ExtractReport) -> Ex
     failures: dict[str, str] = {}
     elsewhere: list[str] = []
     warnings: dict[str, tuple[str, ...]] = {}
-    with progress_bar("videos", len(plan.todo)) as advance:
+    with nullcontext(None) if plan.options.quiet else progress_bar("videos", len(plan.todo)) as advance:
         progress = Progress(advance, plan.rows)
         for outcome in outcomes(plan, store, progress):
             if outcome.failure is not None:

@@ -66,6 +66,8 @@ class ExtractOptions:
     """Resume an existing store. --resume never creates a store, so a typo in its name is an error."""
     dry_run: bool = False
     """Print what would be done and stop."""
+    quiet: bool = False
+    """Print nothing."""
 
     def __post_init__(self) -> None:
         for name in ("batch", "jobs"):

@@ -12,11 +12,11 @@ _SECONDS_BETWEEN_LINES = 60.0
 class Progress:
     """Counts videos and snippets, and advances a bar by fractions of a video where its batches are counted.
 
-    ``advance``: the function that :func:`ssn_feat.progress.progress_bar` yields; ``predicted``: number of snippets
-    expected of each video.
+    ``advance``: the function that :func:`ssn_feat.progress.progress_bar` yields, None to show nothing; ``predicted``:
+    number of snippets expected of each video.
     """
 
-    def __init__(self, advance: Callable[..., None], predicted: Mapping[str, float]) -> None:
+    def __init__(self, advance: Callable[..., None] | None, predicted: Mapping[str, float]) -> None:
         self._advance, self._predicted = advance, predicted
         self.videos = self.snippets = 0
         self._part = 0.0
@@ -46,6 +46,8 @@ class Progress:
         self._show(step)
 
     def _show(self, step: float) -> None:
+        if self._advance is None:
+            return
         self._advance(step, f"{self.rate:,.1f} snippets/s")
         now = time.monotonic()
         if not sys.stderr.isatty() and now - self._line > _SECONDS_BETWEEN_LINES:

@@ -158,6 +158,7 @@ def run_record(plan: ExtractionPlan, store: FeatureStore) -> dict[str, Any]:
         dask="",
         device=("auto",),
         resume=False,
+        quiet=False,
     )
     before = {video_id: rows for run in store.runs() for video_id, rows in run["videos"].items()}
     videos = {video_id: plan.rows.get(video_id, before.get(video_id, 0.0)) for video_id in plan.files.videos}
