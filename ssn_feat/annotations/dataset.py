@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
+from ssn_feat.terminal import printable
 
 # Names under which data sets are split differ between dialects ("val", "Validation", "test", "testing").
 _SUBSET_ALIASES = {"train": "training", "val": "validation", "test": "testing"}
@@ -49,9 +50,8 @@ class Video:
     frames: int | None = None
 
     def __repr__(self) -> str:
-        return (
-            f"Video({self.id!r}: {self.duration:.1f} s, {self.subset or 'no subset'}, {len(self.instances)} instances)"
-        )
+        subset = printable(self.subset) or "no subset"
+        return f"Video({self.id!r}: {self.duration:.1f} s, {subset}, {len(self.instances)} instances)"
 
     def intervals(self) -> NDArray[np.float64]:
         """Start and end of each instance, float64 ``(N, 2)``, seconds."""
@@ -98,7 +98,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         subsets = Counter(video.subset for video in self.videos.values())
-        parts = ", ".join(f"{count} {subset}" for subset, count in sorted(subsets.items()) if subset)
+        parts = ", ".join(f"{count} {printable(subset)}" for subset, count in sorted(subsets.items()) if subset)
         instances = sum(len(video.instances) for video in self.videos.values())
         return (
             f"Dataset({self.name!r}: {len(self.videos):,} videos{parts and f' ({parts})'}, "

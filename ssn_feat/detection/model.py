@@ -36,6 +36,7 @@ from ssn_feat.results.detections import Detections
 from ssn_feat.results.ragged import Float
 from ssn_feat.runs.checkpoints import Run, actionness_scores, load_run
 from ssn_feat.store import FeatureStore
+from ssn_feat.terminal import printable
 from ssn_feat.video import Probe, SnippetOptions, expected_snippets
 
 SETTINGS = "model.yaml"
@@ -267,7 +268,7 @@ class Model:
         return cls(settings, actionness, runs, backbones, snippet_options_of(runs[0].recipe, flow_network))
 
     def __repr__(self) -> str:
-        streams = " + ".join(f"{name} {backbone.name}" for name, backbone in self._backbones.items())
+        streams = " + ".join(f"{name} {printable(backbone.name)}" for name, backbone in self._backbones.items())
         heads = f"{len(self._actionness)} actionness and {len(self._scorers)} SSN heads"
         return f"Model({len(self.labels)} classes, {heads}, {streams})"
 

@@ -41,7 +41,7 @@ class Evaluation:
 
     def __repr__(self) -> str:
         values = ", ".join(f"{100 * m:.1f} at {t:.3g}" for m, t in zip(self.mean, self.thresholds, strict=True))
-        return f"Evaluation({self.name!r}: mAP in % {values}; average {100 * self.average:.1f})"
+        return f"Evaluation({self.name!r}: average mAP {100 * self.average:.1f} %; by tIoU {values})"
 
     @property
     def mean(self) -> Float:

@@ -81,7 +81,7 @@ class Proposals:
         return tuple(self.intervals)
 
     def __repr__(self) -> str:
-        return f"Proposals({len(self):,} in {len(self.ids):,} videos, method {self.method!r}, ranked by {self.score})"
+        return f"Proposals({len(self):,} in {len(self.ids):,} videos, method {self.method!r}, ranked by {self.score!r})"
 
     def __len__(self) -> int:
         """Total number of proposals."""

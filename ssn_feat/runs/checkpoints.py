@@ -26,6 +26,7 @@ from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.features import Standardisation, join_streams
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 from ssn_feat.store import FeatureStore
+from ssn_feat.terminal import printable
 
 FORMAT = "ssn_feat run"
 FORMAT_VERSION = 1
@@ -62,7 +63,7 @@ class Run:
         where = "in memory" if self.path is None else repr(str(self.path))
         state = "finished" if self.finished else "interrupted"
         return (
-            f"Run({where}: {self.kind} head, {' + '.join(self.streams)} {self.head.feature_dim}, "
+            f"Run({where}: {self.kind} head, {printable(' + '.join(self.streams))} {self.head.feature_dim}, "
             f"{len(self.labels)} classes, {state} after {self.epoch} epochs)"
         )
 

@@ -44,6 +44,11 @@ def open_store(path: Path | str) -> FeatureStore:
     """Open a store of either tier by its local path or URL.
 
     Raises UserError if there is no store, or one of another format version.
+
+    ::
+
+        store = sf.open_store("features.zarr")
+        store.read("v1").features["rgb"]  # float16 (T, D)
     """
     return _open(open_backend(path))
 
