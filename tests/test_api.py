@@ -245,7 +245,10 @@ def test_videos_that_fail_are_warned_of(folder: Path, tmp_path: Path) -> None:
 def test_objects_print_one_line(data: Synthetic) -> None:
     truth = sf.read_annotations(data.annotations)
     video = next(iter(truth.videos.values()))
-    said = [repr(thing) for thing in (truth, video, sf.open_store(data.store))]
+    store = sf.open_store(data.store)
+    said = [repr(thing) for thing in (truth, video, store, store.read(video.id, ["rgb"]))]
     assert said[0] == "Dataset('annotations': 18 videos (6 testing, 12 training), 52 instances of 3 classes)"
     assert said[1] == f"Video('v/00': {video.duration:.1f} s, training, {len(video.instances)} instances)"
+    rows = store.rows(video.id)
+    assert said[3] == f"StoredVideo('v/00': {video.duration:.1f} s, {rows} snippets, rgb ({rows}, 24))"
     assert all("\n" not in line for line in said)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.store.arrays import TIME, describe_array
+from ssn_feat.terminal import printable
 
 _RESERVED = ("id", "arrays")
 
@@ -31,6 +32,12 @@ class StoredVideo:
     spans: NDArray[np.float64]
     features: dict[str, NDArray[Any]]
     info: dict[str, Any]
+
+    def __repr__(self) -> str:
+        streams = ", ".join(f"{printable(stream)} {rows.shape}" for stream, rows in self.features.items())
+        return (
+            f"StoredVideo({self.id!r}: {self.duration:.1f} s, {len(self.spans)} snippets{streams and f', {streams}'})"
+        )
 
     @classmethod
     def of(
