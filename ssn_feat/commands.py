@@ -176,7 +176,8 @@ def export_original() -> Command[Any]:
 
 def proposals() -> Command[Any]:
     """Compare proposals with annotations: average recall."""
-    from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals
+    from ssn_feat.evaluation.compare_options import CompareOptions
+    from ssn_feat.evaluation.compare_proposals import compare_proposals
 
     common = ("subset", "protocol", "methods", "store", "actionness", "grid", "out")
     return Command(compare_proposals, CompareOptions, common=common)

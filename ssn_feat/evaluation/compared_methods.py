@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +15,12 @@ from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.records import number
 from ssn_feat.drawing.names import short_names
 from ssn_feat.errors import UserError
+from ssn_feat.evaluation.compare_options import CompareOptions
 from ssn_feat.proposals import Proposals, VideoData, listed_proposals, load_method, propose_each, read_ssn_list
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
 from ssn_feat.proposals.methods import Method, dense, grouped, oracle, ranked, sliding, uniform
+from ssn_feat.proposals.propose import actionness_run, read_videos
 from ssn_feat.store import FeatureStore, open_store
-
-if TYPE_CHECKING:
-    from ssn_feat.evaluation.compare_proposals import CompareOptions
 
 BUILT_IN = ("sliding", "sliding-ranked", "anchors", "anchors-ranked", "tag", "random", "oracle")
 _FUSED = "fused"
@@ -156,9 +154,6 @@ def _sources(
     if store is None or not runs:
         held = [(file.name, file.proposals.actionness, file.proposals.spans) for file in files]
         return {name: Actionness(values, spans) for name, values, spans in held if values is not None and spans}
-    # PyTorch takes seconds to load, and only runs need it.
-    from ssn_feat.proposals.propose import actionness_run, read_videos
-
     present = set(store.ids)
     ids = [id for id in dataset.videos if id in present]
     loaded = {path.name: actionness_run(path, store) for path in runs}

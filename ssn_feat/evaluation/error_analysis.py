@@ -41,7 +41,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +50,7 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.bootstrap import running_maximum
+from ssn_feat.evaluation.error_buckets import BUCKETS, Bucket, BucketScheme, characteristics
 from ssn_feat.evaluation.matching import Ranked, Scored, Truths, pairs, rank
 
 Float = NDArray[np.float64]
@@ -62,48 +63,6 @@ GROUPS = 10
 NEAR = 0.1
 # Truths found only where normalised precision is this low count as missed.
 FOUND_PRECISION = 0.05
-
-BucketScheme = Literal["activitynet", "thumos14"]
-_FIVE, _FOUR = ("XS", "S", "M", "L", "XL"), ("XS", "S", "M", "L")
-_CONTEXT = ((0.0, 1.0, 2.0, 4.0, 8.0, np.inf), _FIVE)
-# Edges of buckets and their names; a value on an edge is in the lower bucket. Those of DETAD for each data set.
-BUCKETS: dict[str, dict[str, tuple[tuple[float, ...], tuple[str, ...]]]] = {
-    "activitynet": {
-        "coverage": ((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), _FIVE),
-        "length": ((0.0, 30.0, 60.0, 120.0, 180.0, np.inf), _FIVE),
-        "instances": ((0.0, 1.0, 4.0, 8.0, np.inf), _FOUR),
-        "context": _CONTEXT,
-    },
-    "thumos14": {
-        "coverage": ((0.0, 0.02, 0.04, 0.06, 0.08, 1.0), _FIVE),
-        "length": ((0.0, 3.0, 6.0, 12.0, 18.0, np.inf), _FIVE),
-        "instances": ((0.0, 1.0, 40.0, 80.0, np.inf), _FOUR),
-        "context": _CONTEXT,
-    },
-}
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Truths that are alike in one respect."""
-
-    name: str
-    """XS, S, M, L, XL."""
-    low: float
-    """Values lie above this (the first bucket: from it on)."""
-    high: float
-    """Values lie up to this."""
-    instances: int
-    """How many truths."""
-    missed: float
-    """Share of them that is not found, mean over thresholds; NaN without truths."""
-    average_map: float
-    """Average mAP_N on them alone; NaN without truths."""
-
-    @property
-    def span(self) -> str:
-        """The values in it, to print."""
-        return f"> {self.low:g}" if np.isinf(self.high) else f"{self.low:g} – {self.high:g}"
 
 
 @dataclass(frozen=True)
@@ -209,30 +168,6 @@ def analyse(
     )
 
 
-def characteristics(dataset: Dataset) -> dict[str, Float]:
-    """Coverage, length (seconds), number of instances, context of every instance, ``(M,)``, in the order of the data
-    set; see the module. Context of an instance without length is 0."""
-    truths = truths_of(dataset)
-    durations = np.array([video.duration for video in dataset.videos.values()])[truths.videos]
-    starts, ends = truths.intervals.T
-    length = ends - starts
-    free_from, free_to = np.zeros_like(starts), durations.copy()
-    same = np.zeros(len(length))
-    for one, other in pairs(truths.videos, truths.videos):
-        np.add.at(same, one[truths.classes[one] == truths.classes[other]], 1)
-        before = starts[other] < starts[one]
-        np.maximum.at(free_from, one[before], ends[other[before]])
-        after = ends[other] > ends[one]
-        np.minimum.at(free_to, one[after], starts[other[after]])
-    free = np.maximum(starts - free_from, 0) + np.maximum(free_to - ends, 0)
-    return {
-        "coverage": np.minimum(np.divide(length, durations, out=np.ones_like(length), where=durations > 0), 1.0),
-        "length": length,
-        "instances": same,
-        "context": np.divide(free, length, out=np.zeros_like(free), where=length > 0),
-    }
-
-
 def _place_in_class(ranked: Ranked) -> Int:
     """How many detections of its class rank before each, ``(N,)``."""
     return np.arange(len(ranked.order)) - ranked.starts[ranked.detections.classes]
@@ -333,13 +268,9 @@ def _alone(ranked: Ranked, matched: Int, inside: Flags, numbers: Int) -> float:
 
 
 __all__ = [
-    "BUCKETS",
     "KINDS",
-    "Bucket",
-    "BucketScheme",
     "ErrorAnalysis",
     "analyse",
-    "characteristics",
     "error_kinds",
     "normalised_average_precision",
     "normalised_precision",

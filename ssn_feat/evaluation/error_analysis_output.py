@@ -14,7 +14,8 @@ from rich.text import Text
 
 from ssn_feat.drawing.pictures import FAINT, GRID, INK
 from ssn_feat.drawing.tables import show, table_of
-from ssn_feat.evaluation.error_analysis import KINDS, Bucket, ErrorAnalysis
+from ssn_feat.evaluation.error_analysis import KINDS, ErrorAnalysis
+from ssn_feat.evaluation.error_buckets import Bucket
 from ssn_feat.files import replacing
 
 # One colour for what is right, five apart from each other for what is wrong.

@@ -14,7 +14,7 @@ from ssn_feat.annotations.protocols import protocol
 from ssn_feat.drawing.pictures import check_picture
 from ssn_feat.drawing.timeline import TimelineOptions
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.error_analysis import BucketScheme
+from ssn_feat.evaluation.error_buckets import BucketScheme
 from ssn_feat.evaluation.matching import Definition
 
 # As the toolkit computes them: a tIoU that equals a threshold up to rounding is on the side that it is on there.

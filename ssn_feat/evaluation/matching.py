@@ -86,7 +86,8 @@ def rank(
 ) -> Ranked:
     """Sort and match detections once for everything that goes down their scores.
 
-    Classes are numbered below ``classes``; those of ``ambiguous`` do not matter. Raises UserError as :func:`match`.
+    Classes are numbered below ``classes``; those of ``ambiguous`` are ignored. Raises UserError on inconsistent arrays,
+    intervals that are reversed or not finite, scores that are not numbers, and thresholds outside [0, 1].
     """
     levels = _check_input(detections, truths, thresholds, definition)
     order = _by_class_and_score(detections)
@@ -105,21 +106,8 @@ def rank(
     )
 
 
-def match(detections: Scored, truths: Truths, thresholds: ArrayLike, definition: Definition = "activitynet") -> Int:
-    """Which truth each detection is counted for at each threshold: int64 ``(n_tiou, N)`` rows of ``truths``, or -1.
-
-    Each truth is matched at most once, with a detection of its video and class. Raises UserError on arrays that
-    disagree, intervals that are reversed or not finite, scores that are not numbers, thresholds outside [0, 1].
-    """
-    levels = _check_input(detections, truths, thresholds, definition)
-    ranked = _by_class_and_score(detections)
-    result = np.empty((len(levels), len(ranked)), dtype=np.int64)
-    result[:, ranked] = _match(detections.rows(ranked), truths, levels, definition)
-    return result
-
-
 def _check_input(detections: Scored, truths: Truths, thresholds: ArrayLike, definition: Definition) -> Float:
-    """The thresholds as an array. Raises UserError as :func:`match` says."""
+    """The thresholds as an array. Raises UserError as :func:`rank`."""
     if definition not in ("activitynet", "thumos14"):
         raise UserError(f"definition must be activitynet or thumos14, not {definition!r}")
     for what, rows in (("detections", detections), ("truths", truths)):
@@ -149,7 +137,7 @@ def _by_class_and_score(detections: Scored) -> Int:
 
 
 def _match(best_first: Scored, truths: Truths, levels: Float, definition: Definition) -> Int:
-    """:func:`match` of detections that are sorted by :func:`_by_class_and_score`."""
+    """The matches of detections sorted by :func:`_by_class_and_score`; see :class:`Ranked`."""
     detection, truth, overlap = _candidates(best_first, truths, float(levels.min()), definition)
     result = np.full((len(levels), len(best_first.scores)), -1, dtype=np.int64)
     if definition == "activitynet":
@@ -253,4 +241,4 @@ def pairs(left: Int, right: Int) -> Iterator[tuple[Int, Int]]:
             return
 
 
-__all__ = ["Definition", "Ranked", "Scored", "Truths", "match", "pairs", "rank"]
+__all__ = ["Definition", "Ranked", "Scored", "Truths", "pairs", "rank"]

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
@@ -125,6 +124,8 @@ def propose_each(
     The seconds are the time inside the method, summed over all processes; reading the data does not count.
     Raises UserError as :func:`run_method`.
     """
+    from joblib import Parallel, delayed  # slow to import, and options do not need it
+
     each = Parallel(n_jobs=jobs, batch_size="auto")(delayed(_timed)(method, video) for video in videos)
     intervals = {id: rows for id, rows, _, _ in each}
     scores = {id: values for id, _, values, _ in each}

@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
-from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import (
     AnchorOptions,
@@ -34,8 +33,10 @@ from ssn_feat.proposals import (
 from ssn_feat.proposals.actionness import FusionName
 from ssn_feat.proposals.logistic import LogisticActionness, fit_logistic
 from ssn_feat.proposals.methods import dense, grouped, ranked, sliding
-from ssn_feat.runs.checkpoints import Run, actionness_scores, load_run
 from ssn_feat.store import FeatureStore, open_store
+
+if TYPE_CHECKING:
+    from ssn_feat.runs.checkpoints import Run
 
 
 @dataclass(frozen=True)
@@ -197,8 +198,10 @@ def actionness_run(path: Path, store: FeatureStore) -> Run:
 
     Raises UserError if the run has another head or was trained on other features than those of the store.
     """
+    from ssn_feat.runs.checkpoints import load_run  # imports PyTorch, which windows and --help do not need
+
     run = load_run(path)
-    if not isinstance(run.head, ActionnessHead):
+    if run.kind != "actionness":
         raise UserError(f"{path} is a run of the ssn head; actionness comes from train/fit.py head actionness")
     try:
         run.require_store(store.fingerprint, f"the store {store.path}")
@@ -229,6 +232,8 @@ def read_videos(
 
 
 def _logits(source: Run | LogisticActionness, features: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
+    from ssn_feat.runs.checkpoints import actionness_scores
+
     return source.logits(features) if isinstance(source, LogisticActionness) else actionness_scores(source, features)
 
 

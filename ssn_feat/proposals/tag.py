@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from ssn_feat.errors import UserError
 from ssn_feat.intervals import as_intervals, nms
@@ -120,6 +119,8 @@ def original_groups(logits: ArrayLike, options: TagOptions) -> tuple[Indices, Fl
 
 
 def _smooth(logits: ArrayLike, snippets: float) -> NDArray[np.float32]:
+    from scipy.ndimage import gaussian_filter1d  # slow to import, and only TAG needs it
+
     probability = action_probability(logits)
     snippets = min(snippets, len(probability))  # a larger one would need more memory without smoothing more
     smooth: NDArray[np.float32] = gaussian_filter1d(probability, snippets) if snippets else probability

@@ -16,10 +16,12 @@ from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
 from ssn_feat.drawing.colours import class_colours
-from ssn_feat.evaluation.compare_proposals import CompareOptions, MethodResult
+from ssn_feat.evaluation.compare_options import CompareOptions
+from ssn_feat.evaluation.compare_output import MethodResult
 from ssn_feat.evaluation.curves import RECALLS, class_precision_recall, precision_recall
-from ssn_feat.evaluation.error_analysis import KINDS, Bucket, ErrorAnalysis
+from ssn_feat.evaluation.error_analysis import KINDS, ErrorAnalysis
 from ssn_feat.evaluation.error_analysis_output import COLOURS
+from ssn_feat.evaluation.error_buckets import Bucket
 from ssn_feat.evaluation.evaluate import EvaluatedFiles
 from ssn_feat.report.page_inputs import TrainingLog
 

@@ -22,7 +22,8 @@ from ssn_feat.drawing.colours import class_colours
 from ssn_feat.drawing.pictures import FAINT, GRID, INK, save
 from ssn_feat.drawing.timeline import timeline_figure
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.compare_proposals import CompareOptions, MethodResult, plot_recall
+from ssn_feat.evaluation.compare_options import CompareOptions
+from ssn_feat.evaluation.compare_output import MethodResult, plot_recall
 from ssn_feat.evaluation.curves_figure import curves_figure
 from ssn_feat.evaluation.error_analysis_output import error_figure
 from ssn_feat.evaluation.evaluate import EvaluatedFiles

@@ -18,7 +18,8 @@ from typing import Any
 
 from ssn_feat.drawing.colours import class_colours, ink_on
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.compare_proposals import MethodResult, compare, tables
+from ssn_feat.evaluation.compare_output import MethodResult, tables
+from ssn_feat.evaluation.compare_proposals import compare
 from ssn_feat.evaluation.compared_methods import load_proposals
 from ssn_feat.evaluation.evaluate import EvaluatedFiles, measure
 from ssn_feat.evaluation.evaluation_set import EvaluationSet, read_evaluation_set

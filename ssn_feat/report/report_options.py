@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.compare_proposals import CompareOptions
-from ssn_feat.evaluation.error_analysis import BucketScheme
+from ssn_feat.evaluation.compare_options import CompareOptions
+from ssn_feat.evaluation.error_buckets import BucketScheme
 from ssn_feat.evaluation.evaluate_options import EvaluateOptions
 from ssn_feat.evaluation.matching import Definition
 

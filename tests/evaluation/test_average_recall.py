@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import TIOU_GRIDS, best_overlaps, recall_at_tiou, recall_curve
-from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals
+from ssn_feat.evaluation.compare_options import CompareOptions
+from ssn_feat.evaluation.compare_proposals import compare_proposals
 from ssn_feat.intervals import tiou
 from ssn_feat.proposals import Proposals, SlidingOptions, VideoData, propose_each, sliding_windows
 from ssn_feat.proposals.foreign import read_frame_list, read_proposal_json

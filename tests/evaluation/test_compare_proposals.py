@@ -15,7 +15,9 @@ from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, wri
 from ssn_feat.cli import Command, parse
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import recall_at_tiou
-from ssn_feat.evaluation.compare_proposals import CompareOptions, compare_proposals, load_proposals
+from ssn_feat.evaluation.compare_options import CompareOptions
+from ssn_feat.evaluation.compare_proposals import compare_proposals
+from ssn_feat.evaluation.compared_methods import load_proposals
 from ssn_feat.proposals import Proposals, VideoData, list_blocks, write_ssn_list
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
 from ssn_feat.store import create_store
@@ -161,8 +163,8 @@ def test_runs_and_features_of_a_store(options: CompareOptions, folder: Path, mon
     class Seen:
         streams = ("rgb",)
 
-    monkeypatch.setattr("ssn_feat.proposals.propose.actionness_run", lambda path, store: Seen())
-    monkeypatch.setattr("ssn_feat.proposals.propose.actionness_scores", lambda run, features: features["rgb"])
+    monkeypatch.setattr("ssn_feat.evaluation.compared_methods.actionness_run", lambda path, store: Seen())
+    monkeypatch.setattr("ssn_feat.runs.checkpoints.actionness_scores", lambda run, features: features["rgb"])
     runs = (Path("runs/a"), Path("runs/b"))
     own = f"{__name__}:of_features"
     changed = replace(options, files=(), store=store.path, actionness=runs, methods=("tag", "sliding-ranked", own))

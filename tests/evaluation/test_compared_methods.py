@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
-from ssn_feat.evaluation.compare_proposals import CompareOptions, compare, tables
+from ssn_feat.evaluation.compare_options import CompareOptions
+from ssn_feat.evaluation.compare_output import tables
+from ssn_feat.evaluation.compare_proposals import compare
 from ssn_feat.proposals import Proposals, VideoData
 
 

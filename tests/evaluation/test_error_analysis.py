@@ -13,14 +13,8 @@ import pytest
 from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import average_precision_of, truths_of
-from ssn_feat.evaluation.error_analysis import (
-    BUCKETS,
-    KINDS,
-    analyse,
-    characteristics,
-    error_kinds,
-    normalised_average_precision,
-)
+from ssn_feat.evaluation.error_analysis import KINDS, analyse, error_kinds, normalised_average_precision
+from ssn_feat.evaluation.error_buckets import BUCKETS, characteristics
 from ssn_feat.evaluation.evaluate import EvaluateOptions, evaluate
 from ssn_feat.evaluation.matching import Scored, rank
 from ssn_feat.results.detections import Detections
