@@ -1,4 +1,4 @@
-"""How training pictures are varied: crops of several sizes at fixed places, and mirroring, as the original does it."""
+"""Data augmentation for training from pixels as in the original: crops of several sizes and positions, mirroring."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ssn_feat.errors import UserError
 from ssn_feat.video.network_inputs import resize
 
 SCALES: dict[str, tuple[float, ...]] = {"rgb": (1.0, 0.875, 0.75, 0.66), "flow": (1.0, 0.875, 0.75)}
-"""Sides of crops as parts of the shorter side of the picture, by stream."""
+"""Sides of crops as fractions of the shorter side of the image, for each stream."""
 
-# A crop whose side differs by less than this many pixels from the network's input takes the input's side.
+# A side that differs by less than this many pixels from the input size is set to the input size.
 _SNAP = 3
-# Places of crops in quarters of the slack, (x, y): corners and centre, edges' middles, middles of the quarters.
+# Positions (x, y) of crops in quarters of the slack: corners and centre, middles of the edges, centres of quadrants.
 _PLACES = (
     *((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
     *((0, 2), (4, 2), (2, 4), (2, 0)),
@@ -27,19 +27,21 @@ _PLACES = (
 
 @dataclass(frozen=True)
 class AugmentationOptions:
-    """How the pictures of a proposal are varied; all of one proposal alike."""
+    """Data augmentation; all images of a proposal are augmented in the same way."""
 
     vary: Literal["scales", "places", "none"] = "scales"
-    """scales: crops of several sizes and places, scaled to the network's input (the original's); places: crops of the
-    input's size; none: the centre, as extraction."""
+    """scales: crops of several sizes and positions, resized to the input of the network, as in the original. places:
+    crops of the input size at several positions. none: the centre, as in extraction."""
     mirror: bool = True
-    """Mirror every second proposal; motion to the right then becomes motion to the left."""
+    """Mirror half of the proposals at random; horizontal flow is inverted accordingly."""
 
 
 @dataclass(frozen=True)
 class Variation:
-    """What is done to the pictures of a proposal: a crop of ``width`` x ``height`` pixels at (``x``, ``y``), scaled to
-    the network's input, mirrored or not."""
+    """Augmentation of the images of a proposal.
+
+    A crop of ``width`` x ``height`` pixels at (``x``, ``y``), resized to the input of the network, mirrored or not.
+    """
 
     x: int
     y: int
@@ -49,14 +51,14 @@ class Variation:
 
 
 def crop_sizes(width: int, height: int, size: int, scales: Sequence[float]) -> list[tuple[int, int]]:
-    """(width, height) of the crops of a picture for inputs of ``size``; sides are at most one scale apart."""
+    """(width, height) of the possible crops of an image for inputs of ``size``; sides differ by at most one scale."""
     sides = [int(min(width, height) * scale) for scale in scales]
     sides = [size if abs(side - size) < _SNAP else side for side in sides]
     return [(w, h) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
 
 
 def crop_places(width: int, height: int, crop: tuple[int, int]) -> list[tuple[int, int]]:
-    """The 13 places (x, y) of a crop (width, height) in a picture."""
+    """The 13 positions (x, y) of a crop (width, height) in an image."""
     step_x, step_y = (width - crop[0]) // 4, (height - crop[1]) // 4
     return [(i * step_x, j * step_y) for i, j in _PLACES]
 
@@ -64,14 +66,12 @@ def crop_places(width: int, height: int, crop: tuple[int, int]) -> list[tuple[in
 def draw_variation(
     width: int, height: int, size: int, stream: str, options: AugmentationOptions, generator: np.random.Generator
 ) -> Variation:
-    """A variation of pictures of ``width`` x ``height`` for inputs of ``size``.
+    """Draw an augmentation of images of ``width`` x ``height`` for inputs of ``size``.
 
-    Raises UserError where the pictures are smaller than the input.
+    Raises UserError where the images are smaller than the input.
     """
     if min(width, height) < size:
-        raise UserError(
-            f"pictures of {width}x{height} are smaller than the network's input of {size}: raise short_side"
-        )
+        raise UserError(f"images of {width}x{height} are smaller than the network's input of {size}: raise short_side")
     crop, place = (size, size), (round((width - size) / 2), round((height - size) / 2))
     if options.vary == "scales":
         sizes = crop_sizes(width, height, size, SCALES[stream])
@@ -83,14 +83,13 @@ def draw_variation(
 
 
 def vary(picture: NDArray[np.uint8], variation: Variation, size: int, flow: bool) -> NDArray[np.uint8]:
-    """A picture uint8 (H, W, C) as an input of the network: uint8 (C, size, size).
+    """An image uint8 (H, W, C) as an input of the network: uint8 (C, size, size).
 
-    Scaled as Pillow does. Mirroring inverts the x channels (the even ones) of ``flow``.
+    Images are resized as in Pillow. Mirroring inverts the x channels (the even ones) of ``flow``.
     """
-    own = variation
-    cut = picture[own.y : own.y + own.height, own.x : own.x + own.width]
+    cut = picture[variation.y : variation.y + variation.height, variation.x : variation.x + variation.width]
     cut = resize(cut.copy(), (size, size), "smooth")
-    if own.mirrored:
+    if variation.mirrored:
         cut = cut[:, ::-1]
         if flow:
             cut = np.where(np.arange(cut.shape[2]) % 2 == 0, 255 - cut, cut)

@@ -1,8 +1,8 @@
-"""Learning a backbone on trimmed instances: classification of annotated actions by the consensus of a few snippets.
+"""Training a backbone on trimmed instances: classification of annotated actions from a few snippets.
 
-This is how the networks that the original starts from were made (temporal segment networks: a label for the mean of
-the class scores of snippets spread over an instance). It gives both streams a backbone to anyone who has annotations,
-from any weights; flow starts from RGB weights by inflation.
+The networks that the original starts from were trained in this way (temporal segment networks: the class scores of
+snippets from equal parts of an instance are averaged). It makes a backbone for either stream from annotations and any
+weights; a backbone for flow starts from inflated RGB weights.
 """
 
 from __future__ import annotations
@@ -39,30 +39,30 @@ from ssn_feat.training.training_data import digest_of
 from ssn_feat.video.random_access import IndexedVideo
 from ssn_feat.video.snippet_options import ResolvedSnippets, SnippetOptions
 
-# Lines of the log of a run, each over an equal part of the steps.
+# Number of lines in the log of a run, each for an equal number of steps.
 _EPOCHS = 10
 
 
 @dataclass(frozen=True)
 class ClipSet:
-    """Trimmed instances: instance i is rows ``first[i]`` .. ``first[i] + count[i] - 1`` of video ``video[i]``."""
+    """Trimmed instances: instance i consists of ``count[i]`` rows of video ``video[i]``, from row ``first[i]`` on."""
 
     video: NDArray[np.int64]
     """Video of each instance, (I,)."""
     first: NDArray[np.int64]
-    """Its first row in the video's grid, (I,)."""
+    """First row of each instance in the grid of its video, (I,)."""
     count: NDArray[np.int64]
-    """Its number of rows, at least 1, (I,)."""
+    """Number of rows of each instance, at least 1, (I,)."""
     classes: NDArray[np.int64]
-    """Its class, (I,)."""
+    """Class of each instance, (I,)."""
     names: tuple[str, ...]
-    """Name of each class; the last is the background's where it was asked for."""
+    """Name of each class; with the background class, its name is the last."""
 
     def __len__(self) -> int:
         return len(self.video)
 
     def draw(self, instances: NDArray[np.int64], segments: int, rng: np.random.Generator) -> NDArray[np.int64]:
-        """A row from each of ``segments`` equal parts of each instance: int64 (N, segments)."""
+        """Draw a row from each of ``segments`` equal parts of each instance: int64 (N, segments)."""
         position = (np.arange(segments) + rng.random((len(instances), segments))) / segments
         rows: NDArray[np.int64] = self.first[instances, None] + (position * self.count[instances, None]).astype(int)
         return rows
@@ -71,25 +71,25 @@ class ClipSet:
 def trimmed_rows(
     video: Video, dataset: Dataset, spans: NDArray[np.float64], background: bool
 ) -> list[tuple[int, int, int]]:
-    """Row ranges ``[first, last)`` of a video's instances with their class: a list of (first, last, class).
+    """Row ranges ``[first, last)`` of the instances of a video: a list of (first, last, class).
 
-    ``spans``: float64 (T, 2), seconds. A row belongs to an instance that holds its centre; an instance shorter than a
-    snippet has the row nearest to its middle. With ``background``, the gaps between instances are instances of class
+    ``spans``: float64 (T, 2), seconds. A row belongs to an instance that contains its centre; an instance without such
+    a row has the row nearest to its middle. With ``background``, the gaps between instances are instances of the class
     ``len(dataset.labels)``.
     """
     centres = spans.mean(axis=1)
-    found, inside = [], np.zeros(len(spans), dtype=bool)
+    ranges, inside = [], np.zeros(len(spans), dtype=bool)
     for instance in video.instances:
         first, last = np.searchsorted(centres, (instance.start, instance.end))
         if first == last:
             first = int(np.abs(centres - (instance.start + instance.end) / 2).argmin())
             last = first + 1
         inside[first:last] = True
-        found.append((int(first), int(last), dataset.label_index[instance.label]))
+        ranges.append((int(first), int(last), dataset.label_index[instance.label]))
     if background:
         edges = np.flatnonzero(np.diff(np.concatenate([[True], inside, [True]]).astype(np.int8)))
-        found += [(int(a), int(b), len(dataset.labels)) for a, b in edges.reshape(-1, 2)]
-    return found
+        ranges += [(int(a), int(b), len(dataset.labels)) for a, b in edges.reshape(-1, 2)]
+    return ranges
 
 
 def clips_of(dataset: Dataset, videos: Sequence[IndexedVideo], options: ResolvedSnippets, background: bool) -> ClipSet:
@@ -97,12 +97,12 @@ def clips_of(dataset: Dataset, videos: Sequence[IndexedVideo], options: Resolved
 
     Raises UserError for a data set without instances.
     """
-    found = [
+    rows = [
         (at, first, last - first, label)
         for at, video in enumerate(videos)
         for first, last, label in trimmed_rows(dataset.videos[video.id], dataset, video.grid(options).spans, background)
     ]
-    video, first, count, classes = np.array(found, dtype=np.int64).reshape(-1, 4).T
+    video, first, count, classes = np.array(rows, dtype=np.int64).reshape(-1, 4).T
     if not (classes < len(dataset.labels)).any():
         raise UserError(f"data set {dataset.name!r} has no instance to learn from")
     return ClipSet(video, first, count, classes, dataset.labels + (("background",) if background else ()))
@@ -110,20 +110,20 @@ def clips_of(dataset: Dataset, videos: Sequence[IndexedVideo], options: Resolved
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """How a backbone is learned from the snippets of trimmed instances."""
+    """Training of a backbone on snippets of trimmed instances."""
 
     segments: int = 3
-    """Snippets whose class scores are averaged, one from each equal part of an instance."""
+    """Number of snippets whose class scores are averaged, one from each equal part of an instance."""
     background: bool = True
-    """Whether the gaps between instances are a class of their own."""
+    """Use the gaps between instances as an additional class."""
     steps: int = 300
-    """Optimiser steps; rounded up to a multiple of ten, of which each tenth is a line of the log."""
+    """Number of optimiser steps, rounded up to a multiple of 10; each tenth of them is one line of the log."""
     batch: int = 16
-    """Instances a step; classes are drawn with equal probability."""
+    """Number of instances in a step; all classes are drawn with equal probability."""
     rate: float = 0.001
-    """Peak learning rate of the backbone (AdamW, warm-up of a tenth of the steps, then a cosine to 0)."""
+    """Peak learning rate of the backbone (AdamW; warm-up in the first tenth of the steps, then half a cosine to 0)."""
     classifier_rate: float = 0.01
-    """Peak learning rate of the classifier, which starts from nothing."""
+    """Peak learning rate of the classifier, which is newly initialised."""
     decay: float = 0.05
     """Weight decay."""
     drop: float = 0.5
@@ -140,12 +140,12 @@ class ClipOptions:
 
     @property
     def epochs(self) -> int:
-        """Lines of the log."""
+        """Number of lines in the log."""
         return min(_EPOCHS, self.steps)
 
 
 class ClipsTask:
-    """Training of a linear classifier of instances and of the backbone before it."""
+    """Training of a backbone with a linear classifier of instances."""
 
     terms = ("loss", "accuracy")
 
@@ -182,48 +182,48 @@ class ClipsTask:
 
 @dataclass(frozen=True)
 class FitClipsOptions:
-    """Learn a backbone from trimmed instances; extract/run.py --weights STREAM=OUT/backbone.pt then uses it."""
+    """Learn a backbone from trimmed instances, for extract/run.py --weights STREAM=OUT/backbone.pt."""
 
     videos: Path
     """Folder of the videos, as for extract/run.py."""
     annotations: str
-    """Annotations of the same videos: a path, or DIALECT:PATH."""
+    """Annotations of the videos: a path, or DIALECT:PATH."""
     out: Path
-    """Folder of the run, made by this command."""
+    """Run folder to write."""
     stream: Literal["rgb", "flow"]
-    """Stream whose backbone is learned."""
+    """Stream of the backbone to train."""
     head: Literal["clips"] = "clips"
-    """clips: this command."""
+    """Marks the configuration of this command."""
     backbone: str = "bninception"
     """Network to start from, as for extract/run.py."""
     weights: str | None = None
-    """Weights to start from; default: the network's own. Those of an RGB network are inflated for flow."""
+    """Weights to start from; default: those of the network. Weights of an RGB network are inflated for flow."""
     subset: str = "training"
     """Subset of the annotations to train on."""
     prefix: str = ""
-    """What file names have before the video's id."""
+    """Prefix of file names before the video id."""
     seed: int = 0
-    """Decides what is drawn and the classifier's initial weights."""
+    """Seed for sampling and the initial weights of the classifier."""
     device: str = "auto"
-    """Where to train: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    """Device to train on: cpu, cuda, cuda:1, ...; auto uses a GPU if there is one."""
     threads: int = 2
-    """Processor threads of a step."""
+    """Number of processor threads of a step."""
     resume: bool = False
-    """Go on with the run in OUT where it was interrupted; a finished one is left as it is."""
+    """Continue the run in OUT where it was interrupted. A finished run is not repeated; a missing one is started."""
     overwrite: bool = False
-    """Replace a run that OUT already holds."""
+    """Replace a run that is already in OUT."""
     quiet: bool = False
-    """Print nothing."""
+    """Do not print anything."""
     save_every: float = 300.0
-    """Seconds between two checkpoints of the running training."""
+    """Seconds between two checkpoints during training."""
     snippets: SnippetOptions = field(default_factory=lambda: SnippetOptions(stride=8))
-    """What is cut out of a video; extract with the same."""
+    """How snippets are cut out of videos; use the same options for extraction."""
     clips: ClipOptions = field(default_factory=ClipOptions)
-    """How it is learned."""
+    """Samples, learning rates and number of steps."""
     pixels: PixelOptions = field(default_factory=PixelOptions)
-    """Where pixels come from. Without a cache, one in OUT is kept while the training runs."""
+    """Decoding and data augmentation. Without a cache, a temporary one is created in OUT."""
     tuning: TuningOptions = field(default_factory=lambda: TuningOptions(batch_norm="full"))
-    """Which layers learn."""
+    """Trainable layers, precision and memory."""
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.seed < 0:
@@ -231,12 +231,12 @@ class FitClipsOptions:
 
     @property
     def eval_every(self) -> int:
-        """Nothing is measured while training."""
+        """Unused: nothing is measured during training."""
         return 1
 
     @property
     def optimisation(self) -> OptimisationOptions:
-        """The schedule as the loop knows it: the rate is the classifier's, the backbone's a part of it."""
+        """Optimiser options for the loop; the rate is that of the classifier."""
         return OptimisationOptions(
             epochs=self.clips.epochs,
             batch_videos=self.clips.batch,
@@ -250,26 +250,29 @@ class FitClipsOptions:
 
 
 def fit_clips(options: FitClipsOptions) -> dict[str, Any]:
-    """Learn a backbone from trimmed instances; the run folder OUT then holds its weights as backbone.pt."""
+    """Learn a backbone from trimmed instances; write its weights to OUT/backbone.pt.
+
+    Returns the summary of the run. Raises UserError for input that is missing or does not fit together.
+    """
     with processes(options.device) as group, ExitStack() as stack:
         folder = PixelFolder(options.out, group.first)
         saved = folder.checkpoint_to_resume(options)
         if saved is not None and saved["finished"]:
             return folder.read_summary(options.quiet or not group.first)
-        own = replace(options, quiet=options.quiet or not group.first)
+        local = replace(options, quiet=options.quiet or not group.first)
         if options.pixels.cache is None:
-            # Pictures are drawn again and again: decoding each once is most of what can be saved.
-            # A name of its own: a run that goes on after kill -9 uses, and removes, what the killed one left.
+            # Images are drawn repeatedly, so that decoding each once saves most of the time. The name is fixed: a run
+            # that is resumed after kill -9 uses, and later removes, the images of the killed one.
             pictures = options.out / "pictures"
             if group.first:
                 stack.callback(shutil.rmtree, pictures, ignore_errors=True)
-            own = replace(own, pixels=replace(own.pixels, cache=pictures))
-        training, backbone, source, task = _prepare(own, group)
+            local = replace(local, pixels=replace(local.pixels, cache=pictures))
+        training, backbone, source, task = _prepare(local, group)
         if saved is not None:
             training.restore([saved])
         else:
             folder.create(options)
-        steps = PixelSteps(training, task, source, own.pixels.workers, _tuning(own), group)
+        steps = PixelSteps(training, task, source, local.pixels.workers, _tuning(local), group)
         summary = train(training, folder, group, steps, options.save_every)
         if group.first:
             about = {"backbone": backbone.name, "stream": backbone.stream}

@@ -1,8 +1,8 @@
-"""One training spread over several processes, as ``torchrun`` starts them.
+"""Training in several processes, started by ``torchrun``.
 
-Each process turns its share of a batch's pixels into features. The features of the whole batch are then gathered, and
-every process computes the loss of the whole batch, so that means, sums over mined examples and class weights are those
-of one process. Only the gradient of the network needs adding up: each process has that of its own share.
+Each process computes the features of its share of a batch. The features of the whole batch are then gathered, and every
+process computes the loss of the whole batch, so that means, sums over mined examples and class weights are the same as
+in one process. Only the gradients of the network differ between processes and are averaged.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from ssn_feat.errors import UserError
 
 T = TypeVar("T")
 
-# What a process waits for the others; the longest wait is for the slowest to read its videos.
+# Timeout of communication; the longest wait is for the slowest process to read its videos.
 _PATIENCE = timedelta(minutes=30)
 _LOST = re.compile(r"gloo|nccl|peer|connection|timed out|socket|store", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a training; this one is number ``rank`` of ``count`` and works on ``device``."""
+    """The processes of a training; this one has number ``rank`` of ``count`` and computes on ``device``."""
 
     rank: int
     count: int
@@ -42,19 +42,20 @@ class Processes:
         return self.rank == 0
 
     def require_shares(self, batch: int, option: str) -> None:
-        """Raises UserError, naming the ``option`` that it comes from, where a batch cannot be divided evenly."""
+        """Raise UserError, naming the ``option`` of the batch size, where a batch cannot be divided evenly."""
         if batch % self.count:
             raise UserError(f"{option} {batch} must be a multiple of the {self.count} processes")
 
     def share(self, parts: Sequence[T]) -> Sequence[T]:
-        """The consecutive part of a batch that this process works on; see :meth:`require_shares`."""
+        """The consecutive part of a batch for this process; see :meth:`require_shares`."""
         each = len(parts) // self.count
         return parts[self.rank * each : (self.rank + 1) * each]
 
     def gather(self, own: Tensor) -> Tensor:
-        """``own`` (n, ...) of all processes in the order of their ranks, (count * n, ...).
+        """Concatenate ``own`` (n, ...) of all processes in the order of their ranks: (count * n, ...).
 
-        The gradient goes to the own part alone, times ``count``: :meth:`wrap` makes the mean over the processes.
+        The gradient flows to the part of this process only, multiplied by ``count``, since :meth:`wrap` averages
+        gradients over the processes.
         """
         if self.count == 1:
             return own
@@ -66,14 +67,14 @@ class Processes:
         return torch.cat(parts)
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """``module`` so that its gradients are averaged over the processes, as soon as each is known."""
+        """``module``, wrapped so that its gradients are averaged over the processes during the backward pass."""
         if self.count == 1 or not any(p.requires_grad for p in module.parameters()):
             return module
         on = None if self.device.type == "cpu" else [self.device]
         return nn.parallel.DistributedDataParallel(module, device_ids=on)
 
     def average_gradients(self, module: nn.Module) -> None:
-        """Make the gradients of a module that every process has whole the same to the last bit."""
+        """Average the gradients of a module that every process computes in full, so that they are equal to the bit."""
         if self.count > 1:
             for parameter in module.parameters():
                 if parameter.grad is not None:
@@ -81,29 +82,29 @@ class Processes:
                     parameter.grad /= self.count
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so."""
+        """Whether ``flag`` is true in any process."""
         if self.count == 1:
             return flag
-        said = torch.tensor(float(flag), device=self.device)
-        distributed.all_reduce(said)
-        return bool(said > 0)
+        count = torch.tensor(float(flag), device=self.device)
+        distributed.all_reduce(count)
+        return bool(count > 0)
 
     def collect(self, own: T) -> list[T]:
-        """Plain objects of all processes, in the order of their ranks."""
+        """The objects ``own`` of all processes in the order of their ranks."""
         if self.count == 1:
             return [own]
-        found: list[Any] = [None] * self.count
-        distributed.all_gather_object(found, own)
-        return found
+        objects: list[Any] = [None] * self.count
+        distributed.all_gather_object(objects, own)
+        return objects
 
 
 @contextmanager
 def processes(device: str) -> Iterator[Processes]:
-    """The processes that this one was started among: by ``torchrun``, or it alone.
+    """The processes that ``torchrun`` started together with this one, or this one alone.
 
-    ``device`` as for :func:`ssn_feat.devices.device_of`; ``auto`` and ``cuda`` give each process of a machine a
-    GPU of its own. An error in talking to another process becomes a UserError. Raises UserError where there are fewer
-    GPUs than processes.
+    ``device``: as in :func:`ssn_feat.devices.device_of`; ``auto`` and ``cuda`` assign a different GPU to each process
+    of a machine. Raises UserError where there are fewer GPUs than processes and where communication with another
+    process fails.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -131,7 +132,7 @@ def _own_gpu(device: str) -> str:
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if local >= there:
-            raise UserError(f"process {local} of this machine has no GPU: there are {there}; lower --nproc-per-node")
+            raise UserError(f"process {local} of this machine has no GPU: it has {there}; lower --nproc-per-node")
         return f"cuda:{local}"
     return device
 

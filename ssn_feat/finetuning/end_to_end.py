@@ -1,5 +1,5 @@
-"""SSN from pixels: the head and the backbone learn together, from the same proposals, segments and losses as the head
-alone learns from features."""
+"""End-to-end training: an SSN head and a backbone are trained together on pixels, with the same proposals, segments and
+losses as in training from features."""
 
 from __future__ import annotations
 
@@ -47,25 +47,26 @@ class EndToEndOptions:
     videos: Path
     """Folder of the videos, as for extract/run.py."""
     fit: FitOptions
-    """As for a head alone. The store says how snippets were cut out, and which rows its proposals have."""
+    """Options as for a head alone. The store defines how snippets are cut out and which rows proposals have."""
     end_to_end: bool = True
-    """This command."""
+    """Marks the configuration of this command."""
     init_head: Path | None = None
-    """Run of an SSN head on the same store, to start from with its regression statistics; none: a new head."""
+    """Run of an SSN head on the same store, whose weights and regression statistics to start from; default: a new
+    head."""
     weights: str | None = None
-    """Weights of the backbone that the store was made with, as given to extract/run.py; default: the network's own."""
+    """Weights of the backbone, as they were given to extract/run.py for the store; default: those of the network."""
     trust_modules: tuple[str, ...] = ()
-    """Backbones package.module:callable to import although the store alone names them: their code is run."""
+    """Backbones package.module:callable that the store names and that may be imported, which runs their code."""
     flow_weights: str = ""
-    """File of the weights of raft flow, if the store was made with it."""
+    """File of the weights of raft flow, if the store was made with raft."""
     prefix: str = ""
-    """What file names have before the video's id."""
+    """Prefix of file names before the video id."""
     save_every: float = 300.0
-    """Seconds between two checkpoints of the running training."""
+    """Seconds between two checkpoints during training."""
     pixels: PixelOptions = field(default_factory=PixelOptions)
-    """Where pixels come from."""
+    """Decoding and data augmentation."""
     tuning: TuningOptions = field(default_factory=TuningOptions)
-    """How the backbone learns."""
+    """Training of the backbone."""
 
     def __post_init__(self) -> None:
         fit = self.fit
@@ -89,38 +90,38 @@ class EndToEndOptions:
 
     @property
     def stream(self) -> Literal["rgb", "flow"]:
-        """The stream whose backbone learns."""
+        """The stream of the trained backbone."""
         return "rgb" if self.fit.streams[0] == "rgb" else "flow"
 
     @property
     def resume(self) -> bool:
-        """As of ``fit``."""
+        """As in ``fit``."""
         return self.fit.resume
 
     @property
     def overwrite(self) -> bool:
-        """As of ``fit``."""
+        """As in ``fit``."""
         return self.fit.overwrite
 
 
 PRESETS: dict[str, EndToEndOptions] = {
     name: EndToEndOptions(videos=tyro.MISSING, fit=preset) for name, preset in FIT_PRESETS.items()
 }
-"""Options of known data sets, by name."""
+"""Options for known data sets by name."""
 
 
 class EndToEndTask:
-    """Training of the SSN head and what is before it: proposals of three kinds from each video, segments of each."""
+    """Training of the SSN head with gradients for its features, with the samples of :class:`SSNTask`."""
 
     terms = SSNTask.terms
 
     def __init__(self, task: SSNTask, standardisation: Standardisation | None, seed: int) -> None:
-        """``task``: of the head alone; the features of its table are not looked at."""
+        """``task``: that of the head alone; the features of its table are not used."""
         self.head, self.steps = task.head, task.steps
         self._task, self._seed, self._standardisation = task, seed, standardisation
         self._plan = EpochPlan(torch.zeros(0), ())
         size, segments = task.groups.size, sum(task.head.options.segments)
-        # A batch in the order of its videos, so that it can be divided by them; the task has background at its end.
+        # Order the batch by video, so that it can be divided between processes; the task has background at the end.
         self._order = np.argsort(task.needed // (size * segments), kind="stable")
         self._places = torch.from_numpy(task.needed[self._order]).to(task.device)
         self._group = task.needed[self._order] // segments % size
@@ -130,12 +131,12 @@ class EndToEndTask:
         rows = self._plan.rows.cpu().numpy()[:, self._order]
         offsets = self._task.table.offsets
         video = np.searchsorted(offsets, rows, side="right") - 1
-        own = rows - offsets[video]
+        rows_in_video = rows - offsets[video]
         count, each = self._task.batch_videos, rows.shape[1] // self._task.batch_videos
         parts = [slice(at * each, (at + 1) * each) for at in range(count)]
         return [
             [
-                Request(video[step, part], own[step, part], self._group[part], (self._seed, epoch, step, at))
+                Request(video[step, part], rows_in_video[step, part], self._group[part], (self._seed, epoch, step, at))
                 for at, part in enumerate(parts)
             ]
             for step in range(len(rows))
@@ -149,7 +150,7 @@ class EndToEndTask:
         scaling, labels, targets = (tensor[step] for tensor in self._plan.others)
         segments = sum(head.options.segments)
         every = rows.new_zeros(labels.numel() * segments, rows.shape[1]).index_copy(0, self._places, rows)
-        # The parts of background proposals are in no loss: any scaling will do.
+        # No loss uses the parts of background proposals: their scaling does not matter.
         whole = scaling.new_ones(*labels.shape, 2)
         whole[:, : task.groups.completeness_size] = scaling.view(len(labels), -1, 2)
         pooled = head.pool(every.view(-1, segments, rows.shape[1]), whole.flatten(0, 1), generator)
@@ -159,8 +160,9 @@ class EndToEndTask:
 def fit_end_to_end(options: EndToEndOptions) -> dict[str, Any]:
     """Learn an SSN head and the backbone of one stream together, from videos; start it with torchrun for several GPUs.
 
-    The run folder OUT then holds what it does after training from features, and backbone.pt, which extract/run.py
-    takes as --weights. The head in it fits features that are extracted with that backbone.
+    The run folder OUT has the same files as after training from features, and backbone.pt for extract/run.py --weights.
+    The head fits features that are extracted with this backbone. Returns the summary of the run. Raises UserError for
+    input that is missing or does not fit together.
     """
     with processes(options.fit.device) as group:
         folder = PixelFolder(options.fit.out, group.first)
@@ -184,7 +186,7 @@ def fit_end_to_end(options: EndToEndOptions) -> dict[str, Any]:
 def prepare_end_to_end(
     options: EndToEndOptions, group: Processes
 ) -> tuple[PixelTraining, Backbone, PixelSource, EndToEndTask]:
-    """Read and check everything. Raises UserError for whatever does not fit together, or to the store's recipe."""
+    """Read and check all input. Raises UserError for input that does not fit together or the recipe of the store."""
     fit = replace(options.fit, quiet=options.fit.quiet or not group.first, device="cpu")
     group.require_shares(fit.optimisation.batch_videos, "--batch-videos")
     start = None if options.init_head is None else load_run(options.init_head)
@@ -193,7 +195,7 @@ def prepare_end_to_end(
     videos = _videos(options, data, snippets, group)
     task, stats, used = _task(fit, data, start, group.device)
     fixed = None if start is None else start.standardisation
-    standardisation = None if fixed is None else _on(fixed, group)
+    standardisation = None if fixed is None else _on_device(fixed, group.device)
     pixels = options.pixels
     source = PixelSource(
         videos, reader_of(pixels, snippets, options.stream, group), backbone.input_size, pixels.variation
@@ -207,18 +209,18 @@ def prepare_end_to_end(
         "videos": len(data.table.ids),
         "data": used,
     }
-    own = EndToEndTask(task, standardisation, fit.seed)
-    return begin_training(own, backbone, fit, options.tuning, facts, group), backbone, source, own
+    end_to_end = EndToEndTask(task, standardisation, fit.seed)
+    return begin_training(end_to_end, backbone, fit, options.tuning, facts, group), backbone, source, end_to_end
 
 
-def _on(standardisation: Standardisation, group: Processes) -> Standardisation:
-    return Standardisation(standardisation.mean.to(group.device), standardisation.scale.to(group.device))
+def _on_device(standardisation: Standardisation, device: torch.device) -> Standardisation:
+    return Standardisation(standardisation.mean.to(device), standardisation.scale.to(device))
 
 
 def _as_extracted(
     options: EndToEndOptions, store: FeatureStore, device: torch.device
 ) -> tuple[ResolvedSnippets, Backbone]:
-    """How snippets were cut out for the store, and the backbone that made its features.
+    """How snippets were cut out for the store, and the backbone that computed its features.
 
     Raises UserError where the features were not extracted by this program, or with another backbone or other weights.
     """
@@ -228,14 +230,14 @@ def _as_extracted(
     require_trusted(held["name"], options.trust_modules, f"the store {store.path}")
     size = next(part.crop for part in snippets.by_crop() if stream in part.streams)
     backbone = load_backbone(held["name"], stream, options.weights, str(device), trainable=True, input_size=size)
-    # What the features were computed in is no property of the backbone: training chooses its own precision.
-    made = {name: value for name, value in held.items() if name != "precision"}
-    found = differences({"backbone": made}, {"backbone": plain_recipe(backbone.recipe())})
-    if found:
-        changed = "; ".join(f"{name} was {was} and is {now}" for name, was, now in found)
+    # The precision of extraction does not identify the backbone: training has its own option for it.
+    extracted = {name: value for name, value in held.items() if name != "precision"}
+    changes = differences({"backbone": extracted}, {"backbone": plain_recipe(backbone.recipe())})
+    if changes:
+        changed = "; ".join(f"{name} was {was} and is {now}" for name, was, now in changes)
         raise UserError(
-            f"the backbone is not the one that made the features of {store.path}: {changed}; give --weights as to "
-            "extract/run.py"
+            f"the backbone is not the one that computed the features of {store.path}: {changed}; give the same "
+            "--weights as to extract/run.py"
         )
     return snippets, backbone
 
@@ -243,9 +245,9 @@ def _as_extracted(
 def _videos(
     options: EndToEndOptions, data: TrainingData, snippets: ResolvedSnippets, group: Processes
 ) -> list[IndexedVideo]:
-    """The training videos, each the one that the store's features were made from.
+    """The files of the training videos, from which the features of the store were extracted.
 
-    Raises UserError where a file is another one, or gives other snippets.
+    Raises UserError where a file differs from the extracted one or gives other snippets.
     """
     table, store, quiet = data.table, data.store, options.fit.quiet or not group.first
     bytes_of = {name: store.read(name, ()).info.get("source", {}).get("bytes") for name in table.ids}
@@ -265,13 +267,13 @@ def _same_file(bytes_of: Mapping[str, int | None], name: str, path: Path) -> str
     wanted = bytes_of[name]
     if wanted is None or path.is_dir() or path.stat().st_size == wanted:
         return ""
-    return f"{path} has {path.stat().st_size} bytes, the file that its features were made from had {wanted}"
+    return f"{path} has {path.stat().st_size} bytes, the file that was extracted had {wanted}"
 
 
 def _task(
     options: FitOptions, data: TrainingData, start: Run | None, device: torch.device
 ) -> tuple[SSNTask, Tensor, str]:
-    """The training of the head alone, its regression statistics, and what tells the data from others."""
+    """The training of the head alone, its regression statistics, and the digest of its data."""
     candidates = data.candidates(options.random_windows, options.seed)
     pools = make_pools(candidates, options.pools, options.groups)
     width = sum(stream_dims(data.store, options.streams))
@@ -285,29 +287,29 @@ def _task(
 
 
 def _started(start: Run, head: SSNHead, data: TrainingData) -> SSNHead:
-    """The head of a run. Raises UserError where it is not one of the same features, classes and shape."""
+    """The head of a run. Raises UserError where it has other features, classes or another shape."""
     if not isinstance(start.head, SSNHead) or start.reg_stats is None:
-        raise UserError("--init-head must be the run of an ssn head")
+        raise UserError("--init-head must be a run of the ssn head")
     start.require_store(data.store.fingerprint, str(data.store.path))
-    for name, own, wanted in (
+    for name, given, wanted in (
         ("classes", start.labels, data.labels),
         ("streams", start.streams, data.table.streams),
         ("shape", start.head.options.stpp, head.options.stpp),
         ("regression", start.head.options.class_agnostic, head.options.class_agnostic),
     ):
-        if own != wanted:
-            raise UserError(f"--init-head has other {name} than this training: {own}, not {wanted}")
+        if given != wanted:
+            raise UserError(f"--init-head has other {name} than this training: {given}, not {wanted}")
     head.load_state_dict(start.head.state_dict())
     return head
 
 
 def _finish(training: PixelTraining, folder: PixelFolder, backbone: Backbone, snippets: ResolvedSnippets) -> None:
-    """Write the backbone; from now on the run's head is one of features that it makes."""
+    """Write the backbone, and record in the checkpoint that the head takes features of this backbone."""
     save_state(folder.path / BACKBONE, training.weights(), {"backbone": backbone.name, "stream": backbone.stream})
     backbone.weights_sha256 = file_sha256(folder.path / BACKBONE)
     (facts,) = training.facts
     held = facts["store"]["recipe"]
-    # The features that follow are foreseen to be computed as those before.
+    # Assume that features will be extracted in the same precision as before.
     backbone.precision = held["streams"][backbone.stream]["backbone"].get("precision", "float32")
     made = plain_recipe(recipe_of({backbone.stream: backbone}, snippets, fps=held.get("fps_of_images")))
     store = {"name": facts["store"]["name"], "recipe": made, "fingerprint": fingerprint(made)}

@@ -1,4 +1,4 @@
-"""A backbone that learns: which of its layers, how fast, in which precision, and in how much memory."""
+"""Training a backbone: trainable layers, learning rates, precision and memory."""
 
 from __future__ import annotations
 
@@ -24,40 +24,40 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(frozen=True)
 class TuningOptions:
-    """How the backbone learns. The defaults are the original's."""
+    """Training of the backbone. The defaults are those of the original."""
 
     batch_norm: BatchNormMode = "frozen"
-    """Which batch-norm layers learn: none, the first (partial) or all (full)."""
+    """Batch-norm layers to train: none (frozen), the first (partial) or all (full)."""
     freeze_until: str = ""
-    """Name of the first module of the backbone that learns; all before it stay as they are. Empty: all learn."""
+    """Name of the first module of the backbone to train; all modules before it are frozen. Empty: train all."""
     backbone_lr: float = 1.0
-    """Factor of the learning rate for the backbone."""
+    """Learning rate of the backbone as a multiple of lr."""
     clip: float = 0.0
-    """Length to which the gradient of all parameters together is cut; 0: not at all."""
+    """Largest norm of the gradient of all parameters; 0: no clipping."""
     precision: Precision = "float32"
-    """Numbers that the backbone computes with; weights, head and losses stay float32."""
+    """Precision of the computations in the backbone; weights, head and losses remain float32."""
     checkpoint_activations: int = 0
-    """Images whose activations are in memory at once, computed again for the gradient: a third more time, and memory
-    for so many images instead of the whole batch. 0: all are kept."""
+    """Number of images whose activations are in memory at the same time. The others are computed again in the backward
+    pass, which takes a third more time. 0: keep the activations of the whole batch."""
 
     def __post_init__(self) -> None:
         for name in ("backbone_lr", "clip", "checkpoint_activations"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be finite and not negative, it is {getattr(self, name)}")
         if self.checkpoint_activations and self.batch_norm != "frozen":
-            raise UserError("checkpoint_activations needs --batch-norm frozen: statistics would be of parts of a batch")
+            raise UserError("checkpoint_activations needs --batch-norm frozen: batches are computed in parts")
 
 
 class FeatureNetwork(nn.Module):
-    """Pixels to features (N, D), with gradient: uint8 (N, C, H, W) as the backbone takes them, or normalised floats."""
+    """Features (N, D) of pixels, with gradients: uint8 (N, C, H, W), or floats that are already normalised."""
 
     def __init__(self, backbone: Backbone, options: TuningOptions) -> None:
         super().__init__()
         self.module = backbone.module
-        self._backbone, self._options = (backbone,), options  # in a tuple: it is no module, and shares this one's
+        self._backbone, self._options = (backbone,), options  # in a tuple, so that it is not a submodule
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Features in float32 (float64 where the input is)."""
+        """Features in float32, or float64 if the input is float64."""
         size = self._options.checkpoint_activations
         if not size or not torch.is_grad_enabled():
             return self._features(pixels)
@@ -76,15 +76,15 @@ class FeatureNetwork(nn.Module):
         return torch.autocast(device.type, getattr(torch, self._options.precision))
 
     def train(self, mode: bool = True) -> FeatureNetwork:
-        """As of any module, but only the batch-norm layers that learn keep statistics."""
+        """As in every module, but only trained batch-norm layers update their statistics."""
         super().train(mode)
         if mode:
-            _hold_still(self.module, self._options)
+            _freeze(self.module, self._options)
         return self
 
 
 def set_batch_norm(module: nn.Module, mode: BatchNormMode) -> None:
-    """Which batch-norm layers learn: none (``frozen``), the first (``partial``, as the original) or all (``full``)."""
+    """Train no batch-norm layer (``frozen``), the first (``partial``, as in the original) or all (``full``)."""
     layers = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     learning = {"frozen": 0, "partial": 1, "full": len(layers)}[mode]
     for index, layer in enumerate(layers):
@@ -92,7 +92,7 @@ def set_batch_norm(module: nn.Module, mode: BatchNormMode) -> None:
         layer.requires_grad_(index < learning)
 
 
-def _hold_still(module: nn.Module, options: TuningOptions) -> None:
+def _freeze(module: nn.Module, options: TuningOptions) -> None:
     set_batch_norm(module, options.batch_norm)
     for layer in _before(module, options.freeze_until):
         layer.eval()
@@ -100,26 +100,26 @@ def _hold_still(module: nn.Module, options: TuningOptions) -> None:
 
 
 def _before(module: nn.Module, name: str) -> Iterator[nn.Module]:
-    """The modules that lie wholly before ``name``. Raises UserError where there is no such module."""
+    """The modules that are entirely before the module ``name``. Raises UserError where there is no such module."""
     if not name:
         return
-    names = [own for own, _ in module.named_modules() if own]
+    names = [each for each, _ in module.named_modules() if each]
     if name not in names:
-        some = ", ".join([own for own in names if "." not in own][:40])
-        raise UserError(f"the backbone has no module {name!r} to freeze until; there are {some}")
-    for own in names[: names.index(name)]:
-        if not name.startswith(f"{own}."):
-            yield module.get_submodule(own)
+        some = ", ".join([each for each in names if "." not in each][:40])
+        raise UserError(f"the backbone has no module {name!r} for freeze_until; it has {some}")
+    for before in names[: names.index(name)]:
+        if not name.startswith(f"{before}."):
+            yield module.get_submodule(before)
 
 
 def learning_groups(
     backbone: nn.Module, head: nn.Module, options: OptimisationOptions, factor: float = 1.0
 ) -> list[dict[str, Any]]:
-    """The parameters that learn, each in one group with its factors ``lr_mult`` and ``decay_mult``, as the original.
+    """Parameter groups as in the original: all trainable parameters with factors ``lr_mult`` and ``decay_mult``.
 
-    Weights as given, biases with ``bias_lr`` and ``bias_decay``; scale and shift of normalisation without factor for
-    the rate and with ``bias_decay``. Groups tell the backbone's first convolution, the rest of it (both times
-    ``factor``), its normalisation and the head apart.
+    Weights have the factors 1; biases have ``bias_lr`` and ``bias_decay``; scale and shift of normalisation have
+    ``bias_decay`` only. The backbone's first convolution, its other layers, its normalisation and the head are in
+    separate groups; ``factor`` multiplies the rates of the backbone.
     """
     made: dict[str, dict[str, Any]] = {}
 

@@ -1,4 +1,4 @@
-"""Pixels of the snippets that a batch was drawn from: decoded by worker processes ahead of the training."""
+"""Images of the snippets of a batch, decoded in advance by worker processes."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from ssn_feat.video.snippet_options import ResolvedSnippets
 
 @dataclass(frozen=True)
 class PixelOptions:
-    """Where pixels come from, and how they are varied."""
+    """Decoding of videos and data augmentation."""
 
     workers: int = 2
-    """Processes that decode and compute flow ahead of the training; 0: the training does it itself."""
+    """Number of processes that decode and compute flow in advance; 0: decode in the process that trains."""
     cache: Path | None = None
-    """Folder that keeps the pictures of snippets, resized; several trainings may share it."""
+    """Folder for a cache of the resized images of snippets; several trainings may share it."""
     cache_gb: float = 20.0
-    """Gigabytes that the cache may hold; what was used longest ago goes first."""
+    """Maximum size of the cache in gigabytes; the least recently used images are removed first."""
     flow_device: str = "auto"
-    """Where the workers compute flow that a GPU can compute, each taking a part of it: cpu, cuda, ...; auto: where the
-    training runs."""
+    """Device on which workers compute flow, if the method supports GPUs: cpu, cuda, ...; auto: the device of the
+    training. Every worker uses memory of the GPU."""
     fps: float | None = None
-    """Frame rate of folders of images, which carry no times."""
+    """Frame rate of folders of images, which have no time stamps."""
     variation: Annotated[AugmentationOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=AugmentationOptions)
-    """How the pictures are varied."""
+    """Data augmentation."""
 
     def __post_init__(self) -> None:
         if self.workers < 0:
@@ -54,8 +54,8 @@ class PixelOptions:
         if not self.cache_gb > 0:
             raise UserError(f"cache_gb must be positive, it is {self.cache_gb}")
 
-    def store(self) -> PixelCache | None:
-        """The cache, made where there is none."""
+    def open_cache(self) -> PixelCache | None:
+        """The cache, created if it does not exist; None without a cache."""
         if self.cache is None:
             return None
         return PixelCache(self.cache, int(self.cache_gb * 1e9))
@@ -63,8 +63,11 @@ class PixelOptions:
 
 @dataclass(frozen=True)
 class Request:
-    """Pictures that one worker shall make: those of ``rows`` (n,) of video ``video[i]``; the ones of one ``group`` (n,)
-    are varied alike. ``seed`` decides how."""
+    """The images that one worker prepares together.
+
+    Image i shows row ``rows[i]`` of the video with index ``video[i]``. Images with the same ``group[i]`` are augmented
+    in the same way, decided by ``seed``. All arrays are int64 (n,).
+    """
 
     video: NDArray[np.int64]
     rows: NDArray[np.int64]
@@ -74,14 +77,14 @@ class Request:
 
 @dataclass(frozen=True)
 class FailedRequest:
-    """Why a worker could not make the pictures of a request; exceptions lose their meaning between processes."""
+    """The reason why a worker could not prepare a request: exceptions lose their type between processes."""
 
     reason: str
 
 
 @dataclass
 class PixelSource:
-    """Makes the pictures of requests; copied to every worker."""
+    """Prepares the images of requests; every worker has a copy."""
 
     videos: Sequence[IndexedVideo]
     reader: SnippetRows
@@ -96,33 +99,36 @@ class PixelSource:
             return FailedRequest(str(error))
 
     def make(self, request: Request) -> NDArray[np.uint8]:
-        """What indexing gives. Raises UserError naming video and time where a picture cannot be made."""
-        made: dict[tuple[int, int], NDArray[np.uint8]] = {}
+        """The images of a request, uint8 (n, C, size, size).
+
+        Raises UserError, naming the video and the time, where an image cannot be prepared.
+        """
+        images: dict[tuple[int, int], NDArray[np.uint8]] = {}
         for video in np.unique(request.video).tolist():
             rows = request.rows[request.video == video]
-            made |= {(video, row): image for row, image in self.reader.read(self.videos[video], rows).items()}
+            images |= {(video, row): image for row, image in self.reader.read(self.videos[video], rows).items()}
         generator = np.random.default_rng(request.seed)
         drawn: dict[tuple[int, tuple[int, ...]], Any] = {}
         inputs = []
         for video, row, group in zip(
             request.video.tolist(), request.rows.tolist(), request.group.tolist(), strict=True
         ):
-            picture = made[video, row]
-            height, width = picture.shape[:2]
+            image = images[video, row]
+            height, width = image.shape[:2]
             key = (group, (width, height))
             if key not in drawn:
                 drawn[key] = draw_variation(width, height, self.size, self.reader.stream, self.variation, generator)
-            inputs.append(vary(picture, drawn[key], self.size, self.reader.stream == "flow"))
+            inputs.append(vary(image, drawn[key], self.size, self.reader.stream == "flow"))
         return np.stack(inputs)
 
 
 class PixelBatches:
-    """Batches of pictures in the order of their requests, made ahead by workers that live as long as this."""
+    """Batches of images in the order of their requests, prepared in advance by workers that persist until closed."""
 
     def __init__(self, source: PixelSource, workers: int, device: torch.device) -> None:
         self._requests: Iterable[list[Request]] = ()
         self._device = device
-        # The data set is indexed by what the sampler gives: requests.
+        # The sampler yields requests, with which the data set is indexed.
         self._loader: DataLoader[Any] = DataLoader(
             source,  # type: ignore[arg-type]
             batch_sampler=self,
@@ -131,20 +137,20 @@ class PixelBatches:
             multiprocessing_context="spawn" if workers else None,
             persistent_workers=workers > 0,
             pin_memory=device.type == "cuda",
-            worker_init_fn=_alone,
+            worker_init_fn=_use_one_thread,
         )
 
     def __iter__(self) -> Iterator[list[Request]]:
         return iter(self._requests)
 
     def of(self, requests: Iterable[list[Request]]) -> Iterator[tuple[Tensor, int]]:
-        """For each list of requests uint8 (requests * n, C, size, size) on the device, and the number of requests.
+        """For each list of requests, uint8 (requests * n, C, size, size) on the device, and the number of requests.
 
-        Raises UserError for a picture that cannot be made and for a worker that died.
+        Raises UserError where an image cannot be prepared and where a worker died.
         """
         self._requests = requests
         try:
-            # Ctrl-C reaches every process of a terminal: the training ends with a checkpoint, for which it needs them.
+            # Ctrl-C reaches all processes of a terminal, but the training needs the workers until its checkpoint.
             with on_signal(signal.SIGINT, signal.SIG_IGN):
                 batches = iter(self._loader)
             for parts in batches:
@@ -160,17 +166,17 @@ class PixelBatches:
             ) from None
 
     def close(self) -> None:
-        """End the workers."""
+        """Stop the workers."""
         self._requests = ()
         workers, self._loader._iterator = self._loader._iterator, None
-        # A worker that was ended beside this process is no error now.
+        # Workers may have been terminated together with this process, which is not an error here.
         with suppress(RuntimeError):
             if workers is not None and self._loader.num_workers:
                 workers._shutdown_workers()  # type: ignore[attr-defined]
 
 
-def _alone(_: int) -> None:
-    """Workers work beside each other: one thread each."""
+def _use_one_thread(_: int) -> None:
+    """Use one thread, since several workers run at the same time."""
     torch.set_num_threads(1)
     import_cv2().setNumThreads(1)
 
@@ -183,25 +189,25 @@ def index_videos(
     quiet: bool = False,
     check: Callable[[str, Path], str] = lambda name, path: "",
 ) -> list[IndexedVideo]:
-    """Videos ``ids`` with everything that reading single frames of them needs; each is decoded once.
+    """Index the frames of the videos ``ids``, for reading single frames; each video is decoded once.
 
-    ``paths``: file or folder of each; ``quiet``: without a progress bar; ``check`` is called with each id and path in a
-    worker and says what is wrong with the file, if anything. Indices are kept in the cache. Raises UserError where a
-    video is missing or cannot be read.
+    ``paths``: file or folder of each video; ``quiet``: without a progress bar; ``check``: called in a worker with each
+    id and path, returns what is wrong with the file or an empty string. Indices are kept in the cache. Raises UserError
+    where a video is missing or cannot be read.
     """
     missing = [name for name in ids if name not in paths]
     if missing:
         raise UserError(f"no file for {len(missing)} of {len(ids)} videos, the first is {missing[0]!r}")
-    own = list(ids)[processes.rank :: processes.count]
+    share = list(ids)[processes.rank :: processes.count]
     folder = None if options.cache is None else options.cache / "indices"
-    work = (delayed(_index)(name, paths[name], options.fps, folder, check) for name in own)
-    found: list[tuple[str, FrameIndex | str]] = []
-    with nullcontext() if quiet else progress_bar("indexing videos", len(own)) as advance:
-        for made in Parallel(n_jobs=max(options.workers, 1), return_as="generator")(work):
-            found.append(made)
+    work = (delayed(_index)(name, paths[name], options.fps, folder, check) for name in share)
+    indexed: list[tuple[str, FrameIndex | str]] = []
+    with nullcontext() if quiet else progress_bar("indexing videos", len(share)) as advance:
+        for entry in Parallel(n_jobs=max(options.workers, 1), return_as="generator")(work):
+            indexed.append(entry)
             if advance is not None:
                 advance()
-    together = {name: index for part in processes.collect(found) for name, index in part}
+    together = {name: index for part in processes.collect(indexed) for name, index in part}
     wrong = {name: index for name, index in together.items() if isinstance(index, str)}
     if wrong:
         name, reason = next(iter(wrong.items()))
@@ -216,7 +222,7 @@ def index_videos(
 def _index(
     name: str, path: Path, fps: float | None, folder: Path | None, check: Callable[[str, Path], str]
 ) -> tuple[str, FrameIndex | str]:
-    _alone(0)
+    _use_one_thread(0)
     try:
         wrong = check(name, path)
         return name, wrong or index_frames(path, fps, folder)
@@ -227,9 +233,9 @@ def _index(
 def reader_of(
     options: PixelOptions, snippets: ResolvedSnippets, stream: Literal["rgb", "flow"], processes: Processes
 ) -> SnippetRows:
-    """What reads single snippets of ``stream`` in the workers of a process."""
+    """The reader of single snippets of ``stream`` for the workers of a process."""
     device = str(processes.device) if options.flow_device == "auto" else options.flow_device
-    return SnippetRows(snippets, stream, options.store(), device)
+    return SnippetRows(snippets, stream, options.open_cache(), device)
 
 
 __all__ = ["FailedRequest", "PixelBatches", "PixelOptions", "PixelSource", "Request", "index_videos", "reader_of"]

@@ -1,4 +1,4 @@
-"""Every option of a training run; a run saves them as YAML, and they alone re-create it."""
+"""The options of a training run. A run saves them as YAML, from which it can be repeated."""
 
 from __future__ import annotations
 
@@ -15,39 +15,40 @@ from ssn_feat.sampling.pools import PoolOptions
 
 @dataclass(frozen=True)
 class OptimisationOptions:
-    """How weights are learned. The defaults are the original's for THUMOS14."""
+    """Optimiser and learning-rate schedule. The defaults are those of the original for THUMOS14."""
 
     epochs: int = 45
-    """Epochs to train."""
+    """Number of epochs."""
     epoch_multiplier: int = 10
     """Passes over the videos in one epoch."""
     batch_videos: int = 16
     """Videos in a batch."""
     accumulate: int = 1
-    """Batches whose mean gradient makes one step of the optimiser; the last step of an epoch takes those left."""
+    """Number of batches whose mean gradient is used in one optimiser step; the last of an epoch may use fewer."""
     ema: float = 0.0
-    """Decay of an exponential moving average of the weights, in [0, 1), that is kept in place of the last weights; 0
-    keeps none. Early on the decay is (1 + n) / (10 + n) after n batches, so that the start is soon forgotten."""
+    """Decay of an exponential moving average of the weights, in [0, 1); the checkpoint then holds the average instead
+    of the last weights. After n batches the decay is at most (1 + n) / (10 + n), which reduces the influence of the
+    first batches. 0: no average."""
     optimiser: Literal["sgd", "adamw"] = "sgd"
     """Stochastic gradient descent with momentum, or Adam with decoupled weight decay."""
     lr: float = 0.001
-    """Learning rate of weights; that of biases is bias_lr times this."""
+    """Learning rate of weights."""
     schedule: Literal["step", "cosine"] = "step"
-    """Multiply the rate by lr_decay at each of lr_steps, or let it fall to 0 along a half cosine."""
+    """step: multiply the rate by lr_decay at each of lr_steps. cosine: decrease it to 0 along half a cosine."""
     lr_steps: tuple[int, ...] = (20, 40)
-    """Epochs (from 0) at whose start the step schedule lowers the rate."""
+    """Epochs, counted from 0, at whose beginning the step schedule lowers the rate."""
     lr_decay: float = 0.1
     """Factor of the step schedule."""
     warmup_steps: int = 0
-    """Steps in which the rate first rises linearly from 0."""
+    """Number of steps in which the rate first increases linearly from 0."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0005
-    """Decay of weights; that of biases is bias_decay times this."""
+    """Weight decay."""
     bias_lr: float = 2.0
-    """Factor of the learning rate for biases."""
+    """Learning rate of biases as a multiple of lr."""
     bias_decay: float = 0.0
-    """Factor of the weight decay for biases and the parameters of normalisation."""
+    """Weight decay of biases and of the parameters of normalisation as a multiple of weight_decay."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "epoch_multiplier", "batch_videos", "accumulate"):
@@ -59,22 +60,22 @@ class OptimisationOptions:
         if not 0 <= self.ema < 1:
             raise UserError(f"ema must lie in [0, 1), it is {self.ema}")
         if list(self.lr_steps) != sorted(set(self.lr_steps)):
-            raise UserError(f"lr_steps must be rising epochs, not {self.lr_steps}")
+            raise UserError(f"lr_steps must be increasing epochs, not {self.lr_steps}")
 
 
 @dataclass(frozen=True)
 class ActionnessOptions:
-    """What a batch of the actionness head holds."""
+    """Training samples of the actionness head."""
 
     actionness_sampling: Literal["rows", "proposals"] = "rows"
-    """Learn from single rows, positive if their centre lies inside an instance; or, as the original, from proposals:
-    foreground against background, the mean of some rows of each. It needs --proposals."""
+    """rows: learn from single rows, which are positive if their centre is inside an instance. proposals: learn from
+    foreground and background proposals as in the original, with the mean of several rows of each; needs --proposals."""
     actionness_segments: int = 5
-    """Rows of a proposal that are averaged."""
+    """Number of rows of a proposal that are averaged."""
     action_rows: int = 3
-    """Rows inside an action, or foreground proposals, that are drawn from each video of a batch."""
+    """Number of rows inside an action, or of foreground proposals, to draw from each video of a batch."""
     background_rows: int = 9
-    """Rows outside all actions, or background proposals, that are drawn from each video of a batch."""
+    """Number of rows outside all actions, or of background proposals, to draw from each video of a batch."""
 
     def __post_init__(self) -> None:
         for name in ("actionness_segments", "action_rows", "background_rows"):
@@ -87,77 +88,77 @@ class FitOptions:
     """Learn a head from a feature store."""
 
     store: Path
-    """Feature store that extract/run.py made."""
+    """Feature store written by extract/run.py."""
     annotations: str
-    """Annotations of the same videos: a path, or DIALECT:PATH."""
+    """Annotations of the videos: a path, or DIALECT:PATH."""
     out: Path
-    """Folder of the run, made by this command."""
+    """Run folder to write."""
     head: Literal["ssn", "actionness"] = "ssn"
     """ssn scores and refines proposals; actionness scores snippets, from which train/propose.py makes proposals."""
     proposals: Path | None = None
-    """File of proposals of the training videos (train/propose.py makes one); the ssn head needs it."""
+    """File of proposals of the training videos, written by train/propose.py; required for the ssn head."""
     streams: tuple[str, ...] = ("rgb",)
-    """Streams to learn from."""
+    """Streams to train on."""
     fusion: Literal["early", "late"] = "early"
-    """What to do with several streams: put their features side by side, or learn a head for each, in OUT/STREAM, whose
+    """early: concatenate the features of several streams. late: train a head for each stream in OUT/STREAM, whose
     scores train/detect.py store --checkpoint OUT fuses."""
     subset: str = "training"
     """Subset of the annotations to train on."""
     seed: int = 0
-    """Decides the initial weights, what is drawn, and the dropout."""
+    """Seed for initial weights, sampling and dropout."""
     seeds: int = 1
-    """How many heads to train at once, with the seeds from --seed on, each in a run folder OUT/seed-N of its own."""
+    """Number of heads to train at once, with consecutive seeds from --seed on, each in its run folder OUT/seed-N."""
     standardise: bool = False
-    """Shift and scale each feature to mean 0 and deviation 1 on the training rows."""
+    """Standardise each feature to mean 0 and standard deviation 1 on the training rows."""
     missing: Literal["refuse", "skip"] = "refuse"
-    """What to do if the store or the proposals lack a training video."""
+    """Whether to stop or to continue if the store or the proposals lack some training videos."""
     background_videos: bool = False
-    """Also use videos without any instance, for background (the original leaves them out)."""
+    """Also use videos without instances, as background. The original does not use them."""
     random_windows: int = 0
-    """Windows anywhere that join the proposals of each training video. Actionness that knows its training videos by
-    heart proposes nothing but actions there: without windows there is no background to learn from."""
+    """Number of random windows to add to the proposals of each training video. Actionness that overfits its training
+    videos proposes hardly any background there, which these windows then provide."""
     augmentation: tuple[float, float] = (0.5, 0.5)
-    """Length of the starting and of the ending stage as parts of the proposal's length."""
+    """Lengths of the starting and the ending stage as fractions of the length of the proposal."""
     features: Literal["auto", "memory", "mapped"] = "auto"
-    """Keep features in memory, or in a file in OUT that is mapped into it and gone at the end; auto takes memory where
-    they need at most half of what is available. Both give the same run."""
+    """memory: keep features in memory. mapped: map them from a temporary file in OUT. auto: memory if they need at most
+    half of what is available. The results are the same."""
     sampling: Literal["segments", "dense"] = "segments"
-    """Pool each stage of a proposal from sampled segments as the paper, or from all of its snippets, as scoring does;
-    dropout then acts on the pooled features."""
+    """segments: pool each stage of a proposal from sampled segments, as in the paper. dense: pool it from all of its
+    snippets, as in scoring; dropout is then applied to the pooled features."""
     device: str = "auto"
-    """Where to train: cpu, cuda, cuda:1, ...; auto takes a GPU if there is one."""
+    """Device to train on: cpu, cuda, cuda:1, ...; auto uses a GPU if there is one."""
     threads: int = 2
-    """Processor threads. The second prepares the features of the next step and never waits busily: a gain on an idle
-    machine, a small loss on a busy one, where 1 is better. Any further ones share the matrix products, which are too
-    small to gain much from it."""
+    """Number of processor threads. The second thread prepares the features of the next step, which is faster on an idle
+    machine and slightly slower on a busy one. Further threads share the matrix products, which are too small to profit
+    much."""
     resume: bool = False
-    """Go on with the run in OUT where it was interrupted; a finished or absent one is left or started."""
+    """Continue the run in OUT where it was interrupted. A finished run is not repeated; a missing one is started."""
     overwrite: bool = False
-    """Replace a run that OUT already holds."""
+    """Replace a run that is already in OUT."""
     quiet: bool = False
-    """Print nothing."""
+    """Do not print anything."""
     tensorboard: bool = False
-    """Also write the lines of the log as TensorBoard events to OUT/tensorboard; needs the package tensorboard."""
+    """Also write the log as TensorBoard events to OUT/tensorboard; requires the package tensorboard."""
     eval: str | None = None
-    """Subset of the annotations on which mAP is measured while training; the best head is kept as OUT/best.pt."""
+    """Subset of the annotations to measure mAP on during training; the best head is saved as OUT/best.pt."""
     eval_every: int = 1
-    """Epochs between two measurements; the last epoch is always measured."""
+    """Number of epochs between two measurements; the last epoch is always measured."""
     eval_tiou: tuple[float, ...] = (0.5,)
-    """tIoU thresholds that the measured mAP is the mean of."""
+    """tIoU thresholds to average the measured mAP over."""
     eval_proposals: Path | None = None
-    """Proposals of the videos to measure on; none means those of --proposals."""
+    """File of proposals of the videos to measure on; default: that of --proposals."""
     pools: PoolOptions = field(default_factory=PoolOptions)
-    """Which proposals are used for what."""
+    """Thresholds for the use of proposals."""
     groups: Groups = field(default_factory=Groups)
-    """How many of each are drawn from a video."""
+    """Number of proposals of each kind in a batch."""
     ssn: SSNOptions = field(default_factory=SSNOptions)
     """Shape of the head."""
     losses: LossOptions = field(default_factory=LossOptions)
     """Weights of the losses."""
     actionness: ActionnessOptions = field(default_factory=ActionnessOptions)
-    """What the actionness head draws."""
+    """Training samples of the actionness head."""
     optimisation: OptimisationOptions = field(default_factory=OptimisationOptions)
-    """How weights are learned."""
+    """Optimiser and learning-rate schedule."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**63 or self.threads < 1:
@@ -167,13 +168,11 @@ class FitOptions:
         if self.seeds < 1 or self.eval_every < 1:
             raise UserError(f"seeds and eval_every must be at least 1, they are {self.seeds} and {self.eval_every}")
         if self.eval is not None and self.head != "ssn":
-            raise UserError(
-                "--eval measures detections, which the ssn head makes: leave it out for the actionness head"
-            )
+            raise UserError("--eval measures detections, which need the ssn head: leave it out for the actionness head")
         if not self.eval_tiou or not all(0 < tiou <= 1 for tiou in self.eval_tiou):
             raise UserError(f"eval_tiou must be thresholds above 0 and at most 1, they are {self.eval_tiou}")
         if self.fusion == "late" and len(self.streams) < 2:
-            raise UserError(f"late fusion needs several streams, not {', '.join(self.streams)} alone")
+            raise UserError(f"late fusion needs several streams, not only {', '.join(self.streams)}")
         if self.random_windows < 0:
             raise UserError(f"random_windows must not be negative, it is {self.random_windows}")
         if not all(0 <= part < math.inf for part in self.augmentation):
@@ -185,7 +184,7 @@ class FitOptions:
                 f"count: raise it to {math.ceil(1e3 / incomplete) / 1e3:g} or more"
             )
         if self.resume and self.overwrite:
-            raise UserError("resume and overwrite exclude each other: choose one")
+            raise UserError("resume and overwrite cannot be combined: choose one")
 
 
 __all__ = ["ActionnessOptions", "FitOptions", "OptimisationOptions"]

@@ -13,11 +13,11 @@ from ssn_feat.training.fit_options import OptimisationOptions
 
 
 def parameter_groups(head: nn.Module, options: OptimisationOptions, stacked: bool = False) -> list[dict[str, Any]]:
-    """Every parameter in one of three groups, each with its factors ``lr_mult`` and ``decay_mult``.
+    """All parameters in three groups, each with the factors ``lr_mult`` and ``decay_mult``.
 
-    Weights (matrices and kernels) as given; biases with ``bias_lr`` and ``bias_decay`` (the original: twice the rate
-    and no decay); other vectors, which scale in normalisation, with ``bias_decay`` alone. ``stacked``: the parameters
-    are those of several heads, with one dimension more than a single head's.
+    Weights (matrices and kernels) have the factors 1; biases have ``bias_lr`` and ``bias_decay`` (in the original,
+    twice the rate and no decay); other vectors, the scales of normalisation, have ``bias_decay`` only. ``stacked``: the
+    parameters are those of several heads and have one more dimension.
     """
     vector = 2 if stacked else 1
     named = [(name, p) for name, p in head.named_parameters() if p.requires_grad]
@@ -33,15 +33,15 @@ def parameter_groups(head: nn.Module, options: OptimisationOptions, stacked: boo
 
 
 def make_optimiser(head: nn.Module, options: OptimisationOptions, stacked: bool = False) -> torch.optim.Optimizer:
-    """The optimiser of all parameters of ``head``; :func:`set_rate` must set its rates before each step.
+    """The optimiser for all parameters of ``head``; :func:`set_rate` must be called before each step.
 
-    ``stacked``: as in :func:`parameter_groups`; every rule used works on single values, so heads do not mix.
+    ``stacked``: as in :func:`parameter_groups`. Stacked heads do not mix, since updates are element-wise.
     """
     return optimiser_of(parameter_groups(head, options, stacked), options)
 
 
 def optimiser_of(groups: Sequence[dict[str, Any]], options: OptimisationOptions) -> torch.optim.Optimizer:
-    """The optimiser of ``groups``, each with its factors ``lr_mult`` and ``decay_mult``; see :func:`make_optimiser`."""
+    """The optimiser for ``groups`` with the factors ``lr_mult`` and ``decay_mult``; see :func:`make_optimiser`."""
     groups = [{**group, "weight_decay": options.weight_decay * group["decay_mult"]} for group in groups]
     if options.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=options.lr, fused=True)
@@ -49,7 +49,7 @@ def optimiser_of(groups: Sequence[dict[str, Any]], options: OptimisationOptions)
 
 
 def rate(options: OptimisationOptions, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of weights in ``step`` (from 0, over all epochs)."""
+    """Learning rate of weights in step ``step``, counted from 0 over all epochs."""
     if options.schedule == "cosine":
         value = options.lr * 0.5 * (1 + math.cos(math.pi * step / (steps_per_epoch * options.epochs)))
     else:
@@ -58,12 +58,12 @@ def rate(options: OptimisationOptions, step: int, steps_per_epoch: int) -> float
 
 
 def ema_decay(options: OptimisationOptions, step: int) -> float:
-    """Share of the averaged weights that ``step`` (from 0, over all epochs) leaves as they are."""
+    """Decay of the moving average in step ``step``, counted from 0 over all epochs."""
     return min(options.ema, (2 + step) / (11 + step))
 
 
 def state_of(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """The optimiser's state, with rates as plain numbers wherever they lie."""
+    """The state of the optimiser, with learning rates as plain numbers even if they are tensors."""
     state: dict[str, Any] = optimiser.state_dict()
     groups = [
         {**group, "lr": float(group["lr"]), **({"capturable": False} if "capturable" in group else {})}
@@ -73,7 +73,7 @@ def state_of(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
 
 
 def set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
-    """Give every group ``value`` times its factor."""
+    """Set the learning rate of every group to ``value`` times its factor."""
     for group in optimiser.param_groups:
         group["lr"] = value * group["lr_mult"]
 

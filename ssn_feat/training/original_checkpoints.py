@@ -1,4 +1,4 @@
-"""Checkpoints of the original SSN code: read as run folders, and written from them."""
+"""Conversion of checkpoints of the original SSN code to run folders and back."""
 
 from __future__ import annotations
 
@@ -24,64 +24,64 @@ from ssn_feat.training.fit_options import FitOptions
 
 _SSN_LAYERS = ("activity_fc", "completeness_fc", "regressor_fc")
 _ACTIONNESS_LAYERS = ("classifier_fc",)
-# Pyramids of the original's configurations by their number of parts.
+# Pyramids in the configurations of the original by their number of parts.
 _PYRAMIDS: dict[int, tuple[int | tuple[int, ...], ...]] = {3: (1, 1, 1), 5: (1, (1, 2), 1)}
 
 
 @dataclass(frozen=True)
 class ImportCheckpointOptions:
-    """Make a run folder of a checkpoint of the original code, for features of the same network."""
+    """Convert a checkpoint of the original code to a run folder, for features of the same network."""
 
     checkpoint: Annotated[Path, tyro.conf.Positional]
-    """File of the original (.pth.tar) of an SSN or of a binary (actionness) classifier."""
+    """Checkpoint of the original (.pth.tar), of an SSN or of a binary (actionness) classifier."""
     store: Path
-    """Feature store that was extracted with the checkpoint's own network: extract/run.py --weights STREAM=FILE."""
+    """Feature store that was extracted with the network in the checkpoint: extract/run.py --weights STREAM=FILE."""
     annotations: str
     """Annotations with the classes of the checkpoint: a path, or DIALECT:PATH."""
     out: Path
-    """Run folder to make."""
+    """Run folder to write."""
     streams: tuple[str, ...] = ("rgb",)
     """Stream that the checkpoint was trained on."""
     labels: Path | None = None
-    """Text file with one class name a line, in the checkpoint's order; none: the order of the annotations."""
+    """Text file with one class name per line in the order of the checkpoint; default: the order of the annotations."""
     pyramid: tuple[int | tuple[int, ...], ...] | None = None
-    """Parts of the stages; none: (1, 1, 1) for 3 parts and (1, (1, 2), 1) for 5."""
+    """Number of parts of each stage; default: (1, 1, 1) for 3 parts and (1, (1, 2), 1) for 5 parts."""
     overwrite: bool = False
-    """Replace a run that OUT already holds."""
+    """Replace a run that is already in OUT."""
 
 
 @dataclass(frozen=True)
 class ExportCheckpointOptions:
-    """Write a run as a checkpoint that the original code loads."""
+    """Convert a run to a checkpoint that the original code loads."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Run folder, or a checkpoint file of one."""
+    """Run folder, or a checkpoint file in one."""
     out: Path
     """File to write (.pth.tar)."""
     weights: Path | None = None
-    """File of the network's weights, which join the head's: the original keeps both together."""
+    """File of the weights of the network, to store together with those of the head as in the original."""
     arch: str = "BNInception"
-    """Name of the network that the file shall give."""
+    """Name of the network to write to the file."""
 
 
 def import_checkpoint(options: ImportCheckpointOptions) -> None:
-    """Make a run folder of a checkpoint of the original SSN code.
+    """Convert a checkpoint of the original SSN code to a run folder.
 
-    Raises UserError where the file is no such checkpoint, or where its widths or classes fit neither store nor
-    annotations.
+    Raises UserError where the file is not such a checkpoint, and where its number of features or its classes do not fit
+    the store or the annotations.
     """
-    found = read_weights(options.checkpoint)
-    state = _layers(found)
+    checkpoint = read_weights(options.checkpoint)
+    state = _layers(checkpoint)
     store = open_store(options.store)
     width = sum(stream_dims(store, options.streams))
     head, state = _actionness_head(state, options) if "classifier_fc.weight" in state else _ssn_head(state, options)
     if head.feature_dim != width:
         raise UserError(
-            f"{options.checkpoint} takes {head.feature_dim} features, {options.store} has {width} of "
-            f"{' + '.join(options.streams)}: extract with the checkpoint's own network"
+            f"{options.checkpoint} needs {head.feature_dim} features, {options.store} has {width} of "
+            f"{' + '.join(options.streams)}: extract with the network in the checkpoint"
         )
-    if isinstance(head, SSNHead) and found.reg_stats is None:
-        raise UserError(f"{options.checkpoint} holds no reg_stats, without which its regression cannot be used")
+    if isinstance(head, SSNHead) and checkpoint.reg_stats is None:
+        raise UserError(f"{options.checkpoint} has no reg_stats, which its regression needs")
     head.load_state_dict(state)
     labels = _labels(options, head)
     shape = head.options if isinstance(head, SSNHead) else SSNOptions()
@@ -94,37 +94,41 @@ def import_checkpoint(options: ImportCheckpointOptions) -> None:
         overwrite=options.overwrite,
         ssn=shape,
     )
-    _write(config, head, labels, found, store)
+    _write(config, head, labels, checkpoint, store)
     print(f"{options.out}: a run of the {head.kind} head, {len(labels)} classes, {head.feature_dim} features")
 
 
 def _write(
-    config: FitOptions, head: SSNHead | ActionnessHead, labels: list[str], found: BackboneWeights, store: FeatureStore
+    config: FitOptions,
+    head: SSNHead | ActionnessHead,
+    labels: list[str],
+    checkpoint: BackboneWeights,
+    store: FeatureStore,
 ) -> None:
-    """Write the run folder. Raises UserError where it holds a run that is not to be overwritten."""
+    """Write the run folder. Raises UserError where it holds a run and ``overwrite`` is not set."""
     folder = RunFolder(config.out)
     folder.checkpoint_to_resume(config)
     folder.create(config)
-    epoch = int(found.about.get("epoch", 0))
+    epoch = int(checkpoint.about.get("epoch", 0))
     folder.save(
         {
             **scoring_facts(labels, config.streams, None, store, config.augmentation),
             "head": describe_head(head),
-            "reg_stats": found.reg_stats,
+            "reg_stats": checkpoint.reg_stats,
             "config": to_dict(config),
             "model": head.state_dict(),
             "epoch": epoch,
             "finished": True,
         }
     )
-    about = {"head": config.head, "imported": str(found.path), "sha256": found.sha256}
+    about = {"head": config.head, "imported": str(checkpoint.path), "sha256": checkpoint.sha256}
     folder.summarise(about | {"videos": 0, "steps": 0, "seconds": 0.0, "final": {"epoch": epoch}})
 
 
 def export_checkpoint(options: ExportCheckpointOptions) -> None:
-    """Write a run as a checkpoint that the original SSN code loads.
+    """Convert a run to a checkpoint that the original SSN code loads.
 
-    Raises UserError for a run with standardised features, for which the original has no place.
+    Raises UserError for a run with standardised features, which the original does not support.
     """
     run = load_run(options.run)
     if run.standardisation is not None:
@@ -132,7 +136,7 @@ def export_checkpoint(options: ExportCheckpointOptions) -> None:
     base = {} if options.weights is None else read_weights(options.weights).backbone
     tensors = {f"base_model.{name}": value for name, value in base.items()} | run.head.state_dict()
     if isinstance(run.head, SSNHead):
-        # The original knows one regression for each class only.
+        # The original has a regression for each class.
         weight, bias = run.head.regression_layer()
         tensors |= {"regressor_fc.weight": weight.detach(), "regressor_fc.bias": bias.detach()}
     content: dict[str, Any] = {
@@ -146,40 +150,46 @@ def export_checkpoint(options: ExportCheckpointOptions) -> None:
     print(f"{options.out}: {len(tensors)} tensors, sha256 {file_sha256(options.out)[:12]}")
 
 
-def _layers(found: BackboneWeights) -> dict[str, Tensor]:
-    """The tensors of the heads. Raises UserError where the file has those of neither kind of checkpoint."""
-    # A file without a network has no prefix that tells the two apart.
-    tensors = found.backbone | found.heads
+def _layers(checkpoint: BackboneWeights) -> dict[str, Tensor]:
+    """The tensors of the head. Raises UserError where the file has neither those of an SSN nor of actionness."""
+    # In a file without a network, no prefix tells tensors of the network and of the head apart.
+    tensors = checkpoint.backbone | checkpoint.heads
     for layers in (_SSN_LAYERS, _ACTIONNESS_LAYERS):
         names = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
         if all(name in tensors for name in names):
             state = {name: tensors[name].float() for name in names}
-            _require_layers(found, state)
+            _require_layers(checkpoint, state)
             return state
     raise UserError(
-        f"{found.path} is no checkpoint of an SSN: it lacks the layers {', '.join(_SSN_LAYERS)} "
+        f"{checkpoint.path} is not a checkpoint of an SSN: it lacks the layers {', '.join(_SSN_LAYERS)} "
         f"(and {_ACTIONNESS_LAYERS[0]} of actionness)"
     )
 
 
-def _require_layers(found: BackboneWeights, state: dict[str, Tensor]) -> None:
-    """Raises UserError where a layer is no matrix with a bias for each of its rows."""
+def _require_layers(checkpoint: BackboneWeights, state: dict[str, Tensor]) -> None:
+    """Raise UserError unless every layer is a matrix with a bias for each of its rows."""
     for name in (name for name in state if name.endswith(".weight")):
         weight, bias = state[name], state[name.replace(".weight", ".bias")]
         if weight.ndim != 2 or not weight.numel() or bias.shape != weight.shape[:1]:
-            raise UserError(f"{found.path}: {name} is {tuple(weight.shape)} and its bias {tuple(bias.shape)}: no layer")
+            raise UserError(
+                f"{checkpoint.path}: {name} has the shape {tuple(weight.shape)} and its bias {tuple(bias.shape)}, "
+                "which is not a linear layer"
+            )
 
 
 def _actionness_head(
     state: dict[str, Tensor], options: ImportCheckpointOptions
 ) -> tuple[ActionnessHead, dict[str, Tensor]]:
-    """The head and its layer: background and action, of more columns (the original's ActivityNet has 100) the first
-    two, which alone were trained as something."""
+    """The head and its layer.
+
+    Only the first two columns, background and action, are used: the original's checkpoint for ActivityNet has 100
+    columns, of which only these two were trained.
+    """
     rows, width = state["classifier_fc.weight"].shape
     if rows < 2:
-        raise UserError(f"{options.checkpoint}: actionness needs columns of background and of action, there is one")
+        raise UserError(f"{options.checkpoint}: actionness needs columns of background and of action, it has only one")
     if rows > 2:
-        print(f"note: {options.checkpoint} has {rows} columns; background and action are the first two")
+        print(f"note: {options.checkpoint} has {rows} columns; only the first two, background and action, are used")
     return ActionnessHead(width), {name: value[:2] for name, value in state.items()}
 
 
@@ -188,7 +198,7 @@ def _ssn_head(state: dict[str, Tensor], options: ImportCheckpointOptions) -> tup
     parts = state["completeness_fc.weight"].shape[1] // width
     pyramid = options.pyramid or _PYRAMIDS.get(parts)
     if pyramid is None:
-        raise UserError(f"{options.checkpoint} has {parts} parts: say with --pyramid how the stages are cut")
+        raise UserError(f"{options.checkpoint} has {parts} parts: give the parts of each stage with --pyramid")
     head = SSNHead(width, rows - 1, SSNOptions(stpp=pyramid))
     for name, value in head.state_dict().items():
         if state[name].shape != value.shape:
@@ -209,9 +219,11 @@ def _labels(options: ImportCheckpointOptions, head: SSNHead | ActionnessHead) ->
             raise UserError(f"cannot read the class names {options.labels}: {error}") from None
         if set(labels) != set(known) or len(labels) != len(known):
             odd = sorted(set(labels) ^ set(known))[:5]
-            raise UserError(f"{options.labels} and the annotations name different classes: {', '.join(odd) or 'twice'}")
+            raise UserError(
+                f"{options.labels} and the annotations have different classes: {', '.join(odd) or 'a name is repeated'}"
+            )
     if isinstance(head, SSNHead) and len(labels) != head.classes:
-        raise UserError(f"{options.checkpoint} tells {head.classes} classes apart, the annotations have {len(labels)}")
+        raise UserError(f"{options.checkpoint} has {head.classes} classes, the annotations have {len(labels)}")
     return labels
 
 

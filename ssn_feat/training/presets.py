@@ -1,4 +1,4 @@
-"""Options of known data sets, by name. Store, annotations, proposals and the run's folder are always the user's."""
+"""Options for known data sets by name. The user always gives store, annotations, proposals and run folder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _ACTIVITYNET = _preset(
     optimisation=OptimisationOptions(epochs=7, lr_steps=(3, 6)),
 )
 
-# Tens of videos: few steps, so a rate that adapts; many random windows as background, since actionness that has seen
-# its training videos proposes little but actions there. Longer or standardised training fits the training proposals
-# better and loses mAP on videos that it has not seen.
+# For data sets of tens of videos. There are few steps, so the learning rate is adaptive. Many random windows serve as
+# background, since actionness that was trained on the same videos proposes hardly any background there. Longer training
+# or standardisation fits the training proposals better, but lowers mAP on other videos.
 _SMALL = _preset(
     background_videos=True,
     random_windows=100,

@@ -72,5 +72,5 @@ def test_draws(options: AugmentationOptions) -> None:
 
 
 def test_pictures_smaller_than_the_input_are_refused() -> None:
-    with pytest.raises(UserError, match="pictures of 200x100 are smaller than the network's input of 224"):
+    with pytest.raises(UserError, match="images of 200x100 are smaller than the network's input of 224"):
         draw_variation(200, 100, 224, "rgb", AugmentationOptions(), np.random.default_rng(0))

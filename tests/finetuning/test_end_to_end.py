@@ -240,7 +240,7 @@ def test_what_does_not_fit_is_said(films: Films, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=match):
             fit_end_to_end(films.options(out, fit_changes, **changes))
 
-    refused(r"not the one that made the features.*weights_sha256 was \w+ and is \w+", weights="random:1")
+    refused(r"not the one that computed the features.*weights_sha256 was \w+ and is \w+", weights="random:1")
     refused("the backbone of one stream", {"streams": ("rgb", "flow")})
     refused("the backbone of one stream", {"head": "actionness"})
     refused("--eval needs features", {"eval": "training"})
@@ -259,5 +259,5 @@ def test_what_does_not_fit_is_said(films: Films, tmp_path: Path) -> None:
     (other / "v2.avi").unlink()
     refused("no file for 1 of 4 videos, the first is 'v2'", videos=other)
     fit(films.fit(tmp_path / "actionness", head="actionness", proposals=None))
-    refused("must be the run of an ssn head", init_head=tmp_path / "actionness")
+    refused("must be a run of the ssn head", init_head=tmp_path / "actionness")
     assert not out.exists(), "nothing was begun"

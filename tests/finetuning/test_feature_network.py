@@ -79,7 +79,7 @@ def test_layers_before_a_named_one_are_frozen() -> None:
     assert learning == expected
     assert not network.module.bn1.training
     assert network.module.layer4[0].bn1.training
-    with pytest.raises(UserError, match="no module 'layer9' to freeze until; there are conv1, bn1"):
+    with pytest.raises(UserError, match="no module 'layer9' for freeze_until; it has conv1, bn1"):
         FeatureNetwork(backbone, TuningOptions(freeze_until="layer9")).train()
 
 

@@ -130,7 +130,7 @@ def test_a_faulty_command_leaves_the_run_that_it_would_overwrite(brief):
         ({"seed": 2**63}, r"below 2\^63"),
         ({"augmentation": (-0.5, 0.5)}, "augmentation must be finite"),
         ({"augmentation": (0.5, float("nan"))}, "augmentation must be finite and not negative"),
-        ({"resume": True, "overwrite": True}, "exclude each other"),
+        ({"resume": True, "overwrite": True}, "cannot be combined"),
         ({"groups": Groups(1, 3, 1)}, r"0\.17 of 3 incomplete .* none would count: raise it to 0\.334 or more"),
     ],
 )

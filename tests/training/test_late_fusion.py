@@ -89,7 +89,7 @@ def test_several_seeds_of_each_stream(late):
 
 
 def test_what_does_not_fit_is_refused(late):
-    with pytest.raises(UserError, match="late fusion needs several streams, not rgb alone"):
+    with pytest.raises(UserError, match="late fusion needs several streams, not only rgb"):
         replace(late, streams=("rgb",))
     fit(replace(late, fusion="early"))
     with pytest.raises(UserError, match="holds a run of one head"):

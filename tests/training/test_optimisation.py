@@ -111,7 +111,7 @@ def test_cosine_falls_to_zero_after_a_warm_up():
         ({"lr": -1.0}, r"lr must be finite and not negative, it is -1\.0"),
         ({"lr": math.nan}, "lr must be finite and not negative, it is nan"),
         ({"weight_decay": math.inf}, "weight_decay must be finite"),
-        ({"lr_steps": (40, 20)}, "lr_steps must be rising"),
+        ({"lr_steps": (40, 20)}, "lr_steps must be increasing"),
     ],
 )
 def test_values_out_of_range_are_refused(values, message):

@@ -97,7 +97,7 @@ def test_of_many_columns_of_actionness_the_two_that_were_trained_are_taken(data,
     rows = np.random.default_rng(0).normal(size=(4, DIM)).astype(np.float32)
     expected = head.classifier_fc(torch.from_numpy(rows)).detach()[:, :2]
     np.testing.assert_allclose(actionness_scores(load_run(tmp_path / "run"), rows), expected, rtol=1e-5, atol=1e-6)
-    assert "has 100 columns; background and action are the first two" in capsys.readouterr().out
+    assert "has 100 columns; only the first two, background and action, are used" in capsys.readouterr().out
 
 
 def test_class_names_may_come_in_the_order_of_the_checkpoint(data, tmp_path):
@@ -109,7 +109,7 @@ def test_class_names_may_come_in_the_order_of_the_checkpoint(data, tmp_path):
     with pytest.raises(UserError, match="already holds a run"):
         import_checkpoint(options)
     (tmp_path / "names.txt").write_text("run\nclimb\nswim\n")
-    with pytest.raises(UserError, match="name different classes: jump, swim"):
+    with pytest.raises(UserError, match="have different classes: jump, swim"):
         import_checkpoint(replace(options, overwrite=True))
 
 
@@ -118,17 +118,17 @@ def bare(**layers):
 
 
 FAULTS = {
-    "no heads": (lambda: torch.nn.Linear(2, 2), {}, "is no checkpoint of an SSN"),
-    "reg_stats": (lambda: SSNHead(DIM, 3, SSNOptions()), {}, "holds no reg_stats"),
-    "width": (lambda: SSNHead(DIM + 1, 3, SSNOptions()), {"reg_stats": STATS}, "takes 7 features, .* has 6 of rgb"),
-    "classes": (lambda: SSNHead(DIM, 4, SSNOptions()), {"reg_stats": STATS}, "tells 4 classes apart, .* have 3"),
+    "no heads": (lambda: torch.nn.Linear(2, 2), {}, "is not a checkpoint of an SSN"),
+    "reg_stats": (lambda: SSNHead(DIM, 3, SSNOptions()), {}, "has no reg_stats"),
+    "width": (lambda: SSNHead(DIM + 1, 3, SSNOptions()), {"reg_stats": STATS}, "needs 7 features, .* has 6 of rgb"),
+    "classes": (lambda: SSNHead(DIM, 4, SSNOptions()), {"reg_stats": STATS}, "has 4 classes, .* have 3"),
     "one column": (lambda: bare(classifier_fc=torch.nn.Linear(DIM, 1)), {}, "actionness needs columns of background"),
     "no matrix": (
         lambda: bare(classifier_fc=torch.nn.BatchNorm1d(DIM)),
         {},
-        r"is \(6,\) and its bias \(6,\): no layer",
+        r"the shape \(6,\) and its bias \(6,\), which is not a linear layer",
     ),
-    "pyramid": (lambda: SSNHead(DIM, 3, SSNOptions((1, 2, 1))), {"reg_stats": STATS}, "has 4 parts: say with"),
+    "pyramid": (lambda: SSNHead(DIM, 3, SSNOptions((1, 2, 1))), {"reg_stats": STATS}, "has 4 parts: give the parts"),
 }
 
 

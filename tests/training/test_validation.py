@@ -98,7 +98,7 @@ def test_bad_input_gives_one_clear_line_before_training(data, brief, tmp_path, f
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"head": "actionness"}, "which the ssn head makes"),
+        ({"head": "actionness"}, "which need the ssn head"),
         ({"eval_tiou": ()}, "eval_tiou must be thresholds"),
         ({"eval_every": 0}, "eval_every must be at least 1"),
     ],
