@@ -37,10 +37,9 @@ def rooms() -> list[str]:
 
 
 def on_config(config: Any) -> Any:
-    """Add the pages of the API to the section "Reference" of the navigation."""
+    """Add the generated pages to the section "Reference" of the navigation."""
     (reference,) = (section["Reference"] for section in config.nav if "Reference" in section)
-    reference.insert(0, {"Commands": "commands.md"})
-    reference.append({"Modules": [f"api/{name}.md" for name in ["ssn_feat", *rooms()]]})
+    reference += [{"Commands": "commands.md"}, {"Modules": [f"api/{name}.md" for name in ["ssn_feat", *rooms()]]}]
     return config
 
 
