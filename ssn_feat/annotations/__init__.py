@@ -1,4 +1,4 @@
-"""What is true of videos, read from and written to the formats of the field, in seconds."""
+"""Annotations of videos: data structures, readers and writers. All times are in seconds."""
 
 from ssn_feat.annotations.activitynet import read_activitynet, write_activitynet
 from ssn_feat.annotations.csv_tables import read_csv, write_csv

@@ -1,9 +1,9 @@
-"""ActivityNet's JSON and the dialects that grew from it.
+"""ActivityNet JSON and its dialects.
 
-Read are the official files of ActivityNet 1.2 and 1.3 (``database``, ``taxonomy``, ``version``), files with only a
-``database``, ActionFormer's (``fps``, ``label_id``, subsets in lower case), OpenTAD's (``frame``), DETAD's extras, and
-the flattened form of BSN and mmaction (``{id: {duration_second, duration_frame, annotations}}``). Keys that mean
-nothing here are ignored. Written is the official form, which every evaluation toolkit takes.
+Reads the official files of ActivityNet 1.2 and 1.3 (``database``, ``taxonomy``, ``version``), files with only a
+``database``, the files of ActionFormer (``fps``, ``label_id``, subsets in lower case) and OpenTAD (``frame``), DETAD's
+extras, and the flattened form of BSN and mmaction (``{id: {duration_second, duration_frame, annotations}}``). Ignores
+other keys. Writes the official form, which every evaluation toolkit accepts.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from ssn_feat.errors import UserError
 
 
 class _Duplicates(dict[str, Any]):
-    """A JSON object that remembers a key that it had twice; plain parsing would keep the last and say nothing."""
+    """A JSON object that records a repeated key. Plain parsing would silently keep the last value."""
 
-    twice: str | None = None
+    repeated: str | None = None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         return result
     marked = _Duplicates(result)
     seen: set[str] = set()
-    marked.twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    marked.repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
     return marked
 
 
@@ -42,40 +42,41 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
         raise UserError(f"{path} is not an annotation file: its JSON is nested too deeply") from None
-    except ValueError as error:  # of whole numbers with thousands of digits
+    except ValueError as error:  # integers with thousands of digits
         raise UserError(f"{path} is not an annotation file: {error}") from None
 
 
 def _leaves(taxonomy: Any) -> tuple[str, ...] | None:
-    """Names of the leaf nodes, sorted: ActivityNet's classes. None where the file has no taxonomy of the usual form."""
+    """Sorted names of the leaf nodes, which are ActivityNet's classes; None without a taxonomy of the usual form."""
     if not isinstance(taxonomy, list) or not taxonomy:
         return None
     if not all(isinstance(node, dict) and isinstance(node.get("nodeName"), str) for node in taxonomy):
         return None
-    for own, parent in (("nodeId", "parentId"), ("nodeName", "parentName")):  # some files have only the names
+    for key, parent in (("nodeId", "parentId"), ("nodeName", "parentName")):  # some files have only the names
         if any(isinstance(node.get(parent), int | str) for node in taxonomy):
             inner = {str(node.get(parent)) for node in taxonomy}
-            return tuple(sorted({n["nodeName"] for n in taxonomy if str(n.get(own)) not in inner}))
+            return tuple(sorted({n["nodeName"] for n in taxonomy if str(n.get(key)) not in inner}))
     return tuple(sorted({node["nodeName"] for node in taxonomy}))
 
 
 def _optional(entry: Mapping[str, Any], keys: tuple[str, ...], where: str, records: Records) -> float | None:
-    """The number under the first of ``keys`` that is there; None where none is."""
+    """The number under the first of ``keys`` that exists, None without one."""
     for key in keys:
         if entry.get(key) is not None:
             value = number(entry[key])
             if value is None or value < 0:
-                records.complain(f"{where}.{key}", f"{entry[key]!r:.60} is not a number from 0 on")
+                records.add_unreadable(f"{where}.{key}", f"{entry[key]!r:.60} is not a number of at least 0")
             return value
     return None
 
 
 def _read_video(where: str, video_id: str, entry: Any, durations: Mapping[str, float], records: Records) -> None:
     if not isinstance(entry, dict):
-        records.complain(where, f"must be an object with duration, subset and annotations, not {type(entry).__name__}")
+        fault = f"must be an object with duration, subset and annotations, not {type(entry).__name__}"
+        records.add_unreadable(where, fault)
         return
     if isinstance(entry, _Duplicates):
-        records.complain(where, f"has the key {entry.twice!r} twice")
+        records.add_unreadable(where, f"repeats the key {entry.repeated!r}")
     fps = _optional(entry, ("fps",), where, records)
     frames = _optional(entry, ("frame", "duration_frame"), where, records)
     duration = _optional(entry, ("duration", "duration_second"), where, records)
@@ -85,12 +86,12 @@ def _read_video(where: str, video_id: str, entry: Any, durations: Mapping[str, f
         duration = frames / fps
     subset = entry.get("subset", NO_SUBSET)
     if not isinstance(subset, str):
-        records.complain(f"{where}.subset", f"{subset!r} is not a name")
+        records.add_unreadable(f"{where}.subset", f"{subset!r} is not a name")
         subset = NO_SUBSET
     records.videos.append(VideoRecord(where, video_id, duration, subset, fps, None if frames is None else int(frames)))
     annotations = entry.get("annotations")
     if not isinstance(annotations, list):
-        records.complain(f"{where}.annotations", "is missing" if annotations is None else "is not a list")
+        records.add_unreadable(f"{where}.annotations", "is missing" if annotations is None else "is not a list")
         return
     for index, annotation in enumerate(annotations):
         _read_instance(f"{where}.annotations[{index}]", video_id, annotation, records)
@@ -98,18 +99,18 @@ def _read_video(where: str, video_id: str, entry: Any, durations: Mapping[str, f
 
 def _read_instance(where: str, video_id: str, annotation: Any, records: Records) -> None:
     if not isinstance(annotation, dict):
-        records.complain(where, f"must be an object with label and segment, not {annotation!r:.60}")
+        records.add_unreadable(where, f"must be an object with label and segment, not {annotation!r:.60}")
         return
     label, segment = annotation.get("label"), annotation.get("segment")
     if not isinstance(label, str) or not label:
-        records.complain(
+        records.add_unreadable(
             f"{where}.label", "is missing" if label is None else f"{label!r:.60} is not the name of a class"
         )
         return
     times = [number(t) for t in segment] if isinstance(segment, list) else []
     if len(times) != 2 or times[0] is None or times[1] is None:
         what = "is missing" if segment is None else f"{segment!r:.60} is not [start, end] in seconds"
-        records.complain(f"{where}.segment", what)
+        records.add_unreadable(f"{where}.segment", what)
         return
     records.instances.append(InstanceRecord(where, video_id, label, times[0], times[1]))
 
@@ -117,7 +118,7 @@ def _read_instance(where: str, video_id: str, annotation: Any, records: Records)
 def activitynet_records(
     path: Path, name: str | None = None, durations: Mapping[str, float] | None = None, strip_v: bool = False
 ) -> Records:
-    """The records of one file; see :func:`read_activitynet`. Raises UserError where it is no annotation file at all."""
+    """The records of a file; see :func:`read_activitynet`. Raises UserError if it is not an annotation file."""
     document = read_json(path)
     if not isinstance(document, dict) or not document:
         raise UserError(f"{path} is not an annotation file: its top level must be an object with the key 'database'")
@@ -130,11 +131,11 @@ def activitynet_records(
         raise UserError(f"{path}: database: must be an object of videos by id, not {type(database).__name__}")
     records = Records(path, name or path.stem, labels=labels)
     if isinstance(database, _Duplicates):
-        records.complain(prefix, f"has the video {database.twice!r} twice")
+        records.add_unreadable(prefix, f"repeats the video {database.repeated!r}")
     for key, entry in database.items():
         where = f"{prefix}.{key}" if prefix else key
         if strip_v and not key.startswith("v_"):
-            records.complain(where, "does not begin with 'v_', which was to be taken off every id")
+            records.add_unreadable(where, "does not begin with 'v_', the prefix to remove from every id")
         _read_video(where, key[2:] if strip_v else key, entry, durations or {}, records)
     return records
 
@@ -148,15 +149,16 @@ def read_activitynet(
 ) -> Dataset:
     """Read ActivityNet JSON or one of its dialects (see the module's docstring).
 
-    ``name`` is the data set's, by default the file's without its ending. ``durations`` gives seconds by id for files
-    that hold none (AFSD's ``thumos_gt.json``). ``strip_v`` takes the leading ``v_`` off every id, where a file holds
-    the names of ActivityNet's video files instead of its ids; never by default, since some ids really begin so.
+    ``name`` is the name of the data set, by default that of the file. ``durations`` gives seconds by id for files
+    without durations (AFSD's ``thumos_gt.json``). ``strip_v`` removes the leading ``v_`` of every id, for files that
+    hold the names of ActivityNet's video files instead of ids. Not the default, since some ids begin with ``v_``.
 
-    Classes are the leaves of the taxonomy where the file has one, else those that occur. A video without a subset is
-    in the subset ``unnamed``. Instances of no length and ends past the duration are kept: the real files have them.
+    Classes are the leaves of the taxonomy if the file has one, otherwise the labels that occur. A video without a
+    subset is in the subset ``unnamed``. Empty instances and ends past the duration, which occur in the official files,
+    are kept.
 
-    Raises UserError, naming the file and the key, where the JSON is malformed, a video has no duration or no
-    annotations, a segment is not two numbers, is reversed or begins before 0, or a label is not in the taxonomy.
+    Raises UserError, naming the file and the key, if the JSON is malformed, a video lacks its duration or annotations,
+    a segment is not two numbers, is reversed or begins before 0, or a label is not in the taxonomy.
     """
     return activitynet_records(Path(path), name, durations, strip_v).dataset()
 
@@ -172,10 +174,10 @@ def _entry(video: Video) -> dict[str, Any]:
 
 
 def write_activitynet(dataset: Dataset, path: Path | str) -> None:
-    """Write ActivityNet JSON: the same data set gives the same bytes, one line a video, and reads back equal.
+    """Write ActivityNet JSON with one line per video. Equal data sets give equal bytes and read back equal.
 
-    All three keys that the evaluation toolkits demand are there; ``fps`` and ``frame`` are as in ActionFormer's and
-    OpenTAD's files.
+    Contains the three keys that evaluation toolkits require; ``fps`` and ``frame`` are as in the files of ActionFormer
+    and OpenTAD.
     """
     root = {"nodeName": "Root", "nodeId": 0, "parentName": None, "parentId": None}
     leaves = [
@@ -188,3 +190,6 @@ def write_activitynet(dataset: Dataset, path: Path | str) -> None:
         f'{{"version": {json.dumps(dataset.name)},\n"taxonomy": [\n{taxonomy}\n],\n"database": {{\n{database}\n}}}}\n'
     )
     write_text(Path(path), text)
+
+
+__all__ = ["activitynet_records", "read_activitynet", "read_json", "write_activitynet"]

@@ -1,6 +1,6 @@
-"""What is true of videos: :class:`Video`, its :class:`Instance`s, and the :class:`Dataset` that holds them.
+"""Annotated videos: :class:`Instance`, :class:`Video` and :class:`Dataset`. Times are in seconds.
 
-Every reader of an annotation dialect makes these; everything else in the package takes them. Times are seconds.
+Every reader of an annotation dialect returns a data set, and the rest of the package uses only these classes.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from ssn_feat.errors import UserError
 from ssn_feat.terminal import printable
 
-# Names under which data sets are split differ between dialects ("val", "Validation", "test", "testing").
+# Names of subsets differ between dialects ("val", "Validation", "test", "testing").
 _SUBSET_ALIASES = {"train": "training", "val": "validation", "test": "testing"}
 
 
 def subset_name(name: str) -> str:
-    """The canonical name of a subset: lower case, ``training`` / ``validation`` / ``testing`` for their short forms."""
+    """The canonical name of a subset: lower case, ``training``, ``validation`` or ``testing`` for short forms."""
     lower = name.strip().lower()
     return _SUBSET_ALIASES.get(lower, lower)
 
@@ -37,9 +37,9 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One video and what is annotated in it.
+    """One video and its annotated instances.
 
-    ``duration`` is in seconds; ``fps`` and ``frames`` are what the annotation file claims, None where it does not.
+    ``duration`` is in seconds; ``fps`` and ``frames`` are from the annotation file, None if it lacks them.
     """
 
     id: str
@@ -60,11 +60,11 @@ class Video:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named collection of videos with the label names that their instances use.
+    """A named collection of videos, and the names of the classes (labels) of their instances.
 
-    ``labels`` is in alphabetical order: the class index of a label is its position there (0-based; background is
-    index 0 of activity logits only, and is not a label). ``source`` is the path or
-    DIALECT:PATH that it was read from, None for a data set that was made or changed in memory.
+    ``labels`` is in alphabetical order, and the class index of a label is its position, from 0. (In activity logits,
+    index 0 is the background, which is not a label.) ``source`` is the path or DIALECT:PATH that it was read from, None
+    for a data set that was made or changed in memory.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Dataset:
 
     @classmethod
     def of(cls, name: str, videos: Iterable[Video], labels: Iterable[str] | None = None) -> Dataset:
-        """A data set of ``videos``; without ``labels``, those that occur in the instances."""
+        """A data set of ``videos``. ``labels`` are by default those of the instances."""
         by_id: dict[str, Video] = {}
         for video in videos:
             if video.id in by_id:
@@ -116,9 +116,9 @@ class Dataset:
         return tuple(sorted({v.subset for v in self.videos.values()}))
 
     def subset(self, name: str) -> Dataset:
-        """The videos of one subset (short forms as in :func:`subset_name`); all labels are kept.
+        """The videos of one subset (short forms as in :func:`subset_name`), with all labels.
 
-        Raises UserError where the subset has no video.
+        Raises UserError if the subset has no video.
         """
         wanted = subset_name(name)
         videos = {i: v for i, v in self.videos.items() if v.subset == wanted}
@@ -129,10 +129,13 @@ class Dataset:
         return Dataset(self.name, videos, self.labels)
 
     def only(self, ids: Iterable[str]) -> Dataset:
-        """The videos with the given ids, in this data set's order; ids that it does not have are ignored."""
+        """The videos with the given ids, in the order of this data set. Unknown ids are ignored."""
         wanted = set(ids)
         return Dataset(self.name, {i: v for i, v in self.videos.items() if i in wanted}, self.labels)
 
     def classes(self, video: Video) -> NDArray[np.int64]:
         """Class index of each instance of ``video``, int64 ``(N,)``."""
         return np.array([self.label_index[i.label] for i in video.instances], dtype=np.int64)
+
+
+__all__ = ["Dataset", "Instance", "Video", "subset_name"]

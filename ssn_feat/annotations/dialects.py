@@ -1,4 +1,4 @@
-"""One way to name annotations of any dialect: a path, or a dialect and a path."""
+"""Annotations of any dialect, given as a path or as ``DIALECT:PATH``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def load_records(spec: str | Path) -> Records:
         raise UserError(f"there are no annotations at {path}")
     if not dialect:
         raise UserError(
-            f"cannot tell the dialect of {path}: write DIALECT:{path}, one of {', '.join([*_READERS, _SSN_LIST])}"
+            f"the dialect of {path} is unknown: write DIALECT:{path} with one of {', '.join([*_READERS, _SSN_LIST])}"
         )
     return _READERS[dialect](path)
 
@@ -52,8 +52,8 @@ def _ssn_list(spec: str) -> Records:
     path, at, durations = spec.rpartition("@")
     if not at or not path or not durations:
         raise UserError(
-            f"a proposal list says nothing of seconds: write {_SSN_LIST}:{spec}@DURATIONS, where DURATIONS is a JSON "
-            "object of seconds by video id, or other annotations of the videos"
+            f"a proposal list holds no durations: write {_SSN_LIST}:{spec}@DURATIONS, where DURATIONS is a JSON object "
+            "of seconds by video id, or other annotations of the videos"
         )
     seconds = _seconds(Path(durations)) if Path(durations).is_file() else None
     if seconds is None:
@@ -64,7 +64,7 @@ def _ssn_list(spec: str) -> Records:
 
 
 def _seconds(path: Path) -> dict[str, float] | None:
-    """Seconds by video id, if the file is a JSON object of numbers; None for annotations, and for what is no JSON."""
+    """Seconds by video id if the file is a JSON object of numbers, otherwise None."""
     try:
         content = json.loads(read_text(path))
     except (ValueError, RecursionError):
@@ -80,10 +80,10 @@ def read_annotations(spec: str | Path) -> Dataset:
     """Read annotations of any dialect.
 
     ``spec`` is a path (``.json``: ActivityNet's JSON and its dialects, ``.csv``: a table) or ``DIALECT:PATH``:
-    ``activitynet:FILE``, ``activitynet-v:FILE`` (takes the leading ``v_`` off every id), ``csv:FILE``,
-    ``multithumos:FILE``, ``thumos14:FOLDER`` (all of it), ``thumos14-ssn:FOLDER`` (without what SSN leaves out), or
-    ``ssn-list:LIST@DURATIONS`` (the truth in an SSN proposal list; DURATIONS is a JSON object of seconds by video id,
-    or other annotations of the videos).
+    ``activitynet:FILE``, ``activitynet-v:FILE`` (removes the leading ``v_`` of every id), ``csv:FILE``,
+    ``multithumos:FILE``, ``thumos14:FOLDER`` (complete), ``thumos14-ssn:FOLDER`` (without the instances that SSN
+    ignores), or ``ssn-list:LIST@DURATIONS`` (the instances in an SSN proposal list; DURATIONS is a JSON object of
+    seconds by video id, or other annotations of the videos).
 
     Raises UserError if there is no such file, if its dialect is not known, or if it is faulty (naming the key or line).
 
@@ -95,3 +95,6 @@ def read_annotations(spec: str | Path) -> Dataset:
     dataset = load_records(spec).dataset()
     object.__setattr__(dataset, "source", str(spec))
     return dataset
+
+
+__all__ = ["load_records", "read_annotations"]

@@ -1,7 +1,7 @@
-"""Evaluation protocols by name: which videos and instances count, and how much of them a store can reach.
+"""Evaluation protocols by name: which videos and instances count, and how many of them are available.
 
-Published numbers for THUMOS14 were measured on 210, 211, 212 or 213 videos, which moves mAP by more than a point, and
-everyone has another part of ActivityNet. So each protocol lists what it leaves out, and its line is to be printed
+Published numbers for THUMOS14 were measured on 210, 211, 212 or 213 videos, which changes mAP by more than a point, and
+available parts of ActivityNet differ. Therefore each protocol lists what it excludes, and its line should be printed
 beside every number.
 """
 
@@ -19,34 +19,34 @@ _TENTHS = tuple(round(0.1 * n, 1) for n in range(1, 10))
 
 @dataclass(frozen=True)
 class Protocol:
-    """Which truth counts. :meth:`apply` selects it; :meth:`line` says it."""
+    """The videos and instances that count. :meth:`apply` selects them, :meth:`line` describes them."""
 
     name: str
-    """what to call it beside a number"""
+    """name to print beside a number"""
     subset: str
     """the subset that is evaluated"""
     thresholds: tuple[float, ...] = _FROM_HALF
-    """tIoU thresholds at which detections are customarily measured"""
+    """the usual tIoU thresholds"""
     without_videos: frozenset[str] = frozenset()
-    """videos that are left out"""
+    """excluded videos"""
     without_instances: frozenset[tuple[str, str]] = frozenset()
-    """(video, label) whose instances are left out"""
+    """(video, label) of excluded instances"""
     reachable_only: bool = False
-    """leave out instances that start after the end of their video"""
+    """exclude instances that start after the end of their video"""
     all_videos: bool = False
-    """count videos without any truth too: whatever is detected in them is wrong"""
+    """include videos without instances, in which every detection is wrong"""
     published: tuple[int, int] | None = None
-    """number of videos with truth and of instances in the complete data set"""
+    """numbers of videos with instances, and of instances, in the complete data set"""
 
     def apply(self, dataset: Dataset) -> Dataset:
-        """What counts of ``dataset``, in its order, with all its labels. Raises UserError where nothing does."""
-        kept = [self._of(video) for video in dataset.subset(self.subset).videos.values()]
+        """The part of ``dataset`` that counts, in its order, with all its labels. Raises UserError if it is empty."""
+        kept = [self._select_instances(video) for video in dataset.subset(self.subset).videos.values()]
         videos = {v.id: v for v in kept if v.id not in self.without_videos and (self.all_videos or v.instances)}
         if not videos:
-            raise UserError(f"protocol {self.name} leaves no video with truth of data set {dataset.name!r}")
+            raise UserError(f"protocol {self.name} excludes every video of data set {dataset.name!r}")
         return Dataset(dataset.name, videos, dataset.labels)
 
-    def _of(self, video: Video) -> Video:
+    def _select_instances(self, video: Video) -> Video:
         instances = tuple(
             i
             for i in video.instances
@@ -56,7 +56,7 @@ class Protocol:
         return video if len(instances) == len(video.instances) else replace(video, instances=instances)
 
     def line(self, dataset: Dataset) -> str:
-        """One line to print beside a number measured on ``dataset``: what counts of it, and what was left out."""
+        """One line to print beside a number measured on ``dataset``: what counts and what is excluded."""
         counted = self.apply(dataset)
         videos, instances = _size(counted)
         parts = [f"{self.name}: {videos} videos with truth, {instances} instances, subset {self.subset}"]
@@ -75,12 +75,12 @@ class Protocol:
 
 
 def _size(dataset: Dataset) -> tuple[int, int]:
-    """Videos with truth, and instances."""
+    """Numbers of videos with instances and of instances."""
     counts = [len(v.instances) for v in dataset.videos.values()]
     return sum(n > 0 for n in counts), sum(counts)
 
 
-# The avoid lists that come with SSN: annotations that are not to be trusted.
+# The avoid lists of SSN: unreliable annotations.
 _SSN_TEST_AVOIDS = frozenset(
     (f"video_test_{number:07d}", label)
     for label, numbers in {
@@ -121,48 +121,50 @@ def protocol(name: str) -> Protocol:
     """The protocol of a name: ``thumos14`` (212 videos), ``thumos14-211`` (as OpenTAD), ``thumos14-ssn-210`` (as SSN),
     ``activitynet1.2``, ``activitynet1.3`` (both on their validation subset).
 
-    Only videos with truth count; with ``/all`` after the name, those without count too. The name of a subset alone
-    (``testing``, ``validation/all``) is a protocol that leaves nothing else out.
+    Only videos with instances count; with ``/all`` after the name, all videos count. The name of a subset
+    (``testing``, ``validation/all``) is a protocol that excludes nothing from it.
 
     Raises UserError for other names.
     """
     base = name.removesuffix(_ALL)
     by_name = {p.name: p for p in _PROTOCOLS}
     by_name |= {subset: Protocol(subset, subset) for subset in ("training", "validation", "testing")}
-    found = by_name.get(base) or by_name.get(subset_name(base))
-    if found is None:
+    chosen = by_name.get(base) or by_name.get(subset_name(base))
+    if chosen is None:
         raise UserError(f"there is no protocol {name!r}: choose one of {', '.join(by_name)}, or add {_ALL} to one")
-    return found if base == name else replace(found, name=f"{found.name}{_ALL}", all_videos=True)
+    return chosen if base == name else replace(chosen, name=f"{chosen.name}{_ALL}", all_videos=True)
 
 
 @dataclass(frozen=True)
-class Coverage:
-    """How much of a data set's truth lies in videos that are there."""
+class DatasetCoverage:
+    """The part of a data set that is available, for example as features."""
 
     videos: int
     """videos of the data set"""
     instances: int
     """instances in all of them"""
     missing: tuple[str, ...]
-    """ids of the videos that are not there, in the data set's order"""
+    """ids of unavailable videos, in the order of the data set"""
     unreachable: int
-    """instances in those: no detector can find them"""
+    """number of their instances, which no detector can find"""
 
     def __str__(self) -> str:
-        there = self.videos - len(self.missing)
-        text = f"{there} of {self.videos} videos are there"
+        text = f"{self.videos - len(self.missing)} of {self.videos} videos are available"
         if self.unreachable:
             text += f"; {self.unreachable} of {self.instances} instances cannot be found because their video is missing"
         return text
 
 
-def coverage(dataset: Dataset, present: Iterable[str]) -> Coverage:
-    """How much of ``dataset`` lies in the videos whose ids are ``present`` (say, those of a feature store)."""
-    there = set(present)
-    missing = tuple(i for i in dataset.videos if i not in there)
-    return Coverage(
+def dataset_coverage(dataset: Dataset, available: Iterable[str]) -> DatasetCoverage:
+    """How much of ``dataset`` is in the videos with the ``available`` ids, for example those of a feature store."""
+    ids = set(available)
+    missing = tuple(i for i in dataset.videos if i not in ids)
+    return DatasetCoverage(
         videos=len(dataset.videos),
         instances=_size(dataset)[1],
         missing=missing,
         unreachable=sum(len(dataset.videos[i].instances) for i in missing),
     )
+
+
+__all__ = ["DatasetCoverage", "Protocol", "dataset_coverage", "protocol"]

@@ -1,8 +1,8 @@
-"""What every reader makes first: one record per video and per instance, each with its place in the file.
+"""The intermediate result of every reader: one record per video and instance, each with its line or key in the file.
 
-A reader turns a file into :class:`Records`; :meth:`Records.dataset` turns those into a :class:`Dataset` or says what is
-wrong with the first bad one. The two steps are apart so that ``validate`` can list every fault of a file, by its line
-or key, with the same parsing that ``load`` uses.
+A reader turns a file into :class:`Records`, and :meth:`Records.dataset` turns these into a :class:`Dataset` or names
+the first fault. With these two steps, ``validate`` lists every fault of a file with the parsers of
+:func:`~ssn_feat.annotations.read_annotations`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ NO_SUBSET = "unnamed"
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """What a file says of one video; ``where`` is its line or key, ``duration`` seconds (None where it is missing)."""
+    """A video in a file. ``where`` is its line or key, ``duration`` is in seconds (None if missing)."""
 
     where: str
     id: str
@@ -33,7 +33,7 @@ class VideoRecord:
 
 @dataclass(frozen=True, slots=True)
 class InstanceRecord:
-    """What a file says of one instance of the video ``video``; times in seconds."""
+    """An instance of the video ``video`` in a file. ``where`` is its line or key; times are in seconds."""
 
     where: str
     video: str
@@ -44,7 +44,7 @@ class InstanceRecord:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault of an annotation file: its kind (a short name), its line or key, and what is wrong there."""
+    """One fault of an annotation file: its kind (a short name), its line or key, and a description."""
 
     kind: str
     where: str
@@ -52,12 +52,12 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.where else self.what
-        return " ".join(text.splitlines())  # an id or key with a line break in it must not break the message
+        return " ".join(text.splitlines())  # ids and keys may contain line breaks
 
 
 @dataclass
 class Records:
-    """All that a reader found in ``source``, in the order of the file, and what it could not read."""
+    """The content of ``source`` in the order of the file, and the entries that could not be read."""
 
     source: Path
     name: str
@@ -66,14 +66,14 @@ class Records:
     labels: tuple[str, ...] | None = None
     unreadable: list[Problem] = field(default_factory=list)
 
-    def complain(self, where: str, what: str) -> None:
-        """Note that the entry at ``where`` cannot be read."""
+    def add_unreadable(self, where: str, what: str) -> None:
+        """Record that the entry at ``where`` cannot be read."""
         self.unreadable.append(Problem("unreadable", where, what))
 
     def dataset(self) -> Dataset:
-        """The data set. Raises UserError with file and place at the first entry that is unreadable or makes no sense.
+        """The data set. Raises UserError with file and line or key for the first unreadable or invalid entry.
 
-        Kept, since published annotations have them: instances of no length, ends past the duration, duplicates.
+        Empty instances, ends past the duration and duplicates are kept, since published annotations contain them.
         """
         problems = faults(self)
         if problems:
@@ -92,8 +92,8 @@ class Records:
         )
 
 
-def _videos_at_fault(records: Records) -> list[Problem]:
-    """Videos that no data set can hold: without a duration, or listed twice."""
+def _invalid_videos(records: Records) -> list[Problem]:
+    """Invalid videos: without a duration, or repeated."""
     problems: list[Problem] = []
     first: dict[str, str] = {}
     for v in records.videos:
@@ -107,14 +107,14 @@ def _videos_at_fault(records: Records) -> list[Problem]:
     return problems
 
 
-def _instances_at_fault(records: Records) -> list[Problem]:
-    """Instances that no data set can hold: reversed, before 0, of an unknown class or of an unknown video."""
+def _invalid_instances(records: Records) -> list[Problem]:
+    """Invalid instances: reversed, before 0, of an unknown class or of an unknown video."""
     problems = []
     videos = {v.id for v in records.videos}
     labels = None if records.labels is None else set(records.labels)
     for i in records.instances:
         if i.video not in videos:
-            problems.append(Problem("video", i.where, f"nothing is said of video {i.video!r} itself (its duration)"))
+            problems.append(Problem("video", i.where, f"the video {i.video!r} has no entry with its duration"))
         elif labels is not None and i.label not in labels:
             problems.append(
                 Problem("label", i.where, f"the class {i.label!r} is not among the {len(labels)} that the file lists")
@@ -127,12 +127,12 @@ def _instances_at_fault(records: Records) -> list[Problem]:
 
 
 def faults(records: Records) -> list[Problem]:
-    """Everything for which :meth:`Records.dataset` would refuse the records, in that order."""
-    return [*records.unreadable, *_videos_at_fault(records), *_instances_at_fault(records)]
+    """All faults for which :meth:`Records.dataset` raises, in that order."""
+    return [*records.unreadable, *_invalid_videos(records), *_invalid_instances(records)]
 
 
 def read_text(path: Path) -> str:
-    """The text of an annotation file, UTF-8 with or without a byte-order mark, line ends as they are.
+    """The text of an annotation file in UTF-8, with or without a byte-order mark. Line ends are kept.
 
     Raises UserError naming the file.
     """
@@ -146,7 +146,7 @@ def read_text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write an annotation file as UTF-8, line ends as they are, its folder too. Raises UserError naming the file."""
+    """Write an annotation file as UTF-8 and create its folder. Line ends are kept. Raises UserError naming the file."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
@@ -155,12 +155,12 @@ def write_text(path: Path, text: str) -> None:
         raise UserError(f"cannot write the annotations {path}: {error.strerror}") from None
     except UnicodeEncodeError as error:
         raise UserError(
-            f"cannot write the annotations {path}: {error.object[error.start : error.end]!r} is no text"
+            f"cannot write the annotations {path}: {error.object[error.start : error.end]!r} is not valid text"
         ) from None
 
 
 def number(value: Any) -> float | None:
-    """A finite number from a number or from the text of one; None for anything else (booleans included)."""
+    """A finite number from a number or its text; None for anything else, including booleans."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:

@@ -1,18 +1,18 @@
-"""Reading SSN proposal lists: the text files in which SSN and its descendants exchange truth and proposals.
+"""Read SSN proposal lists, the text files with instances and proposals of SSN and related projects.
 
 A list is a sequence of blocks::
 
     # 0                       number of the block
     frames/v_P2hrv6QzDPI      path of the frames, or id of the video
-    3344                      length: frames; 1 in a normalised list
+    3344                      length in frames; 1 in a normalised list
     1                         factor that multiplies the length
     1                         number of instances
     59 0 3343                   class, start, end of each
     1                         number of proposals
     59 0.6121 1.0000 112 2159   class, best tIoU, share of the proposal inside that instance, start, end of each
 
-Classes count from 1; a proposal that meets no instance has class 0. Start and end are frames that count from 0, or in a
-normalised list shares of the video.
+Classes are numbered from 1; a proposal that overlaps no instance has class 0. Start and end are frames from 0, or in a
+normalised list fractions of the video.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from numpy.typing import NDArray
 from ssn_feat.annotations.records import InstanceRecord, Records, VideoRecord
 from ssn_feat.errors import UserError
 
-# Frames and class numbers beyond this are no such thing, and would not survive as float64.
+# Larger frames and class numbers are invalid and not exact in float64.
 _LARGEST = 2**53
 
 
 @dataclass(frozen=True)
 class ListedBlock:
-    """One block as it stands in the file.
+    """One block of the file.
 
     path: path of the frames or id. length, factor: their product is the number of frames, or 1 in a normalised list.
     truth: float64 ``(n, 3)``: class (from 1), start, end. proposals: float64 ``(m, 5)``: class (0 = none), tIoU,
-    overlap, start, end. Start and end may be reversed or beyond the video: lists of others hold such rows.
+    overlap, start, end. Start and end may be reversed or outside the video, as in some published lists.
     """
 
     path: str
@@ -51,7 +51,7 @@ class ListedBlock:
 
     @property
     def frames(self) -> int:
-        """The number of frames, as the original counts them: ``int(length * factor)``."""
+        """The number of frames as in the original code: ``int(length * factor)``."""
         return int(self.length * self.factor)
 
 
@@ -60,7 +60,7 @@ class ListedVideo:
     """One block of a list in frames.
 
     truth: int64 ``(n, 3)``: class (from 1), start, end in frames from 0. proposals: float64 ``(m, 5)``: class (0 =
-    none), tIoU, overlap, start, end. Rows are the file's, also those that are reversed or end beyond ``frames``.
+    none), tIoU, overlap, start, end. Rows that are reversed or end beyond ``frames`` are kept.
     """
 
     id: str
@@ -72,8 +72,8 @@ class ListedVideo:
 def read_ssn_list(path: Path) -> list[ListedBlock]:
     """All blocks of a list, normalised or in frames.
 
-    Raises UserError naming the file and the line for whatever does not fit the format; a byte order mark, Windows line
-    ends and blank lines between blocks are no fault.
+    Raises UserError naming the file and the line for content that does not fit the format. A byte order mark, Windows
+    line ends and blank lines between blocks are accepted.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").rstrip().split("\n")
@@ -88,18 +88,18 @@ def read_ssn_list(path: Path) -> list[ListedBlock]:
 
 
 def read_listed_videos(path: Path) -> list[ListedVideo]:
-    """A list in frames, as the original's data set reads it. Raises UserError also where a frame is no whole number."""
+    """Read a list in frames like the original data set. Also raises UserError if a frame is not a whole number."""
     videos = []
     for block in read_ssn_list(path):
         if (block.truth % 1 != 0).any() or (block.proposals[:, 3:] % 1 != 0).any():
-            raise UserError(f"{path}: block # {block.number} ({block.path}) is normalised; needed is a list in frames")
+            raise UserError(f"{path}: block # {block.number} ({block.path}) is normalised; a list in frames is needed")
         videos.append(ListedVideo(block.path, block.frames, block.truth.astype(np.int64), block.proposals))
     return videos
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Where the rows of one kind are: ``count`` lines from number ``first`` on."""
+    """The location of rows of one kind: ``count`` lines from line ``first``."""
 
     first: int
     count: int
@@ -109,9 +109,9 @@ _TRUTH, _PROPOSALS = ("class", "start", "end"), ("class", "tIoU", "overlap", "st
 
 
 class _Reader:
-    """Goes through the lines; every fault is a UserError with its line.
+    """Parses the lines; raises UserError with the line of a fault.
 
-    The numbers of all rows are converted together at the end, which is much faster than block after block.
+    The numbers of all rows are converted together at the end, which is much faster than block by block.
     """
 
     def __init__(self, path: Path, lines: list[str]) -> None:
@@ -123,23 +123,23 @@ class _Reader:
         try:
             heads = list(self._heads())
         except UserError:
-            self._check_rows()  # a row that is none may be where the count went wrong
+            self._check_rows()  # a malformed row may be the cause
             raise
         parts = zip(heads, self._tables(self.truth, _TRUTH), self._tables(self.proposals, _PROPOSALS), strict=True)
         return [ListedBlock(name, *size, truth, rows, number) for (number, name, size), truth, rows in parts]
 
     def _heads(self) -> Iterator[tuple[int, str, tuple[float, float]]]:
-        """Number, path, length and factor of every block; notes where its rows are."""
+        """Number, path, length and factor of every block; records the location of its rows."""
         while self._skip_blank():
             if not self.lines[self.at].startswith("#"):
-                raise self._fault(self.at, f"expected the start of a block, '# <number>', not {self._seen(self.at)}")
+                raise self._fault(self.at, f"expected the start of a block, '# <number>', not {self._quoted(self.at)}")
             number = self._count(self._next("")[1:], "the number of the block")
             name = self._next("the path of the video")
             if not name or name.startswith("#"):
-                raise self._fault(self.at - 1, f"expected the path of the video, not {self._seen(self.at - 1)}")
+                raise self._fault(self.at - 1, f"expected the path of the video, not {self._quoted(self.at - 1)}")
             length, factor = self._number("the length in frames"), self._number("the factor of the length")
             if length * factor > _LARGEST:
-                raise self._fault(self.at - 2, f"a video of {length * factor:g} frames is no video")
+                raise self._fault(self.at - 2, f"a video cannot have {length * factor:g} frames")
             self.truth.append(self._rows("instances"))
             self.proposals.append(self._rows("proposals"))
             yield number, name, (length, factor)
@@ -151,7 +151,7 @@ class _Reader:
 
     def _next(self, what: str) -> str:
         if self.at >= len(self.lines):
-            raise self._fault(len(self.lines) - 1, f"the file ends where {what} should follow")
+            raise self._fault(len(self.lines) - 1, f"the file ends before {what}")
         self.at += 1
         return self.lines[self.at - 1].strip()
 
@@ -162,13 +162,13 @@ class _Reader:
         except ValueError:
             value = math.nan
         if not (math.isfinite(value) and value >= 0):
-            raise self._fault(self.at - 1, f"expected {what}, not {self._seen(self.at - 1)}")
+            raise self._fault(self.at - 1, f"expected {what}, not {self._quoted(self.at - 1)}")
         return value
 
     def _count(self, text: str, what: str) -> int:
         text = text.strip()
         if not (text.isascii() and text.isdigit() and len(text) < 16):
-            raise self._fault(self.at - 1, f"expected {what}, not {self._seen(self.at - 1)}")
+            raise self._fault(self.at - 1, f"expected {what}, not {self._quoted(self.at - 1)}")
         return int(text)
 
     def _rows(self, what: str) -> _Rows:
@@ -176,7 +176,7 @@ class _Reader:
         first, self.at = self.at, self.at + count
         if self.at > len(self.lines):
             left = len(self.lines) - first
-            raise self._fault(first - 1, f"{count} {what} should follow, but only {left} lines do")
+            raise self._fault(first - 1, f"{count} {what} should follow, but only {left} lines are left")
         return _Rows(first, count)
 
     def _tables(self, rows: list[_Rows], columns: tuple[str, ...]) -> list[NDArray[np.float64]]:
@@ -184,7 +184,7 @@ class _Reader:
         table = _table(list(chain.from_iterable(self._lines_of(each) for each in rows)), len(columns))
         if table is None:
             self._check_rows()
-            raise UserError(f"{self.path}: a row of {' '.join(columns)} is none")
+            raise UserError(f"{self.path}: a row of {' '.join(columns)} is malformed")
         edges = accumulate((each.count for each in rows), initial=0)
         return [table[start:stop] for start, stop in pairwise(edges)]
 
@@ -192,16 +192,16 @@ class _Reader:
         return self.lines[rows.first : rows.first + rows.count]
 
     def _check_rows(self) -> None:
-        """Raises UserError that names the first malformed row of all blocks, if any is."""
+        """Raises UserError for the first malformed row of all blocks, if there is one."""
         kinds: list[tuple[_Rows, str, tuple[str, ...]]] = [(rows, "instance", _TRUTH) for rows in self.truth]
         kinds += [(rows, "proposal", _PROPOSALS) for rows in self.proposals]
         for rows, what, columns in sorted(kinds, key=lambda kind: kind[0].first):
             for index, line in enumerate(self._lines_of(rows)):
                 if _table([line], len(columns)) is None:
-                    at, place = rows.first + index, f"{what} {index + 1} of {rows.count}"
-                    raise self._fault(at, f"expected '{' '.join(columns)}' of {place}, not {self._seen(at)}")
+                    at, row = rows.first + index, f"{what} {index + 1} of {rows.count}"
+                    raise self._fault(at, f"expected '{' '.join(columns)}' of {row}, not {self._quoted(at)}")
 
-    def _seen(self, at: int) -> str:
+    def _quoted(self, at: int) -> str:
         text = self.lines[at].strip()
         return repr(text if len(text) <= 60 else text[:57] + "...") if text else "an empty line"
 
@@ -210,7 +210,7 @@ class _Reader:
 
 
 def _table(lines: list[str], width: int) -> NDArray[np.float64] | None:
-    """The numbers of some rows, float64 ``(n, width)``; None where any row is not a class and finite numbers."""
+    """The numbers of some rows, float64 ``(n, width)``; None unless every row is a class and finite numbers."""
     values = _decimals(lines, width)
     if values is None:
         values = _numbers(lines)
@@ -222,8 +222,8 @@ def _table(lines: list[str], width: int) -> NDArray[np.float64] | None:
 
 
 def _numbers(lines: list[str]) -> NDArray[np.float64] | None:
-    """The numbers of rows of any form; None where a row has others, or another number of them."""
-    if not all(map(str.strip, lines)):  # which loadtxt would skip
+    """The numbers of rows in any notation; None if a row is not numeric or has a different length."""
+    if not all(map(str.strip, lines)):  # loadtxt would skip blank lines
         return None
     try:
         return np.loadtxt(lines, dtype=np.float64, comments=None, ndmin=2)
@@ -232,16 +232,16 @@ def _numbers(lines: list[str]) -> NDArray[np.float64] | None:
 
 
 def _decimals(lines: list[str], width: int) -> NDArray[np.float64] | None:
-    """The numbers of rows of plain decimals, ``12`` or ``0.6121``, one space apart; None if anything else is there.
+    """The numbers of rows of plain decimals (``12``, ``0.6121``) separated by single spaces; None for anything else.
 
-    Digits without their points are read as whole numbers, several times as fast as fractions, and divided by powers of
-    ten. With at most 15 digits float64 holds both exactly, so that the quotient is what ``float`` makes of the text.
+    The digits without their points are read as integers, several times faster than fractions, and divided by powers of
+    ten. With at most 15 digits both are exact in float64, so the quotient equals ``float`` of the text.
     """
     text = "\n".join([*lines, ""]).encode()
     data = np.frombuffer(text, dtype=np.uint8)
-    marks = np.flatnonzero(data - np.uint8(ord("0")) > 9)  # all but digits; what is less than "0" wraps around
+    marks = np.flatnonzero(data - np.uint8(ord("0")) > 9)  # everything except digits; characters below "0" wrap around
     points = data[marks] == ord(".")
-    last = np.flatnonzero(~points)  # of the marks, those that end a number
+    last = np.flatnonzero(~points)  # the marks that end a number
     ends, before = marks[last], last - 1
     pointed = points[before]
     digits = np.diff(ends, prepend=-1) - 1 - pointed
@@ -255,19 +255,20 @@ def _decimals(lines: list[str], width: int) -> NDArray[np.float64] | None:
 
 
 def names_of(path: str) -> tuple[str, ...]:
-    """What the id of a video may be, given the path in a list."""
+    """Candidates for the id of a video, given its path in a list."""
     last = path.rstrip("/").rsplit("/", 1)[-1]
     stem = last.rsplit(".", 1)[0] or last
     return path, last, stem, last.removeprefix("v_"), stem.removeprefix("v_")
 
 
 def ssn_list_records(path: Path, videos: Iterable[VideoRecord]) -> Records:
-    """The truth in a list, normalised or in frames, as annotations of those of ``videos`` that it has.
+    """The instances in a list, normalised or in frames, as annotations of those of ``videos`` that it contains.
 
-    A list says nothing of seconds: an instance's place in its block, as a share of the block's length, is taken of the
-    duration that ``videos`` gives. Classes have no names there: number 7 of 100 is ``class 007``.
+    A list holds no seconds: times are the fractions of a block's length times the duration from ``videos``. It holds no
+    names of classes either: number 7 of 100 is ``class 007``.
 
-    Raises UserError as :func:`read_ssn_list` does. Blocks of other videos and those without a length are complained of.
+    Raises UserError as :func:`read_ssn_list` does. Blocks of other videos and without a length are recorded as
+    unreadable.
     """
     known: Mapping[str, VideoRecord] = {video.id: video for video in videos}
     records, blocks = Records(path, path.stem), read_ssn_list(path)
@@ -276,9 +277,9 @@ def ssn_list_records(path: Path, videos: Iterable[VideoRecord]) -> Records:
         where = f"block # {block.number}"
         video = next((known[name] for name in names_of(block.path) if name in known), None)
         if video is None or video.duration is None:
-            records.complain(where, f"the duration of video {block.path!r} is not known")
+            records.add_unreadable(where, f"the duration of video {block.path!r} is unknown")
         elif not block.length * block.factor > 0:
-            records.complain(where, f"video {block.path!r} has no length")
+            records.add_unreadable(where, f"video {block.path!r} has no length")
         else:
             records.videos.append(replace(video, where=where))
             unit = video.duration / (block.length * block.factor)

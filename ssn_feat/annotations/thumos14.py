@@ -1,10 +1,10 @@
 """THUMOS14's text folders: durations, one file per class, the ambiguous instances, and the avoid lists.
 
-The folder holds ``{test,validation}_durations.txt`` (a file name and seconds, on alternate lines), files
-``CLASS_test.txt`` and ``CLASS_val.txt`` at any depth (``video  start  end`` in seconds, a line each), and may hold
-``{test,validation}_avoid_videos.txt`` (a video and the class whose annotation there is not to be trusted).
+The folder contains ``{test,validation}_durations.txt`` (file name and seconds on alternating lines), files
+``CLASS_test.txt`` and ``CLASS_val.txt`` at any depth (lines of ``video  start  end`` in seconds), and optionally
+``{test,validation}_avoid_videos.txt`` (lines of a video and a class whose annotations in it are unreliable).
 
-CliffDiving is a kind of Diving: the same seconds under both names are no mistake, and both are kept.
+CliffDiving is a kind of Diving, so the same interval may have both labels. Both are kept.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.annotations.records import InstanceRecord, Records, VideoRecord, number, read_text
 from ssn_feat.errors import UserError
 
-# Name of a part in the names of its lists, and the ending of its class files.
+# The name of a part in the names of its lists, and the ending of its class files.
 _PARTS = {"validation": "_val.txt", "test": "_test.txt"}
 AMBIGUOUS = "Ambiguous"
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and content of the lines that are not blank."""
+    """Numbers and content of the lines that are not blank."""
     for index, line in enumerate(read_text(path).splitlines(), start=1):
         if line.strip():
             yield index, line.strip()
@@ -35,21 +35,21 @@ def _read_durations(path: Path, part: str, records: Records) -> None:
         duration = number(seconds)
         where = f"{path.name} line {line}"
         if duration is None:
-            records.complain(where, f"{name!r} is followed by {seconds!r}, which is no number of seconds")
+            records.add_unreadable(where, f"{name!r} is followed by {seconds!r}, which is not a number of seconds")
         else:
-            # Some copies of the lists hold whole paths of their maker's machine.
+            # Some copies of the lists contain full paths.
             video = name.replace("\\", "/").rsplit("/", 1)[-1].removesuffix(".mp4")
             records.videos.append(VideoRecord(where, video, duration, part))
     if len(lines) % 2:
-        records.complain(f"{path.name} line {lines[-1][0]}", f"{lines[-1][1]!r} is followed by no duration")
+        records.add_unreadable(f"{path.name} line {lines[-1][0]}", f"{lines[-1][1]!r} is not followed by a duration")
 
 
 def _class_files(folder: Path, ending: str) -> list[Path]:
-    """Files of all classes of a part, by name: the order of a folder differs between file systems."""
+    """Class files of a part, sorted by name, since the order of a folder differs between file systems."""
     files = sorted(folder.rglob(f"*{ending}"), key=lambda path: path.name)
     for one, next_one in pairwise(files):
         if one.name == next_one.name:
-            raise UserError(f"{folder} holds {one.name} twice: {one} and {next_one}")
+            raise UserError(f"{folder} contains {one.name} twice: {one} and {next_one}")
     return files
 
 
@@ -59,7 +59,7 @@ def _read_class(path: Path, label: str, records: Records) -> None:
         words = text.split()
         times = [number(word) for word in words[1:]]
         if len(times) != 2 or times[0] is None or times[1] is None:
-            records.complain(where, f"{text!r:.80} is not a video, its start and its end in seconds")
+            records.add_unreadable(where, f"{text!r:.80} is not a video, its start and its end in seconds")
         else:
             records.instances.append(InstanceRecord(where, words[0], label, times[0], times[1]))
 
@@ -75,13 +75,13 @@ def _read_avoided(path: Path) -> set[tuple[str, str]]:
 
 
 def thumos14_records(folder: Path, as_ssn: bool = False, ambiguous: bool = False) -> Records:
-    """The records of one folder; see :func:`read_thumos14`."""
+    """The records of a folder; see :func:`read_thumos14`."""
     records = Records(folder, "thumos14")
     avoided: set[tuple[str, str]] = set()
     parts = [part for part in _PARTS if (folder / f"{part}_durations.txt").is_file()]
     if not parts:
         raise UserError(
-            f"{folder} is no THUMOS14 folder: it holds neither test_durations.txt nor validation_durations.txt"
+            f"{folder} is not a THUMOS14 folder: it has neither test_durations.txt nor validation_durations.txt"
         )
     for part in parts:
         _read_durations(folder / f"{part}_durations.txt", part, records)
@@ -101,13 +101,16 @@ def thumos14_records(folder: Path, as_ssn: bool = False, ambiguous: bool = False
 
 
 def read_thumos14(folder: Path | str, *, as_ssn: bool = False, ambiguous: bool = False) -> Dataset:
-    """Read a THUMOS14 folder (see the module's docstring): the parts of it whose durations are there.
+    """Read the parts of a THUMOS14 folder (see the module's docstring) that have a list of durations.
 
-    Every video of the lists of durations is in the data set, also those without truth. ``as_ssn`` leaves out what SSN
-    leaves out: instances on the avoid lists and those that start after the end of their video (200 videos and 2,973
-    instances remain of the validation part, 210 and 3,234 of the test part). ``ambiguous`` keeps the instances that
-    the annotators were not sure of, as one more class ``Ambiguous``.
+    The data set contains every video of the lists of durations, also those without instances. ``as_ssn`` excludes
+    instances as SSN does: those on the avoid lists and those that start after the end of their video (200 videos and
+    2,973 instances remain of the validation part, 210 and 3,234 of the test part). ``ambiguous`` keeps the instances of
+    which the annotators were unsure, as an additional class ``Ambiguous``.
 
-    Raises UserError, naming file and line, for whatever cannot be read.
+    Raises UserError, naming file and line, for unreadable content.
     """
     return thumos14_records(Path(folder), as_ssn, ambiguous).dataset()
+
+
+__all__ = ["AMBIGUOUS", "read_thumos14", "thumos14_records"]

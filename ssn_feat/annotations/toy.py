@@ -1,10 +1,9 @@
-"""The toy data set: untrimmed videos, made in a minute, in which RGB, flow and their fusion can be told apart.
+"""The toy data set: untrimmed videos, generated in a minute, on which RGB, flow and their fusion differ.
 
-Objects drift before a moving texture. An instance of an appearance class is an object with that class's pattern; an
-instance of a motion class is an object with any other pattern that does something more than drift. All else that is in
-a picture is made alike inside and outside of instances and for all classes: colours, shapes, sizes, how many objects
-there are, how they come and go. So one frame never shows a motion class, movement never shows an appearance class, and
-colour shows nothing.
+Objects drift in front of a moving texture. An instance of an appearance class is an object with the pattern of that
+class; an instance of a motion class is an object with another pattern and an additional motion. Colours, shapes, sizes,
+numbers of objects and their appearing and vanishing have the same distribution inside and outside of instances and for
+all classes. So a single frame never reveals a motion class, motion never an appearance class, and colour nothing.
 """
 
 from __future__ import annotations
@@ -36,24 +35,24 @@ APPEARANCE_CLASSES = tuple(toy_pixels.APPEARANCES)
 MOTION_CLASSES = toy_pixels.MOTIONS
 CLASSES = tuple(sorted(APPEARANCE_CLASSES + MOTION_CLASSES))
 
-_LENGTHS = (1.0, 8.0)  # seconds, of instances and of everything else that comes and goes
-_GAP = 1.0  # least time between two instances, seconds
-_EMPTY = 1 / 12  # share of videos without any instance
-_OTHERS = 1  # places for objects beside the one that instances take
+_LENGTHS = (1.0, 8.0)  # seconds, of instances and of other objects
+_GAP = 1.0  # minimum time between two instances, seconds
+_EMPTY = 1 / 12  # fraction of videos without instances
+_OTHERS = 1  # sequences of objects besides the one with instances
 
 
 @dataclass(frozen=True)
 class ToyOptions:
-    """What decides every pixel and every number of the toy data set."""
+    """Options that determine every pixel and annotation of the toy data set."""
 
     videos: int = 48
     """number of videos: the first half for training, the others for testing"""
     seed: int = 0
-    """seed of all that is random; video N of a seed is the same whatever the number of videos, if its half is"""
+    """random seed; video N does not depend on the number of videos, except for its half"""
     shortest: float = 20.0
     """duration of the shortest videos, seconds"""
     longest: float = 60.0
-    """duration beyond which no video goes, seconds; most are nearer to the shortest"""
+    """maximum duration, seconds; most videos are closer to the shortest"""
 
     def __post_init__(self) -> None:
         if self.videos < 2:
@@ -71,67 +70,67 @@ class ToyOptions:
 
 @dataclass(frozen=True)
 class ToyCommand:
-    """Where to write the toy data set, and which."""
+    """The toy data set and its folder."""
 
     out: tyro.conf.Positional[Path]
     """folder for videos/ID.webm, annotations.json and toy.yaml (the options)"""
     options: ToyOptions = field(default_factory=ToyOptions)
     """the data set"""
     jobs: int = -1
-    """processes that render; -1: one per core"""
+    """number of processes; -1: one per core"""
 
 
 @dataclass(frozen=True)
-class Plan:
-    """One video before it is drawn: its truth, and all its objects from the farthest to the nearest."""
+class VideoPlan:
+    """A video before it is drawn: its annotations, and all its objects from the farthest to the nearest."""
 
     video: Video
     tracks: tuple[Track, ...]
     seed: tuple[int, ...]
 
     def frames(self, every: int = 1) -> Iterator[NDArray[np.uint8]]:
-        """The frames before encoding, or only every n-th of them, uint8 ``(120, 160, 3)`` BGR."""
+        """The frames before encoding, or every n-th of them, uint8 ``(120, 160, 3)`` BGR."""
         count = self.video.frames or 0
         return toy_pixels.frames(range(0, count, every), count, self.tracks, np.random.default_rng([*self.seed, 1]))
 
 
-# --- what happens when; all times in frames
+# --- plans; all times in frames
 
 
 def _length(rng: np.random.Generator) -> int:
-    """Frames of one instance or object, log-uniform."""
+    """Length of an instance or object in frames, log-uniform."""
     return int(np.exp(rng.uniform(*np.log(_LENGTHS))) * FPS)
 
 
 def _instances(options: ToyOptions, rng: np.random.Generator) -> tuple[int, list[Track]]:
-    """The length of a video and its instances, apart from each other and from both ends."""
+    """The length of a video and its instances, separated from each other and from both ends."""
     gap = round(_GAP * FPS)
     lengths = [] if rng.uniform() < _EMPTY else [_length(rng) for _ in range(rng.integers(1, 6))]
     longest = int(options.longest * FPS)
-    while sum(lengths) + (len(lengths) + 1) * gap > longest:  # only where videos are shorter than by default
+    while sum(lengths) + (len(lengths) + 1) * gap > longest:  # only if videos are shorter than by default
         lengths.pop()
     needed = sum(lengths) + (len(lengths) + 1) * gap
-    # Beta(1, 7): a mean of 26 s by default keeps what is computed on these videos quick, and some are still long.
+    # Beta(1, 7): the default mean of 26 s keeps computation short while some videos are long.
     count = max(needed, int((options.shortest + (options.longest - options.shortest) * rng.beta(1, 7)) * FPS))
     spare = np.sort(rng.integers(0, count - needed + 1, len(lengths)))
     tracks, at = [], 0
-    for length, waited in zip(lengths, spare, strict=True):
+    for length, offset in zip(lengths, spare, strict=True):
         at += gap
         label = CLASSES[rng.integers(len(CLASSES))]
-        first = at + int(waited)
+        first = at + int(offset)
         tracks.append(_track(label, first, first + length, rng))
         at += length
     return count, tracks
 
 
 def _track(label: str, first: int, last: int, rng: np.random.Generator) -> Track:
-    """An object of a class, or one of none (:data:`DRIFT`)."""
+    """An object of a class, or of no class (:data:`DRIFT`)."""
     pattern = label if label in APPEARANCE_CLASSES else tuple(PLAIN)[rng.integers(len(PLAIN))]
     return Track(pattern, label if label in MOTION_CLASSES else DRIFT, first, last)
 
 
-def _passers_by(start: int, stop: int, rng: np.random.Generator) -> list[Track]:
-    """Objects of no class, one after the other with pauses, within ``[start, stop)``."""
+def _distractors(start: int, stop: int, rng: np.random.Generator) -> list[Track]:
+    """Successive objects of no class with pauses between them, within ``[start, stop)``."""
     tracks, at = [], start + int(rng.uniform(0, 2) * FPS)
     while at + _LENGTHS[0] * FPS <= stop:
         last = min(at + _length(rng), stop)
@@ -140,20 +139,20 @@ def _passers_by(start: int, stop: int, rng: np.random.Generator) -> list[Track]:
     return tracks
 
 
-def plan(options: ToyOptions) -> list[Plan]:
-    """Every video of the data set as it is to be drawn; a function of the options alone."""
-    return [_plan(options, index) for index in range(options.videos)]
+def plan_videos(options: ToyOptions) -> list[VideoPlan]:
+    """Plans of all videos of the data set, determined by the options."""
+    return [_plan_video(options, index) for index in range(options.videos)]
 
 
-def _plan(options: ToyOptions, index: int) -> Plan:
+def _plan_video(options: ToyOptions, index: int) -> VideoPlan:
     seed = (options.seed, index)
     rng = np.random.default_rng([*seed, 0])
     count, instances = _instances(options, rng)
-    tracks = [t for _ in range(_OTHERS) for t in _passers_by(0, count, rng)]
-    # Between instances their place is taken by objects of no class: an object more or less says nothing.
+    tracks = [t for _ in range(_OTHERS) for t in _distractors(0, count, rng)]
+    # Objects of no class fill the time between instances, so that the number of objects reveals nothing.
     edges = [0, *(edge for t in instances for edge in (t.first, t.last)), count]
     for start, stop in zip(edges[::2], edges[1::2], strict=True):
-        tracks += _passers_by(start, stop, rng)
+        tracks += _distractors(start, stop, rng)
     labels = [t.pattern if t.motion == DRIFT else t.motion for t in instances]
     video = Video(
         id=f"toy_{index:04d}",
@@ -165,7 +164,7 @@ def _plan(options: ToyOptions, index: int) -> Plan:
         fps=float(FPS),
         frames=count,
     )
-    return Plan(video, (*tracks, *instances), seed)
+    return VideoPlan(video, (*tracks, *instances), seed)
 
 
 # --- files
@@ -173,23 +172,23 @@ def _plan(options: ToyOptions, index: int) -> Plan:
 
 @contextmanager
 def _native_messages_off() -> Iterator[None]:
-    """Silence what libraries write to the process's standard error.
+    """Silence what libraries write to standard error.
 
-    OpenCV prints one line for every WebM file that it opens for writing, whichever code names VP8, and has no switch.
+    OpenCV prints one line for every WebM file that it opens for writing, which cannot be turned off.
     """
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(nowhere, 2)
+        os.dup2(devnull, 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(devnull)
 
 
-def _write_video(planned: Plan, out: Path) -> None:
-    """Draw and encode one video; it appears under its name when it is whole."""
+def _write_video(planned: VideoPlan, out: Path) -> None:
+    """Draw and encode one video; renamed to its final name when complete."""
     cv2 = import_cv2()
     partial = out / "partial" / f"{planned.video.id}.webm"
     with _native_messages_off():
@@ -208,47 +207,46 @@ def _write_video(planned: Plan, out: Path) -> None:
 
 
 def _prepare(out: Path, options: ToyOptions) -> None:
-    """Make the folders, or see that they were made for the same options."""
+    """Create the folders, or check that they were created for the same options."""
     recorded = out / "toy.yaml"
     if recorded.is_file():
-        there = load_yaml(ToyOptions, recorded)
-        if there != options:
-            raise UserError(f"{out} holds another toy data set ({there}): choose another folder, or delete it")
+        existing = load_yaml(ToyOptions, recorded)
+        if existing != options:
+            raise UserError(f"{out} holds another toy data set ({existing}): choose another folder, or delete it")
     try:
         (out / "videos").mkdir(parents=True, exist_ok=True)
         (out / "partial").mkdir(exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot make the folder {out}: {error.strerror}") from None
+        raise UserError(f"cannot create the folder {out}: {error.strerror}") from None
     save_yaml(options, recorded)
 
 
 def is_complete(out: Path, options: ToyOptions) -> bool:
-    """Whether ``out`` holds the whole toy data set of these options."""
+    """Whether ``out`` holds the complete toy data set of these options."""
     recorded = out / "toy.yaml"
     return (
         (out / "annotations.json").is_file()
         and recorded.is_file()
         and load_yaml(ToyOptions, recorded) == options
-        and all((out / "videos" / f"{p.video.id}.webm").is_file() for p in plan(options))
+        and all((out / "videos" / f"{p.video.id}.webm").is_file() for p in plan_videos(options))
     )
 
 
 def write_toy(out: Path, options: ToyOptions, jobs: int = -1) -> Dataset:
     """Write ``out/videos/*.webm`` and ``out/annotations.json`` (ActivityNet JSON), and return the data set.
 
-    Videos are 160x120 at 25 fps, VP8. Videos that are there already are kept, so that an interrupted call is resumed by
-    the same call; nothing is done where all is there. The annotations are the same bytes, and the frames before
-    encoding the same pixels, for the same options.
+    Videos are 160x120 at 25 fps, VP8. Existing videos are kept, so repeating an interrupted call resumes it. Equal
+    options give equal bytes of annotations and equal pixels of frames before encoding.
 
-    Raises UserError where ``out`` holds a toy data set of other options or cannot be written, or where OpenCV cannot
-    write WebM.
+    Raises UserError if ``out`` holds a toy data set of other options or cannot be written, or if OpenCV cannot write
+    WebM.
     """
     if is_complete(out, options):
         return read_activitynet(out / "annotations.json", name="toy")
     _prepare(out, options)
-    plans = plan(options)
+    plans = plan_videos(options)
     missing = [p for p in plans if not (out / "videos" / f"{p.video.id}.webm").is_file()]
-    missing.sort(key=lambda p: -(p.video.frames or 0))  # the longest first, or one process is still busy at the end
+    missing.sort(key=lambda p: -(p.video.frames or 0))  # longest first: all processes end at about the same time
     done = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")(
         joblib.delayed(_write_video)(p, out) for p in missing
     )
@@ -263,11 +261,25 @@ def write_toy(out: Path, options: ToyOptions, jobs: int = -1) -> Dataset:
 
 def make_toy(command: ToyCommand) -> None:
     """Write the toy data set: untrimmed videos with six classes, three told by appearance and three by motion."""
-    there = is_complete(command.out, command.options)
+    complete = is_complete(command.out, command.options)
     dataset = write_toy(command.out, command.options, command.jobs)
     videos = dataset.videos.values()
     print(
-        f"{command.out}: {'already there, nothing done: ' if there else ''}{len(videos)} videos "
+        f"{command.out}: {'already complete, nothing done: ' if complete else ''}{len(videos)} videos "
         f"({sum(v.duration for v in videos) / 60:.1f} min) with {sum(len(v.instances) for v in videos)} instances of "
         f"{len(dataset.labels)} classes; truth in {command.out / 'annotations.json'}"
     )
+
+
+__all__ = [
+    "APPEARANCE_CLASSES",
+    "CLASSES",
+    "MOTION_CLASSES",
+    "ToyCommand",
+    "ToyOptions",
+    "VideoPlan",
+    "is_complete",
+    "make_toy",
+    "plan_videos",
+    "write_toy",
+]

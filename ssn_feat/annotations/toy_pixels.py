@@ -1,7 +1,7 @@
-"""What the toy videos look like: objects with patterns that move before a drifting texture, filmed by a shaky camera.
+"""Drawing of the toy videos: objects with patterns that move in front of a drifting texture, seen by a shaky camera.
 
-Everything is drawn from one generator per video, so that frames depend on nothing but the plan of the video. Lengths
-are pixels, times frames, colours BGR in [0, 255] as float32.
+Each video has its own random generator, so its frames depend on its plan only. Lengths are in pixels, times in frames,
+colours are BGR in [0, 255] as float32.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from ssn_feat.video.opencv import import_cv2
 
 WIDTH, HEIGHT, FPS = 160, 120, 25
 
-# Objects keep to the middle square of the picture, which a centre crop leaves.
+# Objects stay in the middle square of the picture, which a centre crop keeps.
 _LEFT, _RIGHT = (WIDTH - HEIGHT) / 2, (WIDTH + HEIGHT) / 2
 _RADIUS = (22.0, 30.0)
-_MARGIN = 18  # how near to an edge of that square the centre of an object comes
+_MARGIN = 18  # minimum distance of an object's centre from the edges of that square
 _SPRITE = 28  # radius at which a sprite is drawn
 _HERTZ = {"pulsing": (1.4, 2.0), "shaking": (0.8, 1.3)}
-_FADE = 4  # frames in which an object appears, and in which it goes
+_FADE = 4  # frames in which an object fades in, and out
 _NOISE = 1.0  # standard deviation of the grey noise of every frame
 
 Array = NDArray[np.float32]
@@ -31,7 +31,7 @@ Plane = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Track:
-    """One object from its first to after its last frame: what pattern it bears and how it moves."""
+    """One object: its pattern, its motion, and its frames ``[first, last)``."""
 
     pattern: str
     motion: str
@@ -41,7 +41,7 @@ class Track:
 
 @dataclass(frozen=True)
 class _Path:
-    """Where an object is in each of its frames: all arrays ``(F,)``; angle in radians, scale relative to a sprite."""
+    """Position of an object in each of its frames, arrays ``(F,)``; angle in radians, scale relative to the sprite."""
 
     x: Plane
     y: Plane
@@ -50,7 +50,7 @@ class _Path:
     opacity: Plane
 
 
-# --- patterns: of the coordinates (u, v) in [-1, 1] across an object, which points bear its first colour
+# --- patterns: which points (u, v) in [-1, 1] of an object have its first colour
 
 
 def _striped(u: Plane, v: Plane, rng: np.random.Generator) -> NDArray[np.bool_]:
@@ -106,7 +106,7 @@ def _smooth_noise(height: int, width: int, cells: int, rng: np.random.Generator)
 
 
 def _outline(u: Plane, v: Plane, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """A disc, a square, a hexagon or an octagon: the points inside of it."""
+    """The points inside a disc, a square, a hexagon or an octagon."""
     sides = (0, 4, 6, 8)[rng.integers(4)]
     if not sides:
         return np.asarray(np.hypot(u, v) < 0.95)
@@ -116,7 +116,7 @@ def _outline(u: Plane, v: Plane, rng: np.random.Generator) -> NDArray[np.bool_]:
 
 
 def _colours(rng: np.random.Generator) -> Array:
-    """Two random colours, ``(2, 3)``, that differ enough for a pattern to be seen."""
+    """Two random colours, ``(2, 3)``, different enough to show a pattern."""
     while True:
         pair = rng.uniform(20, 235, (2, 3))
         if abs(pair.mean(1)[0] - pair.mean(1)[1]) > 60:
@@ -124,8 +124,8 @@ def _colours(rng: np.random.Generator) -> Array:
 
 
 def _sprite(pattern: str, rng: np.random.Generator) -> Array:
-    """One object upright at its nominal size, ``(S, S, 4)``: colour times coverage, and coverage in [0, 1]."""
-    fine = 4  # drawn four times as large, then averaged: smooth edges
+    """One upright object at its nominal size, ``(S, S, 4)``: colour times alpha, and alpha in [0, 1]."""
+    fine = 4  # drawn four times as large, then averaged for smooth edges
     size = 2 * _SPRITE
     axis = (np.arange(size * fine) + 0.5) / (_SPRITE * fine) - 1
     u, v = np.meshgrid(axis, axis)
@@ -139,14 +139,14 @@ def _sprite(pattern: str, rng: np.random.Generator) -> Array:
 # --- motion
 
 
-def _to_and_fro(start: float, speed: float, low: float, high: float, times: Plane) -> Plane:
-    """A point at constant speed that turns round at ``low`` and ``high``."""
-    room = max(high - low, 1e-6)
-    return low + abs((start - low + speed * times + room) % (2 * room) - room)
+def _back_and_forth(start: float, speed: float, low: float, high: float, times: Plane) -> Plane:
+    """Position of a point that moves at constant speed and reverses at ``low`` and ``high``."""
+    width = max(high - low, 1e-6)
+    return low + abs((start - low + speed * times + width) % (2 * width) - width)
 
 
 def _path(track: Track, rng: np.random.Generator) -> _Path:
-    """All objects drift; those of a motion class do one thing more."""
+    """All objects drift; those of a motion class have an additional motion."""
     count = track.last - track.first
     t = np.arange(count, dtype=np.float64)
     hertz = rng.uniform(*_HERTZ.get(track.motion, (0, 0)))
@@ -155,21 +155,21 @@ def _path(track: Track, rng: np.random.Generator) -> _Path:
     if track.motion == "pulsing":
         scale *= 1 + 0.35 * np.sin(phase)
     else:
-        # As large in any frame as a pulsing one may be: the size of an object says nothing of its class.
+        # Same distribution of sizes as a pulsing object, so that size does not reveal the class.
         scale *= 1 + 0.35 * np.sin(rng.uniform(0, 2 * np.pi))
     turn = rng.choice([-1, 1]) * rng.uniform(4.0, 6.5) / FPS if track.motion == "spinning" else 0.0
     swing = rng.uniform(16, 24) if track.motion == "shaking" else 0.0
     heading, speed = rng.uniform(0, 2 * np.pi), np.exp(rng.uniform(np.log(0.25), np.log(1.6)))
     low, high = _LEFT + _MARGIN + swing, _RIGHT - _MARGIN - swing
-    x = _to_and_fro(rng.uniform(low, high), speed * np.cos(heading), low, high, t) + swing * np.sin(phase)
+    x = _back_and_forth(rng.uniform(low, high), speed * np.cos(heading), low, high, t) + swing * np.sin(phase)
     top, bottom = _MARGIN, HEIGHT - _MARGIN
-    y = _to_and_fro(rng.uniform(top, bottom), speed * np.sin(heading), top, bottom, t)
+    y = _back_and_forth(rng.uniform(top, bottom), speed * np.sin(heading), top, bottom, t)
     opacity = np.clip(np.minimum(t + 1, count - t) / _FADE, 0, 1)
     return _Path(x, y, rng.uniform(0, 2 * np.pi) + turn * t, scale, opacity)
 
 
 def _camera(count: int, rng: np.random.Generator) -> Plane:
-    """How far a hand-held camera is off in each frame: a slow wander and a tremble, ``(F, 2)``."""
+    """Displacement of a hand-held camera in each frame, a slow drift plus jitter, ``(F, 2)``."""
     wander = np.empty((count, 2))
     at = np.zeros(2)
     for index, push in enumerate(rng.normal(0, 0.3, (count, 2))):
@@ -182,7 +182,7 @@ def _camera(count: int, rng: np.random.Generator) -> Plane:
 
 
 def _background(rng: np.random.Generator) -> Array:
-    """A texture of several scales in three random colours, larger than the picture by half of it on each side."""
+    """A texture of several scales in three random colours, twice as large as the picture in each direction."""
     height, width = 2 * HEIGHT, 2 * WIDTH
     picture = np.tile(rng.uniform(60, 195, 3), (height, width, 1))
     for cells, strength in ((5, 45), (16, 30), (48, 22)):
@@ -192,7 +192,7 @@ def _background(rng: np.random.Generator) -> Array:
 
 
 def _put(frame: Array, sprite: Array, x: float, y: float, angle: float, scale: float, opacity: float) -> None:
-    """Draw ``sprite`` with its centre at (x, y) of ``frame`` (H, W, 3), in place; what is outside is cut off."""
+    """Draw ``sprite`` with its centre at (x, y) into ``frame`` (H, W, 3), clipped at the edges."""
     cv2 = import_cv2()
     reach = int(np.ceil(_SPRITE * scale * np.sqrt(2))) + 1
     left, top = int(np.floor(x)) - reach, int(np.floor(y)) - reach
@@ -212,20 +212,20 @@ def _put(frame: Array, sprite: Array, x: float, y: float, angle: float, scale: f
 def frames(
     wanted: Iterable[int], count: int, tracks: tuple[Track, ...], rng: np.random.Generator
 ) -> Iterator[NDArray[np.uint8]]:
-    """The ``wanted`` of the ``count`` frames of a video, uint8 ``(HEIGHT, WIDTH, 3)`` BGR.
+    """The frames with the numbers ``wanted`` of a video with ``count`` frames, uint8 ``(HEIGHT, WIDTH, 3)`` BGR.
 
-    Later tracks are nearer to the camera.
+    Later tracks are closer to the camera.
     """
     cv2 = import_cv2()
     background = _background(rng)
     objects = [(track, _sprite(track.pattern, rng), _path(track, rng)) for track in tracks]
     camera = _camera(count, rng)
     grain = rng.normal(0, _NOISE, (2 * HEIGHT, 2 * WIDTH, 1)).astype(np.float32)
-    places = np.column_stack([rng.integers(0, HEIGHT, count), rng.integers(0, WIDTH, count)])
+    grain_corners = np.column_stack([rng.integers(0, HEIGHT, count), rng.integers(0, WIDTH, count)])
     heading, speed = rng.uniform(0, 2 * np.pi), rng.uniform(0.1, 0.5)
     t = np.arange(count, dtype=np.float64)
-    pan_x = _to_and_fro(rng.uniform(20, WIDTH - 20), speed * np.cos(heading), 20, WIDTH - 20, t) - camera[:, 0]
-    pan_y = _to_and_fro(rng.uniform(20, HEIGHT - 20), speed * np.sin(heading), 20, HEIGHT - 20, t) - camera[:, 1]
+    pan_x = _back_and_forth(rng.uniform(20, WIDTH - 20), speed * np.cos(heading), 20, WIDTH - 20, t) - camera[:, 0]
+    pan_y = _back_and_forth(rng.uniform(20, HEIGHT - 20), speed * np.sin(heading), 20, HEIGHT - 20, t) - camera[:, 1]
     for index in wanted:
         window = np.array([[1, 0, -pan_x[index]], [0, 1, -pan_y[index]]])
         frame = cv2.warpAffine(background, window, (WIDTH, HEIGHT), flags=cv2.INTER_LINEAR)
@@ -234,6 +234,6 @@ def frames(
                 i = index - track.first
                 x, y = p.x[i] + camera[index, 0], p.y[i] + camera[index, 1]
                 _put(frame, sprite, x, y, p.angle[i], p.scale[i], p.opacity[i])
-        row, column = places[index]
+        row, column = grain_corners[index]
         frame += grain[row : row + HEIGHT, column : column + WIDTH]
         yield np.clip(np.rint(frame), 0, 255).astype(np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from ssn_feat.annotations import Dataset, read_annotations
-from ssn_feat.annotations.protocols import coverage, protocol
+from ssn_feat.annotations.protocols import dataset_coverage, protocol
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import (
     TIOU_GRIDS,
@@ -43,7 +43,7 @@ def compare(options: CompareOptions) -> tuple[list[MethodResult], list[str]]:
     results = []
     for compared in compared_methods(dataset, options):
         results.append(_evaluate(compared, dataset, options))
-        lacking = coverage(dataset, compared.proposals.ids)
+        lacking = dataset_coverage(dataset, compared.proposals.ids)
         if lacking.unreachable:
             said.append(f"{compared.name}: proposals of {lacking}".replace(" are there", ""))
     first = results[0].curve
@@ -67,7 +67,7 @@ def _truth(options: CompareOptions) -> tuple[Dataset, list[str]]:
     elif options.subset:
         dataset = dataset.subset(options.subset)
     if options.store is not None:
-        said.append(f"store: {coverage(dataset, open_store(options.store).ids)}")
+        said.append(f"store: {dataset_coverage(dataset, open_store(options.store).ids)}")
     return dataset, said
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
-from ssn_feat.annotations.protocols import coverage
+from ssn_feat.annotations.protocols import dataset_coverage
 from ssn_feat.drawing.names import short_names
 from ssn_feat.drawing.pictures import save
 from ssn_feat.drawing.timeline import timeline_figure, timeline_of
@@ -131,7 +131,7 @@ def _match(
         said.append(
             f"{source}: {fate} are detections in {strangers} unknown videos and {elsewhere} that are not evaluated"
         )
-    reached = coverage(truth.dataset, found.ids)
+    reached = dataset_coverage(truth.dataset, found.ids)
     if reached.unreachable:
         said.append(f"{source}: {reached}")
     return found, said

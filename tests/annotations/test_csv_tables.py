@@ -39,10 +39,10 @@ def test_all_columns_in_any_order_and_videos_without_instances(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty: a header"),
-        ("\n\n", "is empty: a header"),
+        ("", "is empty: the first line must be a header"),
+        ("\n\n", "is empty: the first line must be a header"),
         ("a,1,2,Jump\n", r"line 1: the header 'a,1,2,Jump' lacks video, start, end, label"),
-        ("video,start,end,label,end\n", r"line 1: the header .* names a column twice"),
+        ("video,start,end,label,end\n", r"line 1: the header .* repeats a column"),
         ("video;start;end;label\na;1;2;Jump\n", r"lacks video, start, end, label: columns must be separated by commas"),
         ("video,start,end,label\na,1,2\n", r"line 2: has 3 cells under a header of 4"),
         ("video,start,end,label\na,1,x,J\n", r"line 2: '1,x,J' is not a start and an end"),
@@ -52,10 +52,10 @@ def test_all_columns_in_any_order_and_videos_without_instances(tmp_path: Path) -
         ("video,start,end,label\na,,,\n", r"line 2: video 'a' has no duration"),
         ('video,start,end,label\na,1,2,J\n"a,1,2,J\n', r"line 3: unexpected end of data"),
         ('video,start,end,label\n"a\nb",1,2,J\nc,2,1,J', r"line 4: the segment"),
-        ("video,start,end,label,fps\na,1,2,J,-3\n", r"line 2: fps '-3' is not a number from 0 on"),
+        ("video,start,end,label,fps\na,1,2,J,-3\n", r"line 2: fps '-3' is not a number of at least 0"),
         (
             "video,start,end,label,duration\na,1,2,J,9\na,1,2,J,8\n",
-            r"line 3: says something else of video 'a' than line 2",
+            r"line 3: contradicts line 2 on video 'a'",
         ),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 
 from ssn_feat import UserError
 from ssn_feat.annotations import Dataset, Instance, Video, read_annotations
-from ssn_feat.annotations.protocols import Protocol, coverage, protocol
+from ssn_feat.annotations.protocols import Protocol, dataset_coverage, protocol
 
 DATASET = Dataset.of(
     "small",
@@ -34,7 +34,7 @@ def test_what_is_left_out_is_left_out() -> None:
         "mine: 1 videos with truth, 1 instances, subset testing; without b; without y of a; "
         "without instances that start after the end of their video"
     )
-    with pytest.raises(UserError, match="leaves no video with truth"):
+    with pytest.raises(UserError, match="excludes every video"):
         Protocol("none", "testing", without_videos=frozenset("ab")).apply(DATASET)
 
 
@@ -82,7 +82,9 @@ def test_an_incomplete_data_set_is_called_so(shared: Path) -> None:
 
 
 def test_coverage_counts_what_cannot_be_found() -> None:
-    result = coverage(DATASET, ["a", "elsewhere"])
+    result = dataset_coverage(DATASET, ["a", "elsewhere"])
     assert (result.videos, result.instances, result.missing, result.unreachable) == (4, 5, ("b", "c", "d"), 2)
-    assert str(result) == ("1 of 4 videos are there; 2 of 5 instances cannot be found because their video is missing")
-    assert str(coverage(DATASET, DATASET.videos)) == "4 of 4 videos are there"
+    assert str(result) == (
+        "1 of 4 videos are available; 2 of 5 instances cannot be found because their video is missing"
+    )
+    assert str(dataset_coverage(DATASET, DATASET.videos)) == "4 of 4 videos are available"

@@ -67,10 +67,10 @@ def test_an_instance_is_named_by_its_place_in_its_block(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("{0}/list.txt", "says nothing of seconds: write ssn-list:"),
+        ("{0}/list.txt", "holds no durations: write ssn-list:"),
         ("{0}/list.txt@{0}/absent.json", "absent.json"),
         ("{0}/absent.txt@{0}/seconds.json", "absent.txt"),
-        ("{0}/list.txt@{0}/one.json", r"list\.txt: block # 1: the duration of video 'frames/v_b' is not known"),
+        ("{0}/list.txt@{0}/one.json", r"list\.txt: block # 1: the duration of video 'frames/v_b' is unknown"),
         ("{0}/list.txt@{0}/text.json", "text.json"),
         ("{0}/empty.txt@{0}/seconds.json", r"empty\.txt: block # 4: video 'a' has no length"),
     ],

@@ -78,12 +78,12 @@ def test_order_filters_and_ambiguous_instances(tmp_path: Path) -> None:
         ),
         ("deep/Dive_test.txt", "a nan 2\n", r"Dive_test\.txt line 1: 'a nan 2' is not"),
         ("deep/Dive_test.txt", "a 3 2\n", r"Dive_test\.txt line 1: the segment \[3, 2\] ends before it starts"),
-        ("deep/Dive_test.txt", "\nc 1 2\n", r"Dive_test\.txt line 2: nothing is said of video 'c'"),
-        ("Dive_test.txt", "a 1 2\n", r"holds Dive_test\.txt twice"),
+        ("deep/Dive_test.txt", "\nc 1 2\n", r"Dive_test\.txt line 2: the video 'c' has no entry"),
+        ("Dive_test.txt", "a 1 2\n", r"contains Dive_test\.txt twice"),
         (
             "test_durations.txt",
             "a.mp4\n10\nb.mp4\n",
-            r"test_durations\.txt line 3: 'b\.mp4' is followed by no duration",
+            r"test_durations\.txt line 3: 'b\.mp4' is not followed by a duration",
         ),
         ("test_durations.txt", "a.mp4\nb.mp4\n", r"test_durations\.txt line 1: 'a\.mp4' is followed by 'b\.mp4'"),
         ("test_durations.txt", "a.mp4\n1\na.mp4\n1\nb.mp4\n3", r"line 3: video 'a' occurs twice, first at test_dur"),
@@ -98,5 +98,5 @@ def test_faults_are_named_with_file_and_line(tmp_path: Path, file: str, content:
 
 
 def test_another_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no THUMOS14 folder"):
+    with pytest.raises(UserError, match="is not a THUMOS14 folder"):
         read_annotations(f"thumos14:{tmp_path}")

@@ -22,7 +22,7 @@ from ssn_feat.annotations.toy import (
     ToyCommand,
     ToyOptions,
     make_toy,
-    plan,
+    plan_videos,
     write_toy,
 )
 from ssn_feat.annotations.toy_pixels import FPS, PLAIN, Track, _path
@@ -34,13 +34,13 @@ SMALL = ToyOptions(videos=3, seed=4, shortest=3, longest=4)
 
 def digest(options: ToyOptions, index: int) -> str:
     result = hashlib.sha256()
-    for frame in plan(options)[index].frames():
+    for frame in plan_videos(options)[index].frames():
         result.update(frame.tobytes())
     return result.hexdigest()
 
 
 def test_the_default_set_is_as_described() -> None:
-    videos = [p.video for p in plan(ToyOptions())]
+    videos = [p.video for p in plan_videos(ToyOptions())]
     assert len(videos) == 48
     assert [v.subset for v in videos] == ["training"] * 24 + ["testing"] * 24
     assert all(20 <= v.duration <= 60 and v.frames == round(v.duration * 25) and v.fps == 25 for v in videos)
@@ -60,7 +60,7 @@ def test_the_default_set_is_as_described() -> None:
 
 
 def test_lengths_of_instances_are_log_uniform() -> None:
-    videos = [p.video for p in plan(ToyOptions(videos=400, seed=1))]
+    videos = [p.video for p in plan_videos(ToyOptions(videos=400, seed=1))]
     lengths = np.concatenate([v.intervals() @ [-1, 1] for v in videos])
     assert lengths.min() > 0.95
     assert lengths.max() <= 8
@@ -77,13 +77,13 @@ def test_the_same_seed_gives_the_same_pixels_here_and_in_another_process() -> No
 
 
 def test_every_nth_frame_is_that_frame_of_all() -> None:
-    planned = plan(SMALL)[0]
+    planned = plan_videos(SMALL)[0]
     every = list(planned.frames())[::7]
     np.testing.assert_array_equal(list(planned.frames(every=7)), every)
 
 
 def test_a_video_does_not_depend_on_how_many_there_are() -> None:
-    few, many = plan(ToyOptions(videos=10)), plan(ToyOptions(videos=12))
+    few, many = plan_videos(ToyOptions(videos=10)), plan_videos(ToyOptions(videos=12))
     assert few[3] == many[3]
 
 
@@ -95,7 +95,7 @@ def test_written_videos_hold_the_frames_and_the_truth_is_the_same_bytes(tmp_path
     assert read_annotations(truth).videos == dataset.videos
     assert read_annotations(truth).labels == CLASSES
     assert {p.name for p in (tmp_path / "a").iterdir()} == {"videos", "annotations.json", "toy.yaml"}
-    for planned in plan(SMALL):
+    for planned in plan_videos(SMALL):
         capture = cv2.VideoCapture(str(tmp_path / "a" / "videos" / f"{planned.video.id}.webm"))
         assert capture.get(cv2.CAP_PROP_FPS) == pytest.approx(25)
         for drawn in planned.frames():
@@ -126,7 +126,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert "2 videos (0.1 min)" in made.stdout
     assert "not supported" not in made.stderr  # what OpenCV says of every WebM file
     make_toy(ToyCommand(tmp_path, ToyOptions(videos=2, shortest=3, longest=3)))
-    assert "already there, nothing done" in capsys.readouterr().out
+    assert "already complete, nothing done" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("wrong", [{"videos": 1}, {"seed": -1}, {"shortest": 2.0}, {"shortest": 30.0, "longest": 29.0}])
@@ -137,7 +137,7 @@ def test_options_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot make the folder"):
+    with pytest.raises(UserError, match="cannot create the folder"):
         write_toy(tmp_path / "file" / "toy", SMALL, jobs=1)
 
 
@@ -149,7 +149,7 @@ def colours(frame: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_nearest_colour_does_not_tell_classes_apart() -> None:
     rows: dict[str, list[tuple[np.ndarray, np.ndarray, int]]] = {"training": [], "testing": []}
-    for planned in plan(ToyOptions(videos=80, seed=2, shortest=5, longest=8)):
+    for planned in plan_videos(ToyOptions(videos=80, seed=2, shortest=5, longest=8)):
         labels = np.zeros(planned.video.frames, int)
         for i in planned.video.instances:
             labels[round(i.start * FPS) : round(i.end * FPS)] = 1 + CLASSES.index(i.label)

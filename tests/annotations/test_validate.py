@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ssn_feat import UserError
 from ssn_feat.annotations import Instance, read_annotations
 from ssn_feat.annotations.dialects import load_records
-from ssn_feat.annotations.validate import ValidateOptions, mended, problems, validate
+from ssn_feat.annotations.validate import ValidateOptions, corrected, problems, validate
 
 
 def entry(*segments: Any, label: str = "Jump", **other: Any) -> dict[str, Any]:
@@ -77,9 +77,9 @@ def test_a_mended_copy_is_sound_and_every_change_is_listed(faulty: Path, capsys:
     out = faulty.with_name("mended.json")
     assert validate(ValidateOptions(str(faulty), fix=out)) == 1
     printed = capsys.readouterr().out
-    assert "database.reversed.annotations[0]: 'Jump' [3, 2] of 'reversed' turned round" in printed
-    assert "database.late.annotations[1]: 'Jump' [12, 13] of 'late' taken out: nothing of it lies within" in printed
-    assert "the class 'jump' added to the list" in printed
+    assert "database.reversed.annotations[0]: 'Jump' [3, 2] of 'reversed' reversed" in printed
+    assert "database.late.annotations[1]: 'Jump' [12, 13] of 'late' removed: outside the video" in printed
+    assert "class 'jump' added to the list" in printed
     assert "11 changes" in printed
     dataset = read_annotations(out)
     assert "timeless" not in dataset.videos
@@ -97,7 +97,7 @@ def test_a_mended_copy_is_sound_and_every_change_is_listed(faulty: Path, capsys:
         "line\nbreak": (Instance("Jump", 1, 2),),
     }
     assert {p.kind for p in problems(load_records(out))} == {"similar labels", "ids differ by case", "no instances"}
-    assert mended(load_records(out)) == (dataset, [])
+    assert corrected(load_records(out)) == (dataset, [])
 
 
 def test_tables_and_folders_are_named_by_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_tables_and_folders_are_named_by_line(tmp_path: Path, capsys: pytest.Cap
     assert "line 4: has 2 cells under a header of 5" in printed
     assert read_annotations(out).videos["a"].instances == (Instance("J", 1, 2), Instance("J", 4, 5))
     assert validate(ValidateOptions(str(out))) == 0
-    with pytest.raises(UserError, match="is the file itself"):
+    with pytest.raises(UserError, match="is the input file"):
         validate(ValidateOptions(str(path), fix=path))
 
 
@@ -119,7 +119,7 @@ def test_what_is_said_twice_is_said_once_in_the_copy(tmp_path: Path, capsys: pyt
     path.write_text("video,start,end,label,duration\na,1,2,J,5\na,3,4,J,7\n")
     assert validate(ValidateOptions(str(path), fix=out)) == 1
     printed = capsys.readouterr().out
-    assert "line 3: left out as far as it cannot be read: says something else of video 'a' than line 2" in printed
+    assert "line 3: unreadable and removed: contradicts line 2 on video 'a'" in printed
     assert read_annotations(out).videos["a"].instances == (Instance("J", 1, 2), Instance("J", 3, 4))
     assert read_annotations(out).videos["a"].duration == 5
 
@@ -154,8 +154,8 @@ def test_the_command_line(faulty: Path) -> None:
         [f"error: there are no annotations at {faulty}.csv"],
     )
     assert call().returncode == 2
-    assert "usage: python -m ssn_feat.annotations {validate} [options]" in call("--help").stdout
-    assert "usage: python -m ssn_feat.annotations validate [-h]" in call("validate", "--help").stdout
+    assert "usage: python -m ssn_feat.annotations COMMAND [options]" in call("--help").stdout
+    assert "usage: python -m ssn_feat.annotations validate [FILE.yaml] ANNOTATIONS" in call("validate", "--help").stdout
 
 
 def test_real_files(shared: Path) -> None:
@@ -164,7 +164,7 @@ def test_real_files(shared: Path) -> None:
     assert {k: kinds.count(k) for k in kinds} == {
         "ends past the end": 1731, "starts past the end": 1, "no length": 12, "duplicate": 49
     }  # fmt: skip
-    dataset, changes = mended(records)
+    dataset, changes = corrected(records)
     assert len(changes) == len({c.split(": ")[0] for c in changes})  # at most one change an instance
     assert sum(len(v.instances) for v in dataset.videos.values()) < len(records.instances)
 
@@ -183,5 +183,5 @@ def test_whatever_is_mended_has_nothing_left_to_mend(
     validate(ValidateOptions(str(path), fix=out))
     if duration in (-1, 0, None, "x"):
         return  # nothing could be saved
-    assert mended(load_records(out))[1] == []
+    assert corrected(load_records(out))[1] == []
     assert {p.kind for p in problems(load_records(out))} <= {"similar labels", "no instances"}

@@ -243,7 +243,7 @@ def test_instances_that_a_file_cannot_reach_are_said(
 ) -> None:
     Detections.of(LABELS, {"one": GOOD["one"]}).write(options.files[0])
     evaluate(replace(options, quiet=False))
-    assert "good.json: 1 of 3 videos are there; 1 of 3 instances cannot be found" in capsys.readouterr().out
+    assert "good.json: 1 of 3 videos are available; 1 of 3 instances cannot be found" in capsys.readouterr().out
 
 
 def test_intervals_and_paired_differences_are_written(options: EvaluateOptions, tmp_path: Path) -> None:
