@@ -1,1 +1,1 @@
-"""How good detections and proposals are: average precision and average recall."""
+"""Measures of detections and proposals: average precision, average recall, error analysis."""

@@ -1,7 +1,7 @@
-"""How much of the truth proposals find: recall at tIoU, average recall at a number of proposals (AR@AN), its AUC.
+"""Recall of proposals: recall at tIoU, average recall at an average number of proposals (AR@AN) and its area (AUC).
 
-Videos without any instance do not count. A proposal finds an instance if their tIoU is at least the threshold; one
-proposal may find several instances, and class plays no part.
+Videos without instances do not count. A proposal finds an instance if their tIoU is at least the threshold, whatever
+the class; one proposal may find several instances.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ TIOU_GRIDS: dict[str, tuple[float, ...]] = {
     "activitynet": tuple(np.linspace(0.5, 0.95, 10).tolist()),
     "thumos14": tuple(np.linspace(0.5, 1.0, 11).tolist()),
 }
-"""The thresholds over which recall is averaged: 0.5:0.05:0.95, and 0.5:0.05:1.0 as is usual for THUMOS14 proposals."""
+"""Thresholds over which recall is averaged: 0.5:0.05:0.95, and 0.5:0.05:1.0, which is usual for THUMOS14 proposals."""
 
-# Points of the curve of average recall against the number of proposals, as in the ActivityNet toolkit.
+# Number of points of the curve, as in the ActivityNet toolkit.
 _POINTS = 100
 
 
@@ -40,8 +40,8 @@ class RecallCurve:
     """Recall against the average number of proposals per video (AN).
 
     thresholds: tIoU ``(K,)``. numbers: AN at each of the 100 points, ``(100,)``. recall: ``(K, 100)``.
-    instances, videos: how much truth there is; lacking: videos among them without any proposal.
-    asked: AR at the numbers that were asked for besides.
+    instances, videos: numbers of instances and of videos with instances; lacking: those videos without proposals.
+    asked: AR at further requested numbers.
     """
 
     thresholds: Floats
@@ -60,23 +60,23 @@ class RecallCurve:
 
     @property
     def auc(self) -> float:
-        """Area under AR against AN as a percentage of the last AN, as the toolkit gives it.
+        """Area under AR against AN in percent of the last AN, as in the toolkit.
 
-        The area starts at the first point, so a perfect method has 99 rather than 100 at 100 proposals.
+        The area starts at the first point, so a perfect method reaches 99 rather than 100 at 100 proposals.
         """
         average = self.average
         area = float((np.diff(self.numbers) * (average[1:] + average[:-1]) / 2).sum())
         return 100.0 * area / float(self.numbers[-1])
 
     def at(self, number: float) -> float:
-        """AR@``number``. Raises UserError where that is no point of the curve and was not asked for."""
+        """AR@``number``. Raises UserError if it is neither a point of the curve nor was requested."""
         if number in self.asked:
             return self.asked[number]
         point = np.flatnonzero(np.isclose(self.numbers, number))
         if not len(point):
             step = self.numbers[-1] / _POINTS
             raise UserError(
-                f"AR@{number:g} is no point of the curve, which has every {step:g} up to {self.numbers[-1]:g}"
+                f"AR@{number:g} is not a point of the curve: there is one every {step:g} up to {self.numbers[-1]:g}"
             )
         return float(self.average[point[0]])
 
@@ -90,36 +90,35 @@ def recall_curve(
     counted: Counted = "evaluated",
     numbers: Sequence[float] = (),
 ) -> RecallCurve:
-    """AR@AN at 100 points up to AN = ``maximum`` (None: as many as there are on average), and with it the AUC.
+    """AR@AN at 100 points up to AN = ``maximum`` (None: the average number of proposals per video), and its AUC.
 
-    ``budget``: which of a video's proposals, best first, count at a point. ``average``, as in the ActivityNet toolkit:
-    the same share of every video's, such that they are AN on average; videos with many proposals keep many. ``fixed``:
-    the best AN of every video. ``counted``: which proposals make up that average: those of the videos with truth, or
-    all there are, as in the toolkit (they differ where there are proposals for videos without truth). ``numbers``: up
-    to ``maximum``; AR is told at these too, which need not be points of the curve.
+    ``budget``: which proposals count at a point, best first. ``average``, as in the ActivityNet toolkit: the same share
+    of the proposals of each video, so that there are AN on average and videos with many proposals keep many. ``fixed``:
+    the best AN of each video. ``counted``: the proposals that the average is computed from: those of the videos with
+    instances, or all of them as in the toolkit. ``numbers``: further numbers up to ``maximum`` at which AR is computed.
 
-    Raises UserError where there is no truth, no proposal in a video that has some, or a number or a threshold that is
-    none.
+    Raises UserError if there are no instances, no proposals in videos with instances, or a number or threshold is
+    invalid.
     """
     videos = _with_truth(dataset)
     available = np.array([len(proposals.intervals.get(video.id, ())) for video in videos])
     total = len(proposals) if counted == "all" else int(available.sum())
     if not available.any():
-        raise UserError(f"there is no proposal in any of the {len(videos)} videos of {dataset.name!r} that have truth")
+        raise UserError(f"none of the {len(videos)} videos of {dataset.name!r} with instances has a proposal")
     if maximum is None:
         maximum = total / len(videos)
     if not maximum > 0:
         raise UserError(f"the number of proposals per video must be above 0, not {maximum}")
     if not all(0 < number <= maximum for number in numbers):
-        raise UserError(f"average recall is told at numbers in (0, {maximum:g}], not at {numbers}")
+        raise UserError(f"average recall can be computed at numbers in (0, {maximum:g}], not at {numbers}")
     tious = np.asarray(thresholds, dtype=np.float64)
     if not (tious > 0).all():
         raise UserError(f"tIoU thresholds must be above 0, not {tious.tolist()}")
     shares = np.concatenate([np.arange(1, _POINTS + 1) / _POINTS, np.asarray(numbers, dtype=np.float64) / maximum])
     counts = _parts(available, maximum, total, shares) if budget == "average" else _equal(available, maximum, shares)
     owner = np.repeat(np.arange(len(videos)), [len(video.instances) for video in videos])
-    found, first = _first_finders(proposals, videos, owner, counts.max(axis=1), tious)
-    counted_of = np.take(counts.T, owner[found], axis=1)
+    reached, first = _first_finders(proposals, videos, owner, counts.max(axis=1), tious)
+    counted_of = np.take(counts.T, owner[reached], axis=1)
     recall = np.stack([(ranks < counted_of).sum(axis=1) for ranks in first]) / len(owner)
     return RecallCurve(
         thresholds=tious,
@@ -133,9 +132,9 @@ def recall_curve(
 
 
 def recall_at_tiou(proposals: Proposals, dataset: Dataset, thresholds: ArrayLike, number: int | None = None) -> Floats:
-    """Recall at each tIoU threshold, ``(K,)``, with the best ``number`` proposals of every video (None: all).
+    """Recall at each tIoU threshold, ``(K,)``, of the best ``number`` proposals of each video (None: all).
 
-    Raises UserError where there is no truth.
+    Raises UserError if there are no instances.
     """
     best = np.concatenate([overlaps for _, overlaps in best_overlaps(proposals, dataset, number)])
     return np.array([(best >= threshold).mean() for threshold in np.asarray(thresholds, dtype=np.float64)])
@@ -143,7 +142,7 @@ def recall_at_tiou(proposals: Proposals, dataset: Dataset, thresholds: ArrayLike
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Average recall of groups of instances. names, instances ``(G,)``, recall ``(G,)`` (NaN: no instance)."""
+    """Average recall of groups of instances: their names, instances ``(G,)`` and recall ``(G,)``, NaN if empty."""
 
     names: tuple[str, ...]
     instances: Indices
@@ -158,16 +157,16 @@ def recall_by(
     thresholds: ArrayLike = TIOU_GRIDS["activitynet"],
     number: int | None = None,
 ) -> Breakdown:
-    """Mean recall over the thresholds, for instances by ``length`` in seconds or by the ``number`` in their video.
+    """Mean recall over the thresholds, by ``length`` of the instances in seconds or by their ``number`` in the video.
 
-    ``edges``: ascending; a group holds its upper edge, and the last group what is beyond all. ``number``: the best so
-    many proposals of every video count (None: all). Raises UserError where there is no truth.
+    ``edges``: ascending; a group includes its upper edge, and the last group has no upper edge. ``number``: only this
+    many of the best proposals of each video count (None: all). Raises UserError if there are no instances.
     """
     values, best = [], []
     for video, overlaps in best_overlaps(proposals, dataset, number):
         times = video.intervals()
-        own = times[:, 1] - times[:, 0] if what == "length" else np.full(len(times), float(len(times)))
-        values.append(own)
+        lengths = times[:, 1] - times[:, 0]
+        values.append(lengths if what == "length" else np.full(len(times), float(len(times))))
         best.append(overlaps)
     tious = np.asarray(thresholds, dtype=np.float64)
     share = (np.concatenate(best)[:, None] >= tious).mean(axis=1)
@@ -194,9 +193,9 @@ def _numbers(edges: Sequence[float]) -> tuple[str, ...]:
 
 
 def best_overlaps(proposals: Proposals, dataset: Dataset, number: int | None = None) -> Iterator[tuple[Video, Floats]]:
-    """Each video with truth, and the highest tIoU that any of its best ``number`` proposals has with each instance.
+    """Each video with instances, and the highest tIoU of its best ``number`` proposals with each instance.
 
-    Raises UserError where there is no truth.
+    Raises UserError if there are no instances.
     """
     videos = _with_truth(dataset)
     truth = [video.intervals() for video in videos]
@@ -209,7 +208,7 @@ def best_overlaps(proposals: Proposals, dataset: Dataset, number: int | None = N
 
 
 def _best_ranked(proposals: Proposals, video: str, number: int | None) -> Floats:
-    """The best ``number`` proposals of a video, best first (None: all, in any order), ``(n, 2)``."""
+    """The best ``number`` proposals of a video, best first, ``(n, 2)``; None: all, in any order."""
     rows = proposals.intervals.get(video, np.zeros((0, 2)))
     if number is None or not len(rows):
         return rows
@@ -224,9 +223,9 @@ def _with_truth(dataset: Dataset) -> list[Video]:
 
 
 def _parts(available: Indices, maximum: float, total: int, shares: Floats) -> Indices:
-    """How many proposals of each video count at each share ``(P,)`` of ``maximum``: int64 ``(V, P)``.
+    """Number of proposals of each video that count at each share ``(P,)`` of ``maximum``: int64 ``(V, P)``.
 
-    The toolkit's arithmetic: first every list is cut to the part that leaves ``maximum`` on average, then that is.
+    As in the toolkit, each list is first cut so that ``maximum`` proposals remain on average, and then to the share.
     """
     kept = np.minimum((available * (maximum * len(available) / total)).astype(np.int64), available)
     if not kept.any():
@@ -236,17 +235,18 @@ def _parts(available: Indices, maximum: float, total: int, shares: Floats) -> In
 
 
 def _equal(available: Indices, maximum: float, shares: Floats) -> Indices:
-    """The same where every video has the same number."""
-    return np.minimum(np.floor(shares * maximum + 1e-9).astype(np.int64), available[:, None])
+    """The same numbers for all videos; see :func:`_parts`."""
+    counts: Indices = np.minimum(np.floor(shares * maximum + 1e-9).astype(np.int64), available[:, None])
+    return counts
 
 
 def _first_finders(
     proposals: Proposals, videos: list[Video], owner: Indices, numbers: Indices, tious: Floats
 ) -> tuple[Indices, Indices]:
-    """Rank from 0 of the best proposal that finds each instance, among the best ``numbers`` ``(V,)`` of its video.
+    """Rank from 0 of the first proposal that finds each instance, among the best ``numbers`` ``(V,)`` of its video.
 
     owner: position of the video of each instance, ``(M,)``. Returns the F instances that are found at the lowest of K
-    thresholds, ``(F,)``, and their ranks, ``(K, F)``: one beyond all where no proposal reaches the threshold.
+    thresholds, ``(F,)``, and their ranks, ``(K, F)``; the rank is the largest int64 if no proposal reaches a threshold.
     """
     rows = [_best_ranked(proposals, video.id, int(number)) for video, number in zip(videos, numbers, strict=True)]
     truth, sizes = np.concatenate([video.intervals() for video in videos]), np.array(list(map(len, rows)))
@@ -254,14 +254,14 @@ def _first_finders(
     row, instance, overlaps = overlapping(
         np.concatenate(rows), truth, (np.repeat(np.arange(len(videos)), sizes), owner)
     )
-    good = overlaps >= tious.min()  # few are
+    good = overlaps >= tious.min()  # a small part of all pairs
     rank, overlaps = ranks[row[good]], overlaps[good]
-    found, place = np.unique(instance[good], return_inverse=True)
-    first = np.full((len(tious), len(found)), np.iinfo(np.int64).max)
+    reached, position = np.unique(instance[good], return_inverse=True)
+    first = np.full((len(tious), len(reached)), np.iinfo(np.int64).max)
     for best, threshold in zip(first, tious, strict=True):
         hit = overlaps >= threshold
-        np.minimum.at(best, place[hit], rank[hit])
-    return found, first
+        np.minimum.at(best, position[hit], rank[hit])
+    return reached, first
 
 
 __all__ = [

@@ -15,46 +15,46 @@ from ssn_feat.proposals import AnchorOptions, SlidingOptions, TagOptions
 
 @dataclass(frozen=True)
 class CompareOptions:
-    """Compare proposals with the truth: average recall, its area, recall at tIoU."""
+    """Compare proposals with annotations: average recall, its area, recall at tIoU."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]
-    """Files of proposals: .npz of train/propose.py, ActivityNet proposal .json, .txt: an SSN list, or with --fps
-    lines of 'video start_frame end_frame'; a folder: a csv file per video, as BSN and BMN write them."""
+    """Files of proposals: .npz of train/propose.py, ActivityNet proposal .json, SSN lists (.txt), with --fps also lists
+    of 'video start_frame end_frame' (.txt), folders with one csv file per video as BSN and BMN write them."""
     annotations: str
     """Annotations of the videos: a path, or DIALECT:PATH."""
     subset: str | None = None
     """Only the videos of this subset of the annotations."""
     protocol: str | None = None
-    """Which videos and instances count, by name: thumos14, thumos14-211, thumos14-ssn-210, activitynet1.2,
-    activitynet1.3, or a subset; /all after it counts videos without truth too. In place of --subset."""
+    """Videos and instances that count: thumos14, thumos14-211, thumos14-ssn-210, activitynet1.2, activitynet1.3 or a
+    subset; with the suffix /all also videos without instances. Replaces --subset."""
     methods: tuple[str, ...] = ("sliding", "random", "oracle")
-    """Compared with the files: sliding windows and dense anchors in random order; sliding-ranked, anchors-ranked: the
-    same, ranked by contrast in actionness; tag: each source of actionness grouped; uniform random intervals; oracle:
-    the truth itself; package.module:function: one of your own."""
+    """Methods to compare with the files: sliding, anchors (in random order); sliding-ranked, anchors-ranked (ranked by
+    contrast in actionness); tag (each source of actionness grouped); random (uniform intervals); oracle (the annotated
+    instances); package.module:function (your own)."""
     store: Path | None = None
-    """Feature store: for coverage, for --actionness, and for the features that your own method is given."""
+    """Feature store, for coverage, for --actionness, and for the features that your own method gets."""
     actionness: tuple[Path, ...] = ()
-    """Run folders of actionness heads, each a source for tag, and all of them fused; without any, the actionness that
-    the files hold."""
+    """Run folders of actionness heads: tag groups each of them, and all fused. By default the actionness in the files
+    is used."""
     numbers: tuple[int, ...] = (50, 100)
-    """Average recall is told at these numbers of proposals per video, up to --maximum."""
+    """Numbers of proposals per video, up to --maximum, at which average recall is printed."""
     maximum: int = 100
     """Number of proposals per video at which the curve and its area end; the curve has 100 points."""
     budget: Budget = "average"
-    """average: the same share of every video's proposals, so many on average, as the ActivityNet toolkit counts;
-    fixed: so many of every video."""
+    """How proposals are counted: the same share of the proposals of each video (average, as the ActivityNet toolkit),
+    or the same number of each video (fixed)."""
     grid: Literal["activitynet", "thumos14"] = "activitynet"
     """tIoU thresholds of average recall: 0.5:0.05:0.95 or 0.5:0.05:1.0."""
     tious: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
-    """Recall is told at these tIoU thresholds."""
+    """tIoU thresholds at which recall is printed."""
     recall_number: int | None = None
-    """Recall at tIoU is that of the best so many proposals of every video; all of them by default."""
+    """Number of proposals per video, best first, that count for recall at tIoU; default: all."""
     seed: int = 0
-    """Decides random orders and random intervals."""
+    """Seed of random orders and random intervals."""
     lengths: tuple[float, ...] = (3.0, 6.0, 12.0, 18.0)
-    """Average recall is told apart by the length of instances, at these seconds."""
+    """Limits in seconds between the groups of instances by length."""
     instances: tuple[int, ...] = (1, 4, 8, 40)
-    """And by the number of instances in their video, at these numbers."""
+    """Limits between the groups of instances by their number in the video."""
     fps: Path | None = None
     """JSON file of frames per second by video id, for lists in frames."""
     out: Path | None = None
@@ -75,13 +75,13 @@ class CompareOptions:
             raise UserError(f"numbers of proposals must be in 1 to --maximum {self.maximum}, not {self.numbers}")
         for edges in (self.lengths, self.instances):
             if list(edges) != sorted(set(edges)) or any(edge <= 0 for edge in edges):
-                raise UserError(f"where groups of instances part must be ascending and above 0, not {edges}")
+                raise UserError(f"limits between groups of instances must be ascending and above 0, not {edges}")
         if self.protocol and self.subset:
-            raise UserError("a protocol names its subset: leave out --subset")
+            raise UserError("a protocol defines the subset: leave out --subset")
         if self.actionness and not self.store:
             raise UserError("runs score the features of a store: add --store")
         if len({path.name for path in self.actionness}) < len(self.actionness):
-            raise UserError("two runs of --actionness have the same name, by which they are told apart")
+            raise UserError("the runs of --actionness must have different names")
         if not all(0.0 < t <= 1.0 for t in self.tious):
             raise UserError(f"tIoU thresholds must be in (0, 1], not {self.tious}")
         if self.recall_number is not None and self.recall_number < 1:

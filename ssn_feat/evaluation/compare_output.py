@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MethodResult:
-    """What one method reaches.
+    """The results of one method.
 
-    recall: at each of the options' ``tious``. by_length, by_number: average recall of groups of instances.
-    compute: seconds that the method took per video, None for a file. seconds: time of the evaluation.
+    recall: at each of the ``tious`` of the options. by_length, by_number: average recall of groups of instances.
+    compute: seconds of compute per video, None for a file. seconds: time of the evaluation.
     """
 
     name: str
@@ -56,7 +56,7 @@ def _values(result: MethodResult, options: CompareOptions) -> list[float]:
 
 
 def tables(results: Sequence[MethodResult], options: CompareOptions) -> dict[str, Rows]:
-    """What is printed and shown, by caption: all methods, and average recall of groups of instances."""
+    """Tables by caption: all methods, and average recall of groups of instances."""
     best = f"AR, best {options.maximum} proposals"
     return {
         "method": _main_rows(results, options),
@@ -69,8 +69,8 @@ def _main_rows(results: Sequence[MethodResult], options: CompareOptions) -> Rows
     rows = {}
     for result in results:
         numbers = [result.per_video, *_values(result, options)]
-        cells = dict(zip(("a video", *_columns(options)), (f"{number:.1f}" for number in numbers), strict=True))
-        rows[result.name] = {**cells, "ms a video": "" if result.compute is None else f"{1e3 * result.compute:.3g}"}
+        cells = dict(zip(("per video", *_columns(options)), (f"{number:.1f}" for number in numbers), strict=True))
+        rows[result.name] = {**cells, "ms per video": "" if result.compute is None else f"{1e3 * result.compute:.3g}"}
     return rows
 
 
@@ -82,9 +82,9 @@ def _group_rows(results: Sequence[MethodResult], by: Literal["by_length", "by_nu
     sizes = _groups(results[0], by)
     rows = {"instances": {n: str(i) for n, i in zip(sizes.names, sizes.instances.tolist(), strict=True)}}
     for result in results:
-        own = _groups(result, by)
-        shown = ["" if math.isnan(value) else f"{100 * value:.1f}" for value in own.recall.tolist()]
-        rows[result.name] = dict(zip(own.names, shown, strict=True))
+        groups = _groups(result, by)
+        shown = ["" if math.isnan(value) else f"{100 * value:.1f}" for value in groups.recall.tolist()]
+        rows[result.name] = dict(zip(groups.names, shown, strict=True))
     return rows
 
 
@@ -96,38 +96,38 @@ def print_table(title: str, rows: Rows) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     for name, cells in rows.items():
         table.add_row(cell(name), *(cells[heading] for heading in headings))
-    # Numbers must not be cut off where the terminal is narrow or there is none.
+    # Numbers must not be truncated in a narrow terminal or without one.
     Console(width=max(Console().width, 24 + 11 * len(headings))).print(table)
 
 
-def write_results(results: Sequence[MethodResult], options: CompareOptions, said: Sequence[str], folder: Path) -> None:
+def write_results(results: Sequence[MethodResult], options: CompareOptions, notes: Sequence[str], folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "proposals.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             named = [f"AR {name}" for name in results[0].by_length.names]
             named += [f"AR {name} in a video" for name in results[0].by_number.names]
-            heads = ["method", "ranked by", "protocol", "a video", "seconds a video", *_columns(options), *named]
+            heads = ["method", "ranked by", "protocol", "per video", "seconds per video", *_columns(options), *named]
             writer.writerow(heads)
             for result in results:
                 groups = [*result.by_length.recall.tolist(), *result.by_number.recall.tolist()]
-                told = ["" if math.isnan(value) else 100 * value for value in groups]
+                shown = ["" if math.isnan(value) else 100 * value for value in groups]
                 start = [result.name, result.score, options.protocol or "", result.per_video, result.compute]
-                writer.writerow([*start, *_values(result, options), *told])
-        content = {"said": list(said), "methods": [_record(result, options) for result in results]}
+                writer.writerow([*start, *_values(result, options), *shown])
+        content = {"said": list(notes), "methods": [_record(result, options) for result in results]}
         (folder / "proposals.json").write_text(json.dumps(content, indent=1) + "\n")
         figure = plot_recall(results, options.tious, options.protocol or "")
         for ending in ("png", "svg"):
             figure.savefig(folder / f"proposals.{ending}", dpi=120)
         picture = (folder / "proposals.svg").read_text(encoding="utf-8")
-        page = section("Proposals", said, tables(results, options), picture)
+        page = section("Proposals", notes, tables(results, options), picture)
         (folder / "proposals.html").write_text(page, encoding="utf-8")
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from None
 
 
 def _breakdown(groups: Breakdown) -> list[dict[str, Any]]:
-    """JSON knows no NaN: the recall of no instance is null."""
+    """A breakdown as JSON, which has no NaN: the recall of an empty group is null."""
     return [
         {"group": name, "instances": count, "average_recall": None if math.isnan(recall) else recall}
         for name, count, recall in zip(groups.names, groups.instances.tolist(), groups.recall.tolist(), strict=True)

@@ -21,54 +21,54 @@ from ssn_feat.terminal import printable_lines
 
 
 def compare_proposals(options: CompareOptions) -> list[MethodResult]:
-    """Evaluate every file and method, print tables, write what was asked for.
+    """Evaluate every file and method, print tables, and write the results if requested.
 
-    Raises UserError on files, annotations or options at fault, and for proposals of none of the videos.
+    Raises UserError on invalid files, annotations or options, and if no evaluated video has proposals.
     """
-    results, said = compare(options)
-    print(printable_lines("\n".join(said)))
+    results, notes = compare(options)
+    print(printable_lines("\n".join(notes)))
     for title, rows in tables(results, options).items():
         print_table(title, rows)
     if options.out is not None:
-        write_results(results, options, said, options.out)
+        write_results(results, options, notes, options.out)
     return results
 
 
 def compare(options: CompareOptions) -> tuple[list[MethodResult], list[str]]:
-    """What every file and method reaches, and lines that say what was counted; nothing is printed or written.
+    """The results of every file and method, and lines that describe what was counted; prints and writes nothing.
 
     Raises UserError as :func:`compare_proposals`.
     """
-    dataset, said = _truth(options)
+    dataset, notes = _evaluated_set(options)
     results = []
     for compared in compared_methods(dataset, options):
         results.append(_evaluate(compared, dataset, options))
         lacking = dataset_coverage(dataset, compared.proposals.ids)
         if lacking.unreachable:
-            said.append(f"{compared.name}: proposals of {lacking}".replace(" are there", ""))
+            notes.append(f"{compared.name}: proposals of {lacking}".replace(" are available", ""))
     first = results[0].curve
     best = "all" if options.recall_number is None else f"the best {options.recall_number}"
-    said += [
-        f"{dataset.name}: {first.videos} of {len(dataset.videos)} videos have truth, {first.instances} instances",
+    notes += [
+        f"{dataset.name}: {first.videos} of {len(dataset.videos)} videos have instances, {first.instances} in total",
         f"AR: tIoU of {options.grid}, {options.budget} number of proposals up to {options.maximum}; "
         f"R: {best} proposals of a video",
         f"ranked by: {', '.join(f'{result.name}: {result.score}' for result in results)}",
     ]
-    return results, said
+    return results, notes
 
 
-def _truth(options: CompareOptions) -> tuple[Dataset, list[str]]:
-    """What counts, and the lines that say so."""
-    dataset, said = read_annotations(options.annotations), []
+def _evaluated_set(options: CompareOptions) -> tuple[Dataset, list[str]]:
+    """The evaluated data set, and lines that describe it."""
+    dataset, notes = read_annotations(options.annotations), []
     if options.protocol is not None:
         chosen = protocol(options.protocol)
-        said.append(f"protocol {chosen.line(dataset)}")
+        notes.append(f"protocol {chosen.line(dataset)}")
         dataset = chosen.apply(dataset)
     elif options.subset:
         dataset = dataset.subset(options.subset)
     if options.store is not None:
-        said.append(f"store: {dataset_coverage(dataset, open_store(options.store).ids)}")
-    return dataset, said
+        notes.append(f"store: {dataset_coverage(dataset, open_store(options.store).ids)}")
+    return dataset, notes
 
 
 def _evaluate(compared: ComparedMethod, dataset: Dataset, options: CompareOptions) -> MethodResult:

@@ -1,4 +1,4 @@
-"""What ``bench/proposals.py`` compares: files of proposals, built-in methods, and functions of the user's own."""
+"""The proposals that ``bench/proposals.py`` compares: files, built-in methods, and functions of the user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _FUSED = "fused"
 
 @dataclass(frozen=True)
 class ComparedMethod:
-    """Proposals with a name; seconds of compute per video where they were made here."""
+    """Proposals with a name; ``seconds`` of compute per video if they were made by a method."""
 
     name: str
     proposals: Proposals
@@ -37,16 +37,16 @@ class ComparedMethod:
 
 @dataclass(frozen=True)
 class Actionness:
-    """Of one source: logits ``(T, 2)`` or probabilities ``(T,)`` by video, and the spans of their snippets."""
+    """Actionness of one source: logits ``(T, 2)`` or probabilities ``(T,)`` by video, and the spans of the snippets."""
 
     values: Mapping[str, NDArray[np.float32]]
     spans: Mapping[str, NDArray[np.float64]]
 
 
 def compared_methods(dataset: Dataset, options: CompareOptions) -> Iterator[ComparedMethod]:
-    """Every file, then every method, in the order of the options.
+    """Proposals of every file, then of every method, in the order of the options.
 
-    Raises UserError on files at fault, methods that are not known, and methods that lack the actionness they need.
+    Raises UserError on invalid files, unknown methods, and methods without the actionness that they need.
     """
     titles = {spec: _title(spec, options.methods) for spec in options.methods}
     names = short_names(options.files, taken=titles.values())
@@ -65,16 +65,18 @@ def compared_methods(dataset: Dataset, options: CompareOptions) -> Iterator[Comp
         if name == "tag":
             for source, actionness in sources.items():
                 title = name if len(sources) == 1 else f"{name} {source}"
-                yield _each(title, partial(grouped, options=options.tag), _score_of_tag(options), dataset, actionness)
+                yield _run_built_in(
+                    title, partial(grouped, options=options.tag), _score_of_tag(options), dataset, actionness
+                )
         elif name in BUILT_IN:
             method, score = _built_in(options)[name]
-            yield _each(name, method, score, dataset, best if score == "contrast" else None)
+            yield _run_built_in(name, method, score, dataset, best if score == "contrast" else None)
         else:
-            yield _own(name, titles[name], dataset, best, store)
+            yield _run_users_function(name, titles[name], dataset, best, store)
 
 
 def _title(spec: str, specs: Sequence[str]) -> str:
-    """Of a method of the user's own the function's name, or all of ``spec`` where another of ``specs`` has it too."""
+    """Name of the function of a user's method; all of ``spec`` if another of ``specs`` has the same name."""
     short = spec.rpartition(":")[2]
     return spec if any(other != spec and other.rpartition(":")[2] == short for other in specs) else short
 
@@ -84,7 +86,7 @@ def _score_of_tag(options: CompareOptions) -> str:
 
 
 def _built_in(options: CompareOptions) -> dict[str, tuple[Method, str]]:
-    """The methods that need at most one source of actionness, with what they rank by."""
+    """The methods that need at most one source of actionness, with the name of their score."""
     windows = partial(sliding, options=options.sliding, seed=options.seed)
     spread = partial(dense, options=options.anchors, seed=options.seed)
     return {
@@ -97,48 +99,50 @@ def _built_in(options: CompareOptions) -> dict[str, tuple[Method, str]]:
     }
 
 
-def _each(name: str, method: Method, score: str, dataset: Dataset, actionness: Actionness | None) -> ComparedMethod:
-    """Run a method on the videos, or on those of which there is actionness."""
+def _run_built_in(
+    name: str, method: Method, score: str, dataset: Dataset, actionness: Actionness | None
+) -> ComparedMethod:
+    """Run a method on all videos, or with ``actionness`` on those that have it."""
     videos = [
         VideoData(video.id, video.duration, values, actionness.spans[video.id] if actionness else None, truth=truth)
         for video in dataset.videos.values()
         for values, truth in [(actionness.values.get(video.id) if actionness else None, video.intervals())]
         if values is not None or actionness is None
     ]
-    return _made(name, method, videos, score, name)
+    return _run(name, method, videos, score, name)
 
 
-def _own(
+def _run_users_function(
     spec: str, title: str, dataset: Dataset, actionness: Actionness | None, store: FeatureStore | None
 ) -> ComparedMethod:
-    """Run a function of the user's own on the videos (of the store, if there is one)."""
+    """Run a function of the user on the videos, or with ``store`` on those in the store."""
     if ":" not in spec:
         raise UserError(
-            f"there is no method {spec!r}: choose from {', '.join(BUILT_IN)}, or name a function of your own as "
+            f"unknown method {spec!r}: choose from {', '.join(BUILT_IN)}, or name your own function as "
             "package.module:function"
         )
     method = load_method(spec)
-    return _made(title, method, _with_features(dataset, actionness, store), "score", spec)
+    return _run(title, method, _with_features(dataset, actionness, store), "score", spec)
 
 
-def _made(
+def _run(
     name: str, method: Method, videos: Iterator[VideoData] | list[VideoData], score: str, spec: str
 ) -> ComparedMethod:
     proposals, seconds = propose_each(method, videos, spec, score=score)
     if not len(proposals):
-        raise UserError(f"{name} makes no proposal in any of {len(proposals.ids)} videos")
+        raise UserError(f"{name} proposes nothing in any of {len(proposals.ids)} videos")
     return ComparedMethod(name, proposals, seconds / len(proposals.ids))
 
 
 def _with_features(dataset: Dataset, actionness: Actionness | None, store: FeatureStore | None) -> Iterator[VideoData]:
-    """All that there is of each video, read when it is needed."""
-    held = None if store is None else set(store.ids)
+    """The data of each video with its features, read lazily."""
+    stored_ids = None if store is None else set(store.ids)
     for video in dataset.videos.values():
         values = actionness.values.get(video.id) if actionness else None
         spans = actionness.spans[video.id] if actionness and values is not None else None
-        if store is None or held is None:
+        if store is None or stored_ids is None:
             yield VideoData(video.id, video.duration, values, spans)
-        elif video.id in held:
+        elif video.id in stored_ids:
             stored = store.read(video.id)
             if values is not None and len(values) != len(stored.spans):
                 raise UserError(
@@ -150,10 +154,10 @@ def _with_features(dataset: Dataset, actionness: Actionness | None, store: Featu
 def _sources(
     files: list[ComparedMethod], dataset: Dataset, store: FeatureStore | None, runs: tuple[Path, ...]
 ) -> dict[str, Actionness]:
-    """Actionness by name: of every run, and of all fused; without runs, what the files hold."""
+    """Actionness by name: of every run, and of all runs fused; without runs, the actionness in the files."""
     if store is None or not runs:
-        held = [(file.name, file.proposals.actionness, file.proposals.spans) for file in files]
-        return {name: Actionness(values, spans) for name, values, spans in held if values is not None and spans}
+        contents = [(file.name, file.proposals.actionness, file.proposals.spans) for file in files]
+        return {name: Actionness(values, spans) for name, values, spans in contents if values is not None and spans}
     present = set(store.ids)
     ids = [id for id in dataset.videos if id in present]
     loaded = {path.name: actionness_run(path, store) for path in runs}
@@ -167,10 +171,10 @@ def _sources(
 
 
 def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None) -> Proposals:
-    """Proposals of any known format, by the ending of the name; seconds by the durations of ``dataset``, or fps.
+    """Read proposals of any supported format, which the suffix decides, with the durations of ``dataset`` or ``fps``.
 
-    A folder holds a csv file per video, as BSN and BMN write them. Raises UserError where the file is at fault or
-    holds no proposal.
+    A folder holds one csv file per video, as BSN and BMN write them. Raises UserError if the file is invalid or holds
+    no proposal.
     """
     durations = {video.id: video.duration for video in dataset.videos.values()}
     if path.is_dir():
@@ -182,16 +186,14 @@ def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None) -> Pro
     elif path.suffix == ".txt":
         proposals = _read_list(path, durations, fps)
     else:
-        raise UserError(
-            f"cannot tell the format of {path}: known are .npz, .json, .txt (an SSN list) and folders of .csv"
-        )
+        raise UserError(f"unknown format of {path}: supported are .npz, .json, .txt (an SSN list) and folders of .csv")
     if not len(proposals):
         raise UserError(f"{path} holds no proposal")
     return proposals
 
 
 def _read_list(path: Path, durations: Mapping[str, float], fps: Path | None) -> Proposals:
-    """An SSN list, which starts with '#', or a list of frames."""
+    """Read an SSN list, which starts with '#', or a list of frames."""
     try:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             first = next((line for line in file if line.strip()), "#")
@@ -201,8 +203,8 @@ def _read_list(path: Path, durations: Mapping[str, float], fps: Path | None) -> 
         return listed_proposals(read_ssn_list(path), durations=durations)
     if fps is None:
         raise UserError(
-            f"{path} is no SSN list, which starts with '# 0': for lines of 'video start_frame end_frame' add --fps, "
-            "frames per second by video"
+            f"{path} is not an SSN list, which starts with '# 0': for lines of 'video start_frame end_frame' add "
+            "--fps, frames per second by video"
         )
     return read_frame_list(path, _read_fps(fps))
 
@@ -214,9 +216,9 @@ def _read_fps(path: Path) -> Mapping[str, float]:
         raise UserError(f"cannot read frames per second from {path}: {error.strerror}") from None
     except (ValueError, RecursionError):
         content = None
-    found = {id: number(rate) for id, rate in content.items()} if isinstance(content, dict) else {}
-    rates = {id: rate for id, rate in found.items() if rate is not None}
-    if not rates or len(rates) < len(found):
+    values = {id: number(rate) for id, rate in content.items()} if isinstance(content, dict) else {}
+    rates = {id: rate for id, rate in values.items() if rate is not None}
+    if not rates or len(rates) < len(values):
         raise UserError(f"{path} must be a JSON object of frames per second by video id")
     return rates
 

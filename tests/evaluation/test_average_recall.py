@@ -205,7 +205,7 @@ def test_more_proposals_never_find_less(seed: int) -> None:
 
 def test_what_cannot_be_measured_is_named() -> None:
     dataset, proposals = toy()
-    with pytest.raises(UserError, match="no proposal in any of the 2 videos"):
+    with pytest.raises(UserError, match="none of the 2 videos of 'toy' with instances has a proposal"):
         recall_curve(proposals.only(["quiet"]), dataset)
     with pytest.raises(UserError, match="has an instance"):
         recall_curve(proposals, dataset.only(["quiet"]))

@@ -63,7 +63,7 @@ def test_methods_come_out_in_their_order(options: CompareOptions, capsys) -> Non
     assert [r.score for r in results.values()] == ["contrast", "random", "contrast", "random", "order"]
     assert results["tag"].per_video == 3.0
     printed = capsys.readouterr().out
-    assert "8 of 8 videos have truth, 24 instances" in printed
+    assert "8 of 8 videos have instances, 24 in total" in printed
     for heading in ("AR@50", "AR@100", "AUC", "R@0.5", "a video", "sliding: random"):
         assert heading in printed
 
@@ -101,7 +101,7 @@ def test_groups_of_instances_and_time_are_told(options: CompareOptions, capsys) 
     assert anchored.compute > 0
     printed = capsys.readouterr().out
     assert "by length of instances" in printed
-    assert "ms a video" in printed
+    assert "ms per video" in printed
     record = json.loads((options.out / "proposals.json").read_text())["methods"][2]
     assert record["by_number"][0] == {"group": "1-2", "instances": 0, "average_recall": None}
     assert record["seconds_per_video"] == oracle.compute
@@ -142,11 +142,11 @@ def test_methods_of_ones_own(options: CompareOptions) -> None:
     assert [r.per_video for r in results[1:3]] == [1.0, 120.0]
     assert results[3].curve.at(50) > results[4].curve.at(50) > results[1].curve.at(50)
     for method, message in (
-        ("learned", "no method 'learned': choose from sliding"),
+        ("learned", "unknown method 'learned': choose from sliding"),
         ("absent_module:f", "cannot load the method absent_module:f: .* PYTHONPATH"),
         (f"{__name__}:absent", "cannot load the method"),
         (f"{__name__}:__name__", "is not a function"),
-        (f"{__name__}:nothing", "nothing makes no proposal"),
+        (f"{__name__}:nothing", "nothing proposes nothing"),
     ):
         with pytest.raises(UserError, match=message):
             compare_proposals(replace(options, methods=(method,)))
@@ -291,13 +291,13 @@ def test_the_command_line(folder: Path) -> None:
         ({"recall_number": 0}, "recall_number"),
         ({"subset": "training"}, "no subset 'training'"),
         ({"files": (Path("absent.npz"),)}, "absent.npz"),
-        ({"files": (Path("p.csv"),)}, "cannot tell the format of p.csv"),
+        ({"files": (Path("p.csv"),)}, "unknown format of p.csv"),
         ({"files": (), "methods": ("sliding-ranked",)}, "a file of proposals that holds it"),
         ({"protocol": "testing"}, "leave out --subset"),
         ({"subset": None, "protocol": "thumos15"}, "no protocol 'thumos15'"),
         ({"lengths": (3.0, 1.0)}, "must be ascending"),
         ({"actionness": (Path("run"),)}, "add --store"),
-        ({"store": Path("s"), "actionness": (Path("a/run"), Path("b/run"))}, "the same name"),
+        ({"store": Path("s"), "actionness": (Path("a/run"), Path("b/run"))}, "must have different names"),
     ],
 )
 def test_bad_requests_are_named(options: CompareOptions, changes: dict, message: str) -> None:
@@ -306,7 +306,10 @@ def test_bad_requests_are_named(options: CompareOptions, changes: dict, message:
 
 
 def test_empty_and_unrelated_proposals_are_named(options: CompareOptions, folder: Path) -> None:
-    for intervals, message in (({"v0": []}, r"x\.npz holds no proposal"), ({"w": [(0, 1)]}, "x: there is no proposal")):
+    for intervals, message in (
+        ({"v0": []}, r"x\.npz holds no proposal"),
+        ({"w": [(0, 1)]}, "x: none of the 8 videos"),
+    ):
         Proposals(intervals, {id: np.zeros(len(rows)) for id, rows in intervals.items()}, "x").save(folder / "x.npz")
         with pytest.raises(UserError, match=message):
             compare_proposals(replace(options, files=(folder / "x.npz",)))
