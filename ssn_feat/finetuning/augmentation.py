@@ -72,22 +72,22 @@ def draw_variation(
     """
     if min(width, height) < size:
         raise UserError(f"images of {width}x{height} are smaller than the network's input of {size}: raise short_side")
-    crop, place = (size, size), (round((width - size) / 2), round((height - size) / 2))
+    crop, position = (size, size), (round((width - size) / 2), round((height - size) / 2))
     if options.vary == "scales":
         sizes = crop_sizes(width, height, size, SCALES[stream])
         crop = sizes[generator.integers(len(sizes))]
     if options.vary != "none":
-        places = crop_places(width, height, crop)
-        place = places[generator.integers(len(places))]
-    return Variation(*place, *crop, bool(options.mirror and generator.random() < 0.5))
+        positions = crop_places(width, height, crop)
+        position = positions[generator.integers(len(positions))]
+    return Variation(*position, *crop, bool(options.mirror and generator.random() < 0.5))
 
 
-def vary(picture: NDArray[np.uint8], variation: Variation, size: int, flow: bool) -> NDArray[np.uint8]:
+def vary(image: NDArray[np.uint8], variation: Variation, size: int, flow: bool) -> NDArray[np.uint8]:
     """An image uint8 (H, W, C) as an input of the network: uint8 (C, size, size).
 
     Images are resized as in Pillow. Mirroring inverts the x channels (the even ones) of ``flow``.
     """
-    cut = picture[variation.y : variation.y + variation.height, variation.x : variation.x + variation.width]
+    cut = image[variation.y : variation.y + variation.height, variation.x : variation.x + variation.width]
     cut = resize(cut.copy(), (size, size), "smooth")
     if variation.mirrored:
         cut = cut[:, ::-1]

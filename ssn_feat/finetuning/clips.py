@@ -167,8 +167,8 @@ class ClipsTask:
         alike = np.zeros(options.segments, dtype=np.int64)
         return [
             [
-                Request(alike + self._clips.video[i], own, alike, (self._seed, epoch, step, at))
-                for at, (i, own) in enumerate(zip(instances[step], rows[step], strict=True))
+                Request(alike + self._clips.video[i], drawn_rows, alike, (self._seed, epoch, step, at))
+                for at, (i, drawn_rows) in enumerate(zip(instances[step], rows[step], strict=True))
             ]
             for step in range(self.steps)
         ]
@@ -263,10 +263,10 @@ def fit_clips(options: FitClipsOptions) -> dict[str, Any]:
         if options.pixels.cache is None:
             # Images are drawn repeatedly, so that decoding each once saves most of the time. The name is fixed: a run
             # that is resumed after kill -9 uses, and later removes, the images of the killed one.
-            pictures = options.out / "pictures"
+            cache = options.out / "pictures"
             if group.first:
-                stack.callback(shutil.rmtree, pictures, ignore_errors=True)
-            local = replace(local, pixels=replace(local.pixels, cache=pictures))
+                stack.callback(shutil.rmtree, cache, ignore_errors=True)
+            local = replace(local, pixels=replace(local.pixels, cache=cache))
         training, backbone, source, task = _prepare(local, group)
         if saved is not None:
             training.restore([saved])

@@ -51,19 +51,19 @@ class Processes:
         each = len(parts) // self.count
         return parts[self.rank * each : (self.rank + 1) * each]
 
-    def gather(self, own: Tensor) -> Tensor:
-        """Concatenate ``own`` (n, ...) of all processes in the order of their ranks: (count * n, ...).
+    def gather(self, share: Tensor) -> Tensor:
+        """Concatenate ``share`` (n, ...) of all processes in the order of their ranks: (count * n, ...).
 
         The gradient flows to the part of this process only, multiplied by ``count``, since :meth:`wrap` averages
         gradients over the processes.
         """
         if self.count == 1:
-            return own
-        parts = [torch.empty_like(own) for _ in range(self.count)]
-        distributed.all_gather(parts, own.detach().contiguous())
-        if own.requires_grad:
-            own.register_hook(lambda gradient: gradient * self.count)
-        parts[self.rank] = own
+            return share
+        parts = [torch.empty_like(share) for _ in range(self.count)]
+        distributed.all_gather(parts, share.detach().contiguous())
+        if share.requires_grad:
+            share.register_hook(lambda gradient: gradient * self.count)
+        parts[self.rank] = share
         return torch.cat(parts)
 
     def wrap(self, module: nn.Module) -> nn.Module:
@@ -89,12 +89,12 @@ class Processes:
         distributed.all_reduce(count)
         return bool(count > 0)
 
-    def collect(self, own: T) -> list[T]:
-        """The objects ``own`` of all processes in the order of their ranks."""
+    def collect(self, value: T) -> list[T]:
+        """The objects ``value`` of all processes in the order of their ranks."""
         if self.count == 1:
-            return [own]
+            return [value]
         objects: list[Any] = [None] * self.count
-        distributed.all_gather_object(objects, own)
+        distributed.all_gather_object(objects, value)
         return objects
 
 
@@ -110,12 +110,12 @@ def processes(device: str) -> Iterator[Processes]:
     if count == 1:
         yield Processes(0, 1, device_of(device))
         return
-    own = device_of(_own_gpu(device))
-    if own.type == "cuda":
-        torch.cuda.set_device(own)
-    distributed.init_process_group("gloo" if own.type == "cpu" else "nccl", timeout=_PATIENCE)
+    assigned = device_of(_assigned_gpu(device))
+    if assigned.type == "cuda":
+        torch.cuda.set_device(assigned)
+    distributed.init_process_group("gloo" if assigned.type == "cpu" else "nccl", timeout=_PATIENCE)
     try:
-        yield Processes(distributed.get_rank(), count, own)
+        yield Processes(distributed.get_rank(), count, assigned)
     except RuntimeError as error:
         reason = (str(error).splitlines() or [""])[0]
         if not _LOST.search(reason):
@@ -128,7 +128,7 @@ def processes(device: str) -> Iterator[Processes]:
         distributed.destroy_process_group()
 
 
-def _own_gpu(device: str) -> str:
+def _assigned_gpu(device: str) -> str:
     if device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         local, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
         if local >= there:

@@ -226,12 +226,12 @@ def _as_extracted(
     """
     stream, recipe = options.stream, store.recipe
     snippets = snippet_options_of(recipe, options.flow_weights)
-    held = recipe["streams"][stream]["backbone"]
-    require_trusted(held["name"], options.trust_modules, f"the store {store.path}")
+    recorded = recipe["streams"][stream]["backbone"]
+    require_trusted(recorded["name"], options.trust_modules, f"the store {store.path}")
     size = next(part.crop for part in snippets.by_crop() if stream in part.streams)
-    backbone = load_backbone(held["name"], stream, options.weights, str(device), trainable=True, input_size=size)
+    backbone = load_backbone(recorded["name"], stream, options.weights, str(device), trainable=True, input_size=size)
     # The precision of extraction does not identify the backbone: training has its own option for it.
-    extracted = {name: value for name, value in held.items() if name != "precision"}
+    extracted = {name: value for name, value in recorded.items() if name != "precision"}
     changes = differences({"backbone": extracted}, {"backbone": plain_recipe(backbone.recipe())})
     if changes:
         changed = "; ".join(f"{name} was {was} and is {now}" for name, was, now in changes)
@@ -251,14 +251,14 @@ def _videos(
     """
     table, store, quiet = data.table, data.store, options.fit.quiet or not group.first
     bytes_of = {name: store.read(name, ()).info.get("source", {}).get("bytes") for name in table.ids}
-    found = find_videos(options.videos, options.prefix)
-    videos = index_videos(found, table.ids, options.pixels, group, quiet, partial(_same_file, bytes_of))
+    files = find_videos(options.videos, options.prefix)
+    videos = index_videos(files, table.ids, options.pixels, group, quiet, partial(_same_file, bytes_of))
     for at, video in enumerate(videos):
-        spans, held = video.grid(snippets).spans, table.spans[table.rows_of(at)]
-        if spans.shape != held.shape or not np.allclose(spans, held, atol=1e-3):
+        spans, stored = video.grid(snippets).spans, table.spans[table.rows_of(at)]
+        if spans.shape != stored.shape or not np.allclose(spans, stored, atol=1e-3):
             raise UserError(
-                f"video {video.id!r} gives {len(spans)} snippets to {spans[-1, 1]:.3f} s, the store has {len(held)} to "
-                f"{held[-1, 1]:.3f} s: {video.path} is not the video that was extracted, or OpenCV changed"
+                f"video {video.id!r} gives {len(spans)} snippets to {spans[-1, 1]:.3f} s, the store has "
+                f"{len(stored)} to {stored[-1, 1]:.3f} s: {video.path} is not the extracted video, or OpenCV changed"
             )
     return videos
 
@@ -308,11 +308,11 @@ def _finish(training: PixelTraining, folder: PixelFolder, backbone: Backbone, sn
     save_state(folder.path / BACKBONE, training.weights(), {"backbone": backbone.name, "stream": backbone.stream})
     backbone.weights_sha256 = file_sha256(folder.path / BACKBONE)
     (facts,) = training.facts
-    held = facts["store"]["recipe"]
+    before = facts["store"]["recipe"]
     # Assume that features will be extracted in the same precision as before.
-    backbone.precision = held["streams"][backbone.stream]["backbone"].get("precision", "float32")
-    made = plain_recipe(recipe_of({backbone.stream: backbone}, snippets, fps=held.get("fps_of_images")))
-    store = {"name": facts["store"]["name"], "recipe": made, "fingerprint": fingerprint(made)}
+    backbone.precision = before["streams"][backbone.stream]["backbone"].get("precision", "float32")
+    recipe = plain_recipe(recipe_of({backbone.stream: backbone}, snippets, fps=before.get("fps_of_images")))
+    store = {"name": facts["store"]["name"], "recipe": recipe, "fingerprint": fingerprint(recipe)}
     training.facts = ({**facts, "store": store},)
     folder.save(training.states()[0])
 

@@ -121,11 +121,11 @@ def learning_groups(
     ``bias_decay`` only. The backbone's first convolution, its other layers, its normalisation and the head are in
     separate groups; ``factor`` multiplies the rates of the backbone.
     """
-    made: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Any]] = {}
 
     def add(name: str, parameter: nn.Parameter, rate: float, decay: float) -> None:
         if parameter.requires_grad:
-            group = made.setdefault(name, {"name": name, "params": [], "lr_mult": rate, "decay_mult": decay})
+            group = groups.setdefault(name, {"name": name, "params": [], "lr_mult": rate, "decay_mult": decay})
             group["params"].append(parameter)
 
     first = next((m for m in backbone.modules() if isinstance(m, _CONVOLUTIONS)), None)
@@ -140,7 +140,7 @@ def learning_groups(
                     add(f"{prefix}_bias", parameter, scale * options.bias_lr, options.bias_decay)
                 else:
                     add(f"{prefix}_weight", parameter, scale, 1.0)
-    return list(made.values())
+    return list(groups.values())
 
 
 __all__ = [

@@ -1,1 +1,1 @@
-"""What is learned on features: structured pooling, the SSN head, the actionness head, and their losses."""
+"""The SSN head and the actionness head: structured pooling, layers and losses."""

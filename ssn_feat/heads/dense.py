@@ -18,7 +18,7 @@ from ssn_feat.heads.stpp import Pyramid, RowSums, course_rows
 
 @dataclass(frozen=True)
 class FoldedHead:
-    """The three layers of an :class:`SSNHead` as one linear layer on snippets; made by :func:`fold`.
+    """The three layers of an :class:`SSNHead` as one linear layer on snippets; see :func:`fold`.
 
     Rows of ``weight``, float32 ``(columns, D)``: K + 1 of activity; then for each part K of completeness; then for each
     part 2K of regression. ``snippet_bias`` ``(columns,)`` is added to the scores of each snippet, ``proposal_bias``

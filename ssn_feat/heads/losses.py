@@ -150,18 +150,18 @@ def _closed_form(loss: Tensor, gradients: tuple[Tensor, ...], *scores: Tensor) -
     return result
 
 
-def _hardest(own: Tensor, sign: int, ratio: float) -> _Known:
-    """Sum of the largest hinge losses of each row of ``own`` ``(..., groups, group)``, scores of the own classes.
+def _hardest(scores: Tensor, sign: int, ratio: float) -> _Known:
+    """Sum of the largest hinge losses of each row of ``scores`` ``(..., groups, group)``, those of the labelled class.
 
     Of each row, the ``int(group * ratio)`` highest losses ``max(0, 1 - sign * score)`` count (online hard example
     mining).
     """
-    losses = functional.relu(1 - own if sign > 0 else 1 + own)
-    keep = int(own.shape[-1] * ratio)
-    if keep == own.shape[-1]:
+    losses = functional.relu(1 - scores if sign > 0 else 1 + scores)
+    keep = int(scores.shape[-1] * ratio)
+    if keep == scores.shape[-1]:
         return _Known(losses.sum((-2, -1)), losses.sign() * -sign)
-    values, places = losses.topk(keep, dim=-1, sorted=False)
-    return _Known(values.sum((-2, -1)), torch.zeros_like(own).scatter_(-1, places, values.sign() * -sign))
+    values, positions = losses.topk(keep, dim=-1, sorted=False)
+    return _Known(values.sum((-2, -1)), torch.zeros_like(scores).scatter_(-1, positions, values.sign() * -sign))
 
 
 def _completeness(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: float) -> _Known:
@@ -171,17 +171,17 @@ def _completeness(scores: Tensor, labels: Tensor, groups: Groups, ohem_ratio: fl
     is the number that mining keeps up to its rounding in each video.
     """
     places = (labels - 1)[..., None]
-    own = scores.gather(-1, places).view(*scores.shape[:-2], -1, groups.completeness_size)
-    complete, slope = _hardest(own[..., : groups.foreground], 1, 1.0)
-    incomplete, other_slope = _hardest(own[..., groups.foreground :], -1, ohem_ratio)
-    videos = own.shape[-2]
+    labelled = scores.gather(-1, places).view(*scores.shape[:-2], -1, groups.completeness_size)
+    complete, slope = _hardest(labelled[..., : groups.foreground], 1, 1.0)
+    incomplete, other_slope = _hardest(labelled[..., groups.foreground :], -1, ohem_ratio)
+    videos = labelled.shape[-2]
     count = videos * groups.foreground + int(videos * groups.incomplete * ohem_ratio)
     slopes = torch.cat([slope, other_slope], dim=-1).div_(count).view(places.shape)
     return _Known((complete + incomplete) / count, torch.zeros_like(scores).scatter_(-1, places, slopes))
 
 
 def _regression(predictions: Tensor, labels: Tensor, targets: Tensor) -> _Known:
-    """Twice the mean smooth-L1 distance of the prediction for the own class to the target (SSN, section 3.4)."""
+    """Twice the mean smooth-L1 distance of the prediction for the labelled class to the target (SSN, section 3.4)."""
     places = (labels - 1)[..., None, None].expand(*labels.shape, 1, 2)
     distance = predictions.gather(-2, places).squeeze(-2) - targets
     slope = distance.clamp(-1, 1)
@@ -232,8 +232,8 @@ def ssn_loss(
     known = [each.detach() for each in scores]
     activity = _cross_entropy(known[0], groups.for_activity(labels, -1), options.label_smoothing, class_weights)
     completeness = _completeness(known[1], groups.for_completeness(labels, -1), groups, options.ohem_ratio)
-    own = groups.for_regression(labels, -1), groups.for_regression(targets, -2)
-    terms = (activity, completeness, _regression(known[2], *own))
+    regression = _regression(known[2], groups.for_regression(labels, -1), groups.for_regression(targets, -2))
+    terms = (activity, completeness, regression)
     weights = (1.0, options.completeness_weight, options.regression_weight)
     total = torch.stack([weight * term.loss for weight, term in zip(weights, terms, strict=True)]).sum(0)
     gradients = tuple(weight * term.gradient for weight, term in zip(weights, terms, strict=True))

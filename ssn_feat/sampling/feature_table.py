@@ -108,8 +108,8 @@ def intersect_ids(
     ``subset``: name of the collection and of the videos in messages. Raises UserError, naming missing videos, unless
     they may be skipped, and always if no video is left.
     """
-    held = set(there)
-    lost = [video for video in wanted if video not in held]
+    present = set(there)
+    lost = [video for video in wanted if video not in present]
     some = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
     said = f"{what} lacks {len(lost)} of {len(wanted)} {subset} videos"
     if lost and (missing == "refuse" or len(lost) == len(wanted)):
@@ -117,7 +117,7 @@ def intersect_ids(
         raise UserError(f"{said}: {some}{hint}")
     if lost and not quiet:
         print(printable_lines(f"note: {said}, which are skipped: {some}"), file=sys.stderr)
-    return tuple(video for video in wanted if video in held)
+    return tuple(video for video in wanted if video in present)
 
 
 __all__ = ["FeatureTable", "intersect_ids"]

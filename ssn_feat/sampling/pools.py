@@ -239,7 +239,7 @@ def _why_empty(name: str, c: Candidates, o: PoolOptions) -> str:
     proposal = ~c.truth
     total = int(proposal.sum())
     if not total:
-        return f"no {name} proposals: there is no proposal at all inside the {len(c.ids)} videos"
+        return f"no {name} proposals: the {len(c.ids)} videos have no proposals at all"
     if name == "foreground":
         return (
             f"no foreground: the best of {total} proposals has tIoU {c.tiou[proposal].max():.3f}, foreground_tiou is "

@@ -1,1 +1,1 @@
-"""Heads learned from a feature store: what a proposal is used for, how batches are drawn, the loop, run folders."""
+"""Training of heads on a feature store: tasks, steps, the loop, sweeps and validation."""

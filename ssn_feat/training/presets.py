@@ -1,4 +1,4 @@
-"""Options for known data sets by name. The user always gives store, annotations, proposals and run folder."""
+"""Options for known data sets by name. Store, annotations, proposals and run folder are always given by the user."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class SeedsTask:
         self._stacks: list[tuple[Tensor, ...]] = [(), ()]
 
     def plan(self, epoch: int) -> EpochPlan:
-        """The plans of all seeds side by side, ``(steps, N, ...)`` each."""
+        """The plans of all seeds, stacked: ``(steps, N, ...)`` each."""
         plans = [task.plan(epoch) for task in self.tasks]
         others = zip(*(plan.others for plan in plans), strict=True)
         return EpochPlan(

@@ -17,7 +17,7 @@ from ssn_feat.training.training_state import Training
 
 
 class Steps(Protocol):
-    """What the loop needs from whatever runs the steps of its training."""
+    """What the loop needs from the object that runs the steps."""
 
     def begin(self) -> None:
         """Draw the current epoch of the training; the next step is ``training.step``."""

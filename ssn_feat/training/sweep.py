@@ -63,7 +63,7 @@ def sweep(options: SweepOptions) -> list[dict[str, Any]]:
     outcomes = Parallel(n_jobs=options.jobs)(delayed(_outcome)(run) for _, run in grid)
     failed = [each["error"] for each in outcomes if "error" in each]
     if len(failed) == len(outcomes):
-        raise UserError(f"no combination could be learned: {failed[0]}")
+        raise UserError(f"all combinations failed: {failed[0]}")
     results = [
         {"values": values, "out": str(run.out), **each} for (values, run), each in zip(grid, outcomes, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""What the loop and the steps of a training need to know about what is trained."""
+"""Protocols of a training: what the loop needs, and what the steps on cached features need in addition."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class EpochPlan(NamedTuple):
     """Everything that is drawn for one epoch; the first dimension of every tensor is the step.
 
-    ``rows``: int64 ``(steps, R)``, rows of the feature table that each step reads; ``others``: whatever else the task
-    needs in a step.
+    ``rows``: int64 ``(steps, R)``, rows of the feature table that each step reads; ``others``: other tensors that the
+    task needs in a step.
     """
 
     rows: Tensor
@@ -21,7 +21,7 @@ class EpochPlan(NamedTuple):
 
 
 class Task(Protocol):
-    """What the loop needs to know about a training, whatever its steps do."""
+    """What the loop needs to know about a training."""
 
     @property
     def head(self) -> nn.Module:
@@ -65,9 +65,8 @@ TaskT = TypeVar("TaskT", bound=Task)
 class BuiltTask(NamedTuple):
     """What the module of a head builds from the options and the data of a run.
 
-    ``digest``: changes with the annotations and proposals that are learned from, so that a run is not resumed with
-    others; ``facts``: entries that the checkpoint of this head has in addition (see
-    :func:`ssn_feat.runs.checkpoints.scoring_facts`).
+    ``digest``: of the annotations and proposals that the run learns from; a run is not resumed with others; ``facts``:
+    additional entries of the checkpoint, ``head`` and ``reg_stats`` (see :class:`ssn_feat.runs.checkpoints.Run`).
     """
 
     task: FeatureTask

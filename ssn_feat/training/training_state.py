@@ -1,4 +1,4 @@
-"""A training in progress: what is trained, how far it is, and its checkpoints."""
+"""The state of a training in progress, and its checkpoints."""
 
 from __future__ import annotations
 
