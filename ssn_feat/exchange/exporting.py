@@ -256,10 +256,8 @@ def _describe_result(options: ExportFeaturesOptions, report: ExportReport, width
     if grid is not None and grid.rows is not None:
         lines.append(f"every video has {grid.rows} rows, spread evenly over it")
     elif grid is not None:
-        lines.append(
-            f"a row every {grid.stride:g} frames around the middle of {grid.window:g}, at "
-            f"{f'{grid.common_fps:g}' if grid.common_fps else 'each video its own'} frames a second"
-        )
+        rate = f"{grid.common_fps:g} frames a second" if grid.common_fps else "the frame rate of each video"
+        lines.append(f"a row every {grid.stride:g} frames around the middle of {grid.window:g}, at {rate}")
     return "\n".join(lines)
 
 
