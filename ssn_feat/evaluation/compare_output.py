@@ -89,6 +89,7 @@ def _group_rows(results: Sequence[MethodResult], by: Literal["by_length", "by_nu
 
 
 def print_table(title: str, rows: Rows) -> None:
+    """Print ``rows`` as a table whose first column is called ``title``."""
     headings = list(next(iter(rows.values())))
     table = Table(box=SIMPLE, padding=(0, 0, 0, 1))
     table.add_column(title, min_width=12, overflow="fold")
@@ -101,6 +102,10 @@ def print_table(title: str, rows: Rows) -> None:
 
 
 def write_results(results: Sequence[MethodResult], options: CompareOptions, notes: Sequence[str], folder: Path) -> None:
+    """Write ``proposals.csv``, ``.json``, ``.html`` and the chart as PNG and SVG into ``folder``.
+
+    Raises UserError if the folder cannot be written to.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with (folder / "proposals.csv").open("w", newline="", encoding="utf-8") as file:
