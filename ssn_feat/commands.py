@@ -41,38 +41,38 @@ def extract() -> Command[Any]:
 
 def status() -> Command[Any]:
     """Show how many videos are done, failed and pending."""
-    from ssn_feat.extraction.maintenance import StatusOptions, print_status
+    from ssn_feat.store.maintenance import StatusOptions, print_status
 
     return Command(print_status, StatusOptions)
 
 
 def verify() -> Command[Any]:
     """Check every hash of a store, and repair it."""
-    from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
+    from ssn_feat.extraction.repair import VerifyOptions, verify_store
 
     return Command(verify_store, VerifyOptions)
 
 
 def pack() -> Command[Any]:
     """Copy a finished store into a few large files."""
-    from ssn_feat.extraction.maintenance import PackOptions, pack_store
+    from ssn_feat.store.maintenance import PackOptions, pack_store
 
     return Command(pack_store, PackOptions)
 
 
 def import_features() -> Command[Any]:
     """Convert features of other programs into a store."""
-    from ssn_feat.exchange import ImportOptions, import_main
+    from ssn_feat.exchange import ImportFeaturesOptions, import_main
 
     common = ("layout", "files", "fps", "stride", "window", "offset", "origin", "dry_run")
-    return Command(import_main, ImportOptions, common=common)
+    return Command(import_main, ImportFeaturesOptions, common=common)
 
 
 def export_features() -> Command[Any]:
     """Write a store as features for other programs."""
-    from ssn_feat.exchange import ExportOptions, export_main
+    from ssn_feat.exchange import ExportFeaturesOptions, export_main
 
-    return Command(export_main, ExportOptions)
+    return Command(export_main, ExportFeaturesOptions)
 
 
 # Options of every training from features.

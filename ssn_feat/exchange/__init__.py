@@ -6,15 +6,12 @@ from ssn_feat.exchange.importing import ImportReport, import_features, import_ma
 from ssn_feat.exchange.time_base import FrameGrid, Rescaled, TimeBase
 
 # The names in the list of commands.
-ExportOptions, ImportOptions = ExportFeaturesOptions, ImportFeaturesOptions
 
 __all__ = [
     "ExportFeaturesOptions",
-    "ExportOptions",
     "ExportReport",
     "FrameGrid",
     "ImportFeaturesOptions",
-    "ImportOptions",
     "ImportReport",
     "Rescaled",
     "TimeBase",

@@ -17,7 +17,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         f"ssn_feat.{name}"
-        for name in ("detection.detect", "extraction.maintenance", "training.fit", "training.propose", "video.opencv")
+        for name in ("detection.detect_store", "extraction.repair", "training.fit", "proposals.propose", "video.opencv")
     ]
     + ["cv2", "torch._dynamo", "zarr"]  # the second is imported at the first step of an optimiser
 )

@@ -18,7 +18,7 @@ from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportFeaturesOptions, export_main
 from ssn_feat.extraction import ExtractOptions, backbones_of, maintenance
-from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
+from ssn_feat.extraction.repair import VerifyOptions, verify_store
 from ssn_feat.store import create_store, open_store, pack
 
 

@@ -17,7 +17,7 @@ from ssn_feat.cli import Command, run
 from ssn_feat.detection.detect_store import summarise
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportFeaturesOptions, export_main
-from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
+from ssn_feat.extraction.repair import VerifyOptions, verify_store
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections
 from ssn_feat.store import pack

@@ -403,7 +403,7 @@ def test_extraction_into_it(server: str, tmp_path: Path) -> None:
     from small import options, videos
 
     from ssn_feat.extraction import extract
-    from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
+    from ssn_feat.extraction.repair import VerifyOptions, verify_store
     from ssn_feat.store.maintenance import StatusOptions, print_status
 
     url = f"{server}/extracted/s.zarr"

@@ -10,19 +10,13 @@ import pytest
 from conftest import ROOT
 from version_0_1 import V0_1
 
-STATUS = """
-import sys
-from pathlib import Path
-from ssn_feat.store.maintenance import StatusOptions, print_status
-print_status(StatusOptions(Path(sys.argv[1])))
-"""
 HEAVY = ("cv2", "joblib", "sklearn", "torch", "zarr")
 
 
 @pytest.mark.parametrize(
     ("arguments", "output"),
     [
-        (["-c", STATUS, str(V0_1 / "growing.zarr")], "done     6 videos, 234 snippets"),
+        (["extract/status.py", str(V0_1 / "growing.zarr")], "done     6 videos, 234 snippets"),
         (["-m", "ssn_feat.annotations", "validate", str(V0_1 / "annotations.json")], "6 videos"),
     ],
 )

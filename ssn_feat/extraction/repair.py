@@ -17,7 +17,6 @@ from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.recipes import snippet_options_of
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, open_store, verify
-from ssn_feat.store.maintenance import PackOptions, StatusOptions, pack_store, print_status
 from ssn_feat.terminal import printable
 
 
@@ -80,4 +79,4 @@ def _repair(store: FeatureStore, damage: Collection[str], trusted: Collection[st
         )
 
 
-__all__ = ["PackOptions", "StatusOptions", "VerifyOptions", "pack_store", "print_status", "verify_store"]
+__all__ = ["VerifyOptions", "verify_store"]

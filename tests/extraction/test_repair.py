@@ -11,7 +11,7 @@ from small import arrays, options, videos
 from ssn_feat import cli
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import extract
-from ssn_feat.extraction.maintenance import VerifyOptions, verify_store
+from ssn_feat.extraction.repair import VerifyOptions, verify_store
 from ssn_feat.store import FeatureStore, create_store, open_or_create_store, open_store
 from ssn_feat.store.maintenance import PackOptions, StatusOptions, pack_store, print_status
 
