@@ -26,6 +26,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractedVideo, extract_video
 from ssn_feat.extraction.worker_threads import limited_threads
 from ssn_feat.video import FlowMethod, SnippetOptions, flow, frames, import_cv2, open_source, snippets, to_gray
+from ssn_feat.video.grid import FLOW_LENGTH
 
 _RGB_AND_FLOW = ("rgb", "flow")
 _IMAGES = 8
@@ -165,7 +166,7 @@ def _stages_alone(video: Path, cut: SnippetOptions, backbones: dict[str, Backbon
     batches, producing = timed(lambda: list(snippets(video, cut)))
     rows = sum(len(batch) for batch in batches)
     kept = np.stack([to_gray(image) for _, image in frames(video)])
-    pairs = sorted({row * cut.stride + k for row in range(rows) for k in range(cut.flow_length)})
+    pairs = sorted({row * cut.stride + k for row in range(rows) for k in range(FLOW_LENGTH)})
     _, flowing = timed(lambda: flow(kept[pairs], kept[[pair + 1 for pair in pairs]], "dis"))
 
     def network() -> None:

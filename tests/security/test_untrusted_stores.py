@@ -17,7 +17,7 @@ from attacks import Bomb, armed, store_of, tree
 from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportFeaturesOptions, export_main
-from ssn_feat.extraction import ExtractOptions, backbones_of, maintenance
+from ssn_feat.extraction import ExtractOptions, backbones_of, repair
 from ssn_feat.extraction.repair import VerifyOptions, verify_store
 from ssn_feat.store import create_store, open_store, pack
 
@@ -159,6 +159,6 @@ def test_what_only_a_file_names_is_not_imported(
 
     # Where the user trusts the module, the scheduler on record is still not one that is sent anything.
     used: list[ExtractOptions] = []
-    monkeypatch.setattr(maintenance, "extract", lambda options, again: used.append(options))
+    monkeypatch.setattr(repair, "extract", lambda options, again: used.append(options))
     verify_store(VerifyOptions(store.path, repair=True, trust_modules=(spec,)))
     assert [(options.dask, options.backbone) for options in used] == [("", (spec,))]
