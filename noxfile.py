@@ -62,7 +62,7 @@ def mixed(session: nox.Session, torch: str, zarr: str) -> None:
 @nox.session(python="3.12")
 def audit(session: nox.Session) -> None:
     """Known vulnerabilities of all that an installation pulls in; asks the advisory data base over the network."""
-    session.install(".[demo,damage,hdf5,s3,dask,report]", "pip-audit")
+    session.install(".[demo,hdf5,s3,dask,report]", "pip-audit")
     installed = str(session.run("pip", "freeze", "--all", "--exclude", "ssn-feat", silent=True))
     listed = Path(session.create_tmp()) / "installed.txt"
     # The data base knows releases, not builds of them such as 2.6.0+cpu.

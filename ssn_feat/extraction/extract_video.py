@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,8 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction.prefetch import prefetch
 from ssn_feat.video import ResolvedSnippets, SnippetOptions, Snippets, snippets
 
+_LONG = 2.0  # times the median length of a row
+
 
 @dataclass(frozen=True)
 class ExtractedVideo:
@@ -30,8 +32,8 @@ class ExtractedVideo:
     spans: NDArray[np.float64]
     """Start and end of each snippet, (T, 2), seconds."""
     info: dict[str, Any]
-    """duration (seconds), fps, frames (decoded, declared), size, source (name, bytes, sha256), damage (empty for a
-    complete video), warnings."""
+    """duration (seconds), fps, frames (decoded, declared), size, pictures (equal_share, brightness), gaps (s, s),
+    source (name, bytes, sha256), damage (empty for a complete video), warnings."""
 
 
 def extract_video(
@@ -157,10 +159,23 @@ def _info(path: Path, source: Snippets) -> dict[str, Any]:
         "fps": decoded.fps,
         "frames": {"decoded": decoded.frames, "declared": decoded.declared_frames},
         "size": {"width": decoded.width, "height": decoded.height},
+        "pictures": {"equal_share": round(decoded.equal_share, 4), "brightness": round(decoded.brightness, 2)},
+        "gaps": [list(gap) for gap in decoded.gaps],
         "source": _source(path),
         "damage": decoded.damage,
-        "warnings": list(decoded.warnings),
+        "warnings": [*decoded.warnings, *_long_rows(source.grid.spans, decoded.fps)],
     }
+
+
+def _long_rows(spans: NDArray[np.float64], fps: float) -> Iterator[str]:
+    """A warning where rows last much longer than usual, because frames come at a variable rate."""
+    lengths = np.diff(spans, axis=1)[:, 0]
+    usual, longest = float(np.median(lengths)), float(lengths.max())
+    if longest > _LONG * usual:
+        yield (
+            f"rows last up to {longest:.2f} s, usually {usual:.2f} s, because the frame rate varies: --nominal-fps "
+            f"{max(round(fps), 1)} or so makes rows of equal length"
+        )
 
 
 def _source(path: Path) -> dict[str, Any]:

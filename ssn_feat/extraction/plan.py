@@ -14,7 +14,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_video import resolve_snippets
 from ssn_feat.extraction.forecast import predicted_rate
-from ssn_feat.extraction.recipes import load_backbones, recipe_of
+from ssn_feat.extraction.recipes import VERSION, load_backbones, recipe_of
 from ssn_feat.extraction.video_files import VideoFiles
 from ssn_feat.progress import about
 from ssn_feat.store import FeatureStore, location, open_store, store_exists
@@ -77,6 +77,11 @@ def make_plan(options: ExtractOptions, files: VideoFiles, again: Collection[str]
     failed_before = 0
     if options.resume or store_exists(options.store):
         store = open_store(options.store)
+        if store.recipe.get("extraction", VERSION) != VERSION:
+            raise UserError(
+                f"the store {store.path} was extracted with another decoder and clock (times from the first frame, not "
+                "from the container's start) and cannot be extended: extract into a new store"
+            )
         store.require_recipe(recipe)
         done = frozenset(store.ids) & files.videos.keys() - set(again)
         failed_before = len(store.failures().keys() & files.videos.keys())
@@ -96,7 +101,9 @@ def _predicted_rows(videos: Mapping[str, Path], snippets: ResolvedSnippets, fps:
     known: dict[str, float] = {}
     for video_id in list(videos)[:: max(1, len(videos) // _PROBED)]:
         try:
-            with closing(open_source(videos[video_id], fps, snippets.decoder)) as source:
+            with closing(
+                open_source(videos[video_id], fps, stream=snippets.video_stream, untimed_fps=snippets.nominal_fps)
+            ) as source:
                 expected = expected_snippets(source.probe, snippets)
         except UserError:  # reported when the video is extracted
             continue

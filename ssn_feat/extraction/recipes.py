@@ -15,13 +15,11 @@ from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_video import check_backbones
 from ssn_feat.store.recipe import Recipe, differences, plain_recipe
 from ssn_feat.video import ResolvedSnippets, decoder_versions
-from ssn_feat.video.grid import FLOW_LENGTH
 
 # Incremented whenever the same options give other values than before.
-VERSION = 1
+# 2: PyAV decodes, and times count from the start of the container instead of from the first frame.
+VERSION = 2
 _DEFAULTS = ResolvedSnippets()
-# Options of version 0.1 that have become constants. They stay in recipes, so that stores of 0.1 keep their recipe.
-_CONSTANTS = {"flow_length": FLOW_LENGTH, "jpeg_quality": 0}
 
 
 def recipe_of(
@@ -34,7 +32,7 @@ def recipe_of(
     check_backbones(backbones, options)
     recipe: Recipe = {
         "extraction": VERSION,
-        "decoder": decoder_versions(options.decoder),
+        "decoder": decoder_versions(),
         "snippets": _snippets(options),
         "keep_crops": keep_crops,
         "streams": {
@@ -47,17 +45,16 @@ def recipe_of(
 
 def _snippets(options: ResolvedSnippets) -> dict[str, Any]:
     """The options as plain values, without those that have no effect; the weights of flow by their hash."""
-    values = asdict(options) | _CONSTANTS
+    values = asdict(options)
     unused = ["streams"]
     if "flow" not in options.streams:
-        unused += [name for name in values if name.startswith("flow_") and name != "flow_length"]
+        unused += [name for name in values if name.startswith("flow_")]
     if "rgb" not in options.streams:
         unused.append("rgb_frame")
     if "clip" not in options.streams:
         unused += ["clip_length", "clip_step"]
-    # Left out at their defaults, so that stores made before these options existed keep their recipe.
-    late = ("nominal_fps", "stream_crops", "decoder", "flow_quantised")
-    unused += [name for name in late if name not in unused and values[name] == getattr(_DEFAULTS, name)]
+    rare = ("nominal_fps", "stream_crops", "flow_quantised", "video_stream")
+    unused += [name for name in rare if name not in unused and values[name] == getattr(_DEFAULTS, name)]
     if options.flow_weights:
         values["flow_weights"] = file_sha256(Path(options.flow_weights))
     return {name: value for name, value in values.items() if name not in unused}
@@ -68,13 +65,12 @@ def snippet_options_of(recipe: Mapping[str, Any], flow_weights: str = "") -> Res
 
     Raises UserError for a recipe of imported features, and for options that this version no longer has.
     """
+    if recipe.get("extraction", VERSION) != VERSION:
+        raise UserError(
+            "the features were extracted with another decoder and clock (times from the first frame, not from the "
+            "container's start), so features of another video would differ: extract them again"
+        )
     values = {**recipe.get("snippets", {}), "streams": list(recipe.get("streams", ()))}
-    for name, constant in _CONSTANTS.items():
-        if (held := values.pop(name, constant)) != constant:
-            raise UserError(
-                f"the features were extracted with {name} {held}; this version extracts with {constant} only, so "
-                "features of another video would differ"
-            )
     if flow_weights:
         values["flow_weights"] = flow_weights
     try:

@@ -1,6 +1,7 @@
-"""Pixels: decoding, optical flow, the snippet grid, crops. Needs OpenCV, imported on first use."""
+"""Pixels: decoding, optical flow, the snippet grid, crops. PyAV and OpenCV are imported on first use."""
 
-from ssn_feat.video.decode import Decoded, Probe, VideoReader, probe
+from ssn_feat.video.containers import Probe, import_av
+from ssn_feat.video.decode import Decoded, VideoReader, probe
 from ssn_feat.video.flow import (
     FlowMethod,
     default_flow_method,
@@ -41,6 +42,7 @@ __all__ = [
     "flow",
     "flow_function",
     "frames",
+    "import_av",
     "import_cv2",
     "open_source",
     "probe",

@@ -1,22 +1,21 @@
-"""Why a video ended early: PyAV reads a file again, strictly, of which less was decoded than its container says."""
+"""Whether a video is incomplete: what was decoded, compared with what the file contains and declares."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+from ssn_feat.video.containers import Probe
+from ssn_feat.video.decoding import StreamDecoder
 from ssn_feat.video.matroska import find_break
 
-# Containers round durations and count frames that are never shown; less than this is no loss.
+# Headers round durations and count frames that are never shown; smaller differences are not damage.
 _TOLERANCE_SECONDS = 0.25
 _TOLERANCE_FRAMES = 3
 _TOLERANCE_SHARE = 0.02
-# Of a video of less than thirty frames three would be much.
+# In a video of fewer than thirty frames, three would be many.
 _TOLERANCE_SHARE_OF_FEW = 0.1
 
-_NO_TIMESTAMPS = 0x80  # AVFMT_NOTIMESTAMPS: the format is a stream without container
+_NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: the format is a stream without container
 
 
 @dataclass(frozen=True)
@@ -29,100 +28,74 @@ class Extent:
     """End of the last frame; 0 where unknown."""
 
     def falls_short_of(self, declared: Extent) -> bool:
-        """Whether noticeably fewer frames than the container declares were decoded."""
-        few = _few(declared.frames)
-        return declared.frames - self.frames > max(few, _TOLERANCE_SHARE * declared.frames)
+        """Whether there are noticeably fewer frames than declared."""
+        return declared.frames - self.frames > max(_few(declared.frames), _TOLERANCE_SHARE * declared.frames)
 
     def ends_before(self, declared: Extent) -> bool:
-        """Whether decoding ended noticeably before the container says."""
+        """Whether it ends noticeably earlier than declared."""
         interval = self.seconds / max(self.frames, 1)
         return declared.seconds - self.seconds > max(_TOLERANCE_SECONDS, _TOLERANCE_FRAMES * interval)
 
 
 def _few(frames: int) -> float:
-    """How many frames of a short video are no loss."""
+    """How many frames of a short video may be missing without being damage."""
     return max(1.0, min(_TOLERANCE_FRAMES, _TOLERANCE_SHARE_OF_FEW * frames))
 
 
-def find_damage(path: Path, decoded: Extent, declared: Extent) -> str:
-    """What is wrong with a file, in a few words; empty where nothing is, or only its container's numbers are off.
+def find_damage(decoder: StreamDecoder, decoded: Extent, probe: Probe) -> str:
+    """What is wrong with a file that was decoded to its end, in a few words; empty where nothing is.
 
-    A file of which as much was decoded as it declares is not looked at again. One that is: it is damaged if its
-    structure breaks (Matroska, WebM), if packets cannot be read or decoded, if the decoder marks frames as damaged, if
-    all streams end before the container does, or if it holds fewer packets than it declares frames. Without PyAV a
-    whole structure that ends early is taken to be damaged. Of a file that declares nothing, or far less than was
-    decoded, its structure can tell, or that PyAV finds a bare stream in what is named a container.
+    Always damage: packets that cannot be read or decoded, frames that the decoder marks as damaged. Where fewer frames
+    or seconds were decoded than declared: a file that ends before its header says, and a broken structure (Matroska,
+    WebM, whose broken parts FFmpeg skips silently). Where nothing, or far less, is declared: a broken structure, and a
+    bare stream in a file named like a container. Other differences are those of edit lists, of variable frame rates
+    and of sound that is longer than the picture.
     """
-    short = decoded.ends_before(declared)
-    if not short and not decoded.falls_short_of(declared):
-        useless = not declared.frames or declared.falls_short_of(decoded)
-        broken = (find_break(path) or _find_bare(path)) if useless else ""
-        return f"decoded {decoded.frames} frames, to {decoded.seconds:.2f} s: {broken}" if broken else ""
-    loss = (
-        f"decoded {decoded.frames} of {declared.frames or 'an unknown number of'} frames, "
-        f"to {decoded.seconds:.2f} s of {declared.seconds:.2f} s"
-    )
-    broken, findings = find_break(path), _examine(path)
-    if broken or findings:
-        return f"{loss}: {', '.join([broken] * bool(broken) + (findings or []))}"
-    return f"{loss}; cause unknown (pip install av to have it examined)" if short and findings is None else ""
-
-
-def _find_bare(path: Path) -> str:
-    """Whether pictures were found without the container that a file's name promises; empty if not, or without PyAV."""
-    try:
-        import av
-    except ImportError:
+    declared = Extent(probe.declared_frames, probe.duration)
+    findings = _findings(decoder)
+    short = decoded.ends_before(declared) or decoded.falls_short_of(declared)
+    if short:
+        findings += [broken] if (broken := find_break(decoder.path)) else []
+        findings += _cut_off(decoder, probe)
+    elif not declared.frames or declared.falls_short_of(decoded):
+        findings += [broken] if (broken := find_break(decoder.path) or _bare(decoder)) else []
+    if not findings:
         return ""
-    try:
-        with av.open(str(path), **_any_text(av)) as container:
-            found = container.format
-    except av.error.FFmpegError:
-        return ""
-    bare = int(found.flags) & _NO_TIMESTAMPS and path.suffix.lower().lstrip(".") not in found.extensions
-    return f"its container is damaged, what was read is a bare stream ({found.name})" if bare else ""
+    of_frames = f" of {declared.frames}" if short and declared.frames else ""
+    of_seconds = f" of {declared.seconds:.2f} s" if short else ""
+    listed = ", ".join(findings)
+    return f"decoded {decoded.frames}{of_frames} frames, to {decoded.seconds:.2f} s{of_seconds}: {listed}"
 
 
-def _any_text(av: ModuleType) -> dict[str, Any]:
-    """Options of ``av.open`` with which titles that are no text do not matter; from PyAV 19 on they never do."""
-    return {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
-
-
-def _examine(path: Path) -> list[str] | None:
-    """What a strict reading finds wrong; None without PyAV."""
-    try:
-        import av
-    except ImportError:
-        return None
-    unreadable = broken = packets = expected = 0
-    end = last = start = length = 0.0
-    try:
-        with av.open(str(path), **_any_text(av)) as container:
-            start = (container.start_time or 0) / av.time_base
-            length = (container.duration or 0) / av.time_base
-            video = container.streams.video[0]
-            # A cut of an .mp4 by its edit list leaves frames in the count that are never read.
-            expected = 0 if "mp4" in container.format.name else video.frames
-            for packet in container.demux():
-                if packet.pts is not None and packet.time_base is not None:
-                    last = max(last, float(packet.pts * packet.time_base))
-                    end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-                if packet.stream is not video:
-                    continue
-                packets += packet.size > 0
-                try:
-                    broken += sum(getattr(frame, "is_corrupt", False) for frame in packet.decode())
-                except av.error.FFmpegError:
-                    unreadable += 1
-    except (av.error.FFmpegError, IndexError):
-        unreadable += 1
-    if end - start > length + _TOLERANCE_SECONDS:
-        end = last  # a damaged table gives packets any duration
+def _findings(decoder: StreamDecoder) -> list[str]:
     findings = []
-    if unreadable:
-        findings.append(f"{unreadable} unreadable packet{'s' * (unreadable > 1)}")
-    if broken:
-        findings.append(f"{broken} damaged frame{'s' * (broken > 1)}")
-    if length - (end - start) > _TOLERANCE_SECONDS or expected - packets > _few(expected):
-        findings.append(f"the file is cut off at {end - start:.2f} s")
+    if decoder.failure:
+        findings.append(f"reading stopped ({decoder.failure})")
+    if decoder.unreadable:
+        findings.append(f"{decoder.unreadable} unreadable packet{'s' * (decoder.unreadable > 1)}")
+    if decoder.damaged:
+        findings.append(f"{decoder.damaged} damaged frame{'s' * (decoder.damaged > 1)}")
     return findings
+
+
+def _cut_off(decoder: StreamDecoder, probe: Probe) -> list[str]:
+    """Whether all streams end before the header says, or there are fewer packets than frames declared."""
+    length = probe.file_duration
+    # A damaged table may give packets any duration.
+    end = decoder.last if decoder.end > length + _TOLERANCE_SECONDS else decoder.end
+    # The edit list of an .mp4 leaves out frames that its header counts.
+    expected = 0 if "mp4" in decoder.container.format.name else decoder.stream.frames
+    if length - end > _TOLERANCE_SECONDS or expected - decoder.packets > _few(expected):
+        return [f"the file is cut off at {end:.2f} s"]
+    return []
+
+
+def _bare(decoder: StreamDecoder) -> str:
+    """Whether pictures were found without the container that the file's name promises."""
+    form = decoder.container.format
+    if form.flags & _NO_TIMES and decoder.path.suffix.lower().lstrip(".") not in form.extensions:
+        return f"its container is damaged, what was read is a bare stream ({form.name})"
+    return ""
+
+
+__all__ = ["Extent", "find_damage"]

@@ -1,123 +1,150 @@
-"""Decoding a video once, in order, with the presentation time of every frame."""
+"""Decoding a video once, in order, with the time at which a player shows each frame."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
+from ssn_feat.video.clock import Timed, timed
+from ssn_feat.video.containers import Probe, aspect_of, high_dynamic_range, probe_stream, video_streams
 from ssn_feat.video.damage import Extent, find_damage
-from ssn_feat.video.opencv import import_cv2, quiet_opening
+from ssn_feat.video.decoding import StreamDecoder
+from ssn_feat.video.pictures import PictureConverter, RepetitionGuard, rotation_of
 
-# AVI keeps no presentation times: its frames start late by the decoder's reordering delay, and the last ones have no
-# time at all. A first frame this many frame intervals late or less is taken for such a delay.
-_REORDERING = 4
+Stamped = tuple[Any, int | None]
+
 _DEFAULT_FPS = 25.0
-
-
-@dataclass(frozen=True)
-class Probe:
-    """What the container says of a video; nothing of it is checked by decoding."""
-
-    width: int
-    """Pixels, after rotation."""
-    height: int
-    """Pixels, after rotation."""
-    fps: float
-    """Nominal frames per second; 0 where unknown."""
-    declared_frames: int
-    """Frames according to the container; 0 where unknown. Often wrong for mkv, webm and cut files."""
-    duration: float
-    """Seconds according to the container: declared_frames / fps; 0 where unknown."""
-    codec: str
-    """The codec's four-letter code."""
-    rotation: float
-    """Degrees by which frames were turned upright."""
+_NAMED = 3  # frames without a plausible time that a warning names
+_DISCONTINUOUS = 0x200  # AVFMT_TS_DISCONT: the format may have discontinuous timestamps
+_NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: the format is a stream without container
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What decoding found; known after the last frame."""
+    """The summary of a pass over a video, known after the last frame."""
 
     frames: int
     """Frames decoded."""
     declared_frames: int
-    """Frames according to the container; 0 where unknown."""
+    """Frames according to the header; 0 where unknown."""
     width: int
     """Pixels of the decoded frames."""
     height: int
     """Pixels of the decoded frames."""
     last_time: float
-    """Presentation time of the last frame, seconds."""
+    """Time of the last frame, seconds."""
     duration: float
     """End of the last frame, seconds: its time and the mean interval of frames."""
     fps: float
-    """Mean frames per second by presentation times."""
-    times_repaired: int
-    """Frames that had no usable time and were put one nominal interval after the frame before."""
-    damage: str
+    """Mean frames per second."""
+    times_repaired: int = 0
+    """Frames without a plausible time in the file, whose time was interpolated."""
+    gaps: tuple[tuple[float, float], ...] = ()
+    """Jumps of the timestamps, where recordings were joined: time of the last frame before each, and its seconds."""
+    equal_share: float = 0.0
+    """Share of frames that equal the one before."""
+    brightness: float = 0.0
+    """Mean brightness of all frames, 0 to 255."""
+    damage: str = ""
     """Why the video is incomplete, in a few words; empty where nothing is known to be missing."""
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     """What a user should know, one line each."""
 
     @property
     def incomplete(self) -> bool:
-        """Whether a part of the video is missing or damaged: what was decoded must not pass for the whole."""
+        """Whether a part of the video is missing or damaged, so that it must not pass for the whole video."""
         return bool(self.damage)
 
 
 class VideoReader:
     """One sequential pass over a video file.
 
-    ``advance()`` decodes the next frame and says whether there is one; then ``time`` is its presentation time (seconds,
-    strictly increasing, 0 for the first frame) and ``image()`` converts it to BGR. Frames whose image nobody asks for
-    cost no conversion. After the last frame ``decoded()`` sums up. Memory does not grow with the length of the video.
+    ``advance()`` decodes the next frame and returns whether there is one. Then ``time`` is when a player shows it
+    (seconds from the container's start, strictly increasing), ``gap`` whether the timestamps jump before it, and
+    ``image()`` converts it to BGR. Frames whose image nobody asks for cost no conversion. After the last frame
+    ``decoded()`` gives a summary. Memory does not grow with the length of the video.
 
-    Raises UserError on a missing or empty file, a folder, and a file that holds no video which OpenCV can read.
+    ``stream``: number of the video stream, -1 for the default one. ``deinterlace``: make interlaced frames progressive.
+    ``untimed_fps``: rate of the frames of a file without timestamps.
+
+    Raises UserError on a missing or empty file, a folder, a playlist, a file without a video stream that FFmpeg can
+    decode, and a file without timestamps unless ``untimed_fps`` is given.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(
+        self, path: Path | str, *, stream: int = -1, deinterlace: bool = True, untimed_fps: float = 0.0
+    ) -> None:
         self.path = Path(path)
-        self.probe = self._open()
-        self._interval = 1.0 / (self.probe.fps or _DEFAULT_FPS)
-        self._offset = 0.0
-        self._shape: tuple[int, int] | None = None
+        self._decoder = StreamDecoder(self.path, stream, deinterlace)
+        try:
+            flags = self._decoder.container.format.flags
+            if flags & _NO_TIMES and not untimed_fps:
+                raise UserError(f"{path} has no timestamps: --nominal-fps says how many frames a second it has")
+            raw = self._decoder.frames()
+            first = next(raw, None)
+            self.probe = probe_stream(
+                self._decoder.container, self._decoder.stream, 0 if first is None else rotation_of(first[0])
+            )
+        except BaseException:
+            self._decoder.close()
+            raise
+        self._interval = 1.0 / (untimed_fps or self.probe.fps or _DEFAULT_FPS)
+        stamps = _in_seconds(first, raw, self._interval if flags & _NO_TIMES else 0.0, self._decoder)
+        self._frames = timed(stamps, self._interval, bool(flags & _DISCONTINUOUS))
+        self._converter = PictureConverter(aspect_of(self._decoder.stream))
+        self._guard = RepetitionGuard()
+        self._current: Timed[Stamped] | None = None
+        self._shape: tuple[int, ...] | None = None
         self._ended = False
         self._summary: Decoded | None = None
-        self._failure = ""
-        self.frames = 0
-        self.time = 0.0
+        self._repaired: list[tuple[int, float]] = []
+        self._gaps: list[tuple[float, float]] = []
         self._first_time = 0.0
-        self.times_repaired = 0
+        self.frames = 0
+
+    @property
+    def time(self) -> float:
+        """When the current frame is shown, seconds."""
+        return self._current.time if self._current is not None else 0.0
+
+    @property
+    def stamp(self) -> int | None:
+        """Timestamp of the current frame in the file, in units of the stream's time base; None where it has none."""
+        return None if self._current is None else self._current.frame[1]
+
+    @property
+    def gap(self) -> bool:
+        """Whether the timestamps jump before the current frame: it does not continue the one before."""
+        return self._current is not None and self._current.gap != 0
 
     def advance(self) -> bool:
         """Decode the next frame. False after the last one."""
-        stamp = None if self._ended else self._grab()
-        if stamp is None:
+        item = None if self._ended else next(self._frames, None)
+        if item is None:
             self._ended = True
             return False
         if self.frames == 0:
-            self._offset = stamp if 0.0 < stamp <= _REORDERING * self._interval else 0.0
-            self.time = stamp - self._offset
-        elif stamp - self._offset > self.time:
-            self.time = stamp - self._offset
-        else:
-            self.time += self._interval
-            self.times_repaired += 1
-        if self.frames == 0:
-            self._first_time = self.time
+            self._first_time = item.time
+        if item.gap:
+            self._gaps.append((self.time, item.gap))
+        if item.repaired:
+            self._repaired.append((self.frames, item.time))
+        self._current = item
+        self._guard.add(item.frame[0])
         self.frames += 1
         return True
 
-    def image(self) -> np.ndarray:
-        """The current frame: BGR uint8 (H, W, 3), upright."""
-        image = self._picture()
-        if image is None:
-            raise UserError(f"frame {self.frames - 1} of {self.path} (at {self.time:.3f} s) cannot be converted to BGR")
+    def image(self) -> NDArray[np.uint8]:
+        """The current frame: BGR uint8 (H, W, 3), upright, with square samples."""
+        assert self._current is not None, "there is a frame after advance() returned True"
+        image = self._converter.bgr(self._current.frame[0])
         if self._shape is None:
             self._shape = image.shape[:2]
         elif self._shape != image.shape[:2]:
@@ -128,30 +155,8 @@ class VideoReader:
             )
         return image
 
-    def _open(self) -> Probe:
-        """Open the file; what its header says."""
-        self._capture = _open(self.path)
-        return _probe(self._capture)
-
-    def _grab(self) -> float | None:
-        """Decode the next frame; its time stamp in seconds, None after the last one."""
-        if not self._capture.grab():
-            return None
-        return float(self._capture.get(import_cv2().CAP_PROP_POS_MSEC)) / 1000.0
-
-    def _picture(self) -> np.ndarray | None:
-        """The current frame, BGR uint8 (H, W, 3); None where it cannot be converted."""
-        ok, image = self._capture.retrieve()
-        return np.asarray(image) if ok else None
-
-    def _release(self) -> None:
-        self._capture.release()
-
     def decoded(self) -> Decoded:
-        """The summary of a finished pass. A file that ended before its container says is read again, to say why.
-
-        Raises UserError if not a single frame could be decoded.
-        """
+        """The summary of a finished pass. Raises UserError if not a single frame could be decoded."""
         assert self._ended, "the summary is known after the last frame"
         if self._summary is None:
             self._summary = self._sum_up()
@@ -159,12 +164,15 @@ class VideoReader:
 
     def _sum_up(self) -> Decoded:
         if self.frames == 0:
-            raise UserError(f"{self.path} holds not one frame that can be decoded: fetch or encode it again")
+            reason = f" ({self._decoder.error or self._decoder.failure or 'it is empty'})"
+            raise UserError(
+                f"{self.path}: no {self.probe.codec} frame can be decoded{reason}: fetch or encode the file again"
+            )
         interval = self._interval
+        skipped = sum(max(seconds, 0.0) for _, seconds in self._gaps)
         if self.frames > 1:
-            interval = (self.time - self._first_time) / (self.frames - 1)
+            interval = (self.time - self._first_time - skipped) / (self.frames - 1)
         duration = self.time + interval
-        declared = Extent(self.probe.declared_frames, self.probe.duration)
         height, width = self._shape or (self.probe.height, self.probe.width)
         return Decoded(
             frames=self.frames,
@@ -174,21 +182,40 @@ class VideoReader:
             last_time=self.time,
             duration=duration,
             fps=1.0 / interval,
-            times_repaired=self.times_repaired,
-            damage=self._failure or find_damage(self.path, Extent(self.frames, duration), declared),
+            times_repaired=len(self._repaired),
+            gaps=tuple(self._gaps),
+            equal_share=self._guard.equal_share,
+            brightness=self._guard.brightness,
+            damage=find_damage(self._decoder, Extent(self.frames, duration), self.probe),
             warnings=tuple(self._warnings()),
         )
 
     def _warnings(self) -> Iterator[str]:
         if self.probe.declared_frames not in (0, self.frames):
-            yield f"decoded {self.frames} frames, the container declares {self.probe.declared_frames}"
-        if self.times_repaired > 2 * _REORDERING:
-            yield f"{self.times_repaired} of {self.frames} frames have no usable time: spaced by {self._interval:.4f} s"
+            yield f"decoded {self.frames} frames, the header declares {self.probe.declared_frames}"
+        if self._repaired:
+            named = ", ".join(f"{number} at {time:.3f} s" for number, time in self._repaired[:_NAMED])
+            more = f", ... ({len(self._repaired)})" if len(self._repaired) > _NAMED else ""
+            yield f"frames without a plausible time, which was interpolated: {named}{more}"
+        for time, seconds in self._gaps:
+            yield f"the timestamps jump by {seconds:+.2f} s after {time:.2f} s: no row spans that gap"
+        streams = video_streams(self._decoder.container)
+        if streams > 1:
+            yield f"it has {streams} video streams, of which number {self._number()} was read: --video-stream chooses"
+        if name := high_dynamic_range(self._decoder.stream):
+            yield f"its colours are {name} (high dynamic range), which are not mapped to the usual range"
+        if said := self._guard.warning():
+            yield said
+
+    def _number(self) -> int:
+        return [stream.index for stream in self._decoder.container.streams.video].index(self._decoder.stream.index)
 
     def close(self) -> None:
-        """Free the decoder; the summary stays available."""
+        """Free the decoder; the summary of a finished pass stays available."""
+        if self._ended and self.frames and self._summary is None:
+            self._summary = self._sum_up()  # which needs the open file
         self._ended = True
-        self._release()
+        self._decoder.close()
 
     def __enter__(self) -> VideoReader:
         return self
@@ -197,50 +224,18 @@ class VideoReader:
         self.close()
 
 
+def _in_seconds(
+    first: Stamped | None, rest: Iterator[Stamped], interval: float, decoder: StreamDecoder
+) -> Iterator[tuple[Stamped, float | None]]:
+    """Frames with their seconds: those of their timestamps, or one ``interval`` after the other where it is given."""
+    for number, item in enumerate(itertools.chain([] if first is None else [first], rest)):
+        yield item, number * interval if interval else decoder.seconds(item[1])
+
+
 def probe(path: Path | str) -> Probe:
-    """What the container of a video says, without decoding. Raises UserError like :func:`frames`."""
-    capture = _open(Path(path))
-    try:
-        return _probe(capture)
-    finally:
-        capture.release()
+    """What the header of a video declares; only its first frame is decoded. Raises UserError like :func:`frames`."""
+    with VideoReader(path) as reader:
+        return reader.probe
 
 
-def require_file(path: Path) -> None:
-    """Raises UserError where there is no file, a folder, or an empty file."""
-    if not path.exists():
-        raise UserError(f"there is no video {path}")
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, not a video file")
-    if path.stat().st_size == 0:
-        raise UserError(f"the video {path} is empty (0 bytes): fetch it again")
-
-
-def _open(path: Path) -> Any:
-    cv2 = import_cv2()
-    require_file(path)
-    # One thread: the work is spread over videos, not inside one. An absolute path cannot be taken for a device or URL.
-    with quiet_opening(cv2):
-        capture = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
-    if not capture.isOpened():
-        capture.release()
-        raise UserError(f"{path} is not a video that OpenCV can read (no video stream, damaged or not a video at all)")
-    return capture
-
-
-def _probe(capture: Any) -> Probe:
-    cv2 = import_cv2()
-    fps = float(capture.get(cv2.CAP_PROP_FPS))
-    fps = fps if np.isfinite(fps) and 0.0 < fps < 1e4 else 0.0
-    declared = capture.get(cv2.CAP_PROP_FRAME_COUNT)
-    declared = int(declared) if np.isfinite(declared) and 0 < declared < 1e9 else 0
-    code = int(capture.get(cv2.CAP_PROP_FOURCC))
-    return Probe(
-        width=int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
-        height=int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
-        fps=fps,
-        declared_frames=declared,
-        duration=declared / fps if fps else 0.0,
-        codec="".join(chr(code >> shift & 0xFF) for shift in (0, 8, 16, 24)).strip("\0 "),
-        rotation=float(capture.get(cv2.CAP_PROP_ORIENTATION_META)),
-    )
+__all__ = ["Decoded", "VideoReader", "probe"]

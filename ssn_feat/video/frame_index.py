@@ -1,10 +1,10 @@
-"""Any frame of a video by its number, without decoding all that lies before it, and exactly the frame that it names.
+"""Random access to the frames of a video: exactly the frame of a number, without decoding everything before it.
 
-Seeking is where decoders differ and err: containers round times, key frames lie elsewhere than asked for, and the
-frames after one may refer to what was skipped. So a video is decoded once from start to end, and of every frame its
-time and a checksum are kept (:func:`index_frames`). :class:`FrameAccess` then seeks, knows by the time of the first
-frame that it gets which one that is, decodes on to the frame that was asked for, and compares the checksum. Where
-anything disagrees it decodes from the start; where even that gives another image the file has changed, and it says so.
+Seeking is where files and decoders err: containers round times, key frames lie elsewhere than asked for, and frames may
+refer to others before the key frame. So a video is decoded once from start to end, and the timestamp and a checksum of
+every frame are kept (:func:`index_frames`). :class:`FrameAccess` then seeks, recognises the first frame that it gets by
+its timestamp, decodes on to the frame that was asked for, and compares the checksum. If anything disagrees it decodes
+from the start; if even that gives another image, the file has changed, which is an error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import google_crc32c
@@ -21,15 +22,17 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
+from ssn_feat.video.containers import aspect_of
 from ssn_feat.video.decode import VideoReader
+from ssn_feat.video.decoding import StreamDecoder
 from ssn_feat.video.frame_sources import decoder_versions
 from ssn_feat.video.image_folders import FolderReader
-from ssn_feat.video.opencv import import_cv2
+from ssn_feat.video.pictures import PictureConverter
 
-# A frame this far ahead or nearer is reached by decoding on: a seek decodes from the key frame before it.
+# A frame this many frames ahead or fewer is reached by decoding on: a seek decodes from the key frame before it.
 _NEAR = 48
-# Milliseconds by which the time of one frame may differ between two passes.
-_TOLERANCE = 0.01
+# Stands for a frame without a timestamp.
+_NO_STAMP = -(2**63)
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,13 @@ class FrameIndex:
     """What is known of every frame of a video after one pass over it."""
 
     times: NDArray[np.float64]
-    """(F,) presentation times, seconds, as :func:`ssn_feat.video.frames` gives them."""
-    stamps: NDArray[np.float64]
-    """(F,) milliseconds as the decoder says them, by which a frame is recognised after a seek."""
+    """(F,) seconds, as :func:`ssn_feat.video.frames` gives them."""
+    stamps: NDArray[np.int64]
+    """(F,) timestamps in the file, by which a frame is recognised after a seek; of a folder of images, numbers."""
     checksums: NDArray[np.uint32]
-    """(F,) CRC-32C of the images; of a folder of images, whose files have names, (0,)."""
+    """(F,) CRC-32C of the images; (0,) for a folder of images, whose files have names."""
+    gaps: NDArray[np.int64]
+    """Numbers of the frames before which the timestamps jump."""
     duration: float
     """End of the last frame, seconds."""
     damage: str
@@ -52,13 +57,13 @@ class FrameIndex:
 
     @property
     def seekable(self) -> bool:
-        """Whether every frame is told by its stamp. AVI files with reordered frames have some without."""
-        return bool((np.diff(self.stamps) > _TOLERANCE).all())
+        """Whether every frame can be recognised by its timestamp. In some AVI files not all have one."""
+        return bool((np.diff(self.stamps) > 0).all()) and _NO_STAMP not in self.stamps[:1]
 
     def at(self, seconds: float, tolerance: float) -> int:
-        """The number of the frame that is presented at ``seconds``.
+        """The number of the frame nearest to ``seconds``.
 
-        Raises UserError where the nearest one is further away than ``tolerance`` (seconds).
+        Raises UserError where it is further away than ``tolerance`` (seconds).
         """
         number = int(np.abs(self.times - seconds).argmin())
         if abs(self.times[number] - seconds) > tolerance:
@@ -69,48 +74,58 @@ class FrameIndex:
         return number
 
 
-class _Seeking(VideoReader):
-    """A reader that can be moved. ``number`` is that of its current frame, -1 before the first."""
+class _Seeker:
+    """A decoder that can be moved. ``number`` is that of its current frame, -1 before the first."""
 
-    def __init__(self, path: Path | str) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path) -> None:
+        self._decoder = StreamDecoder(path)
+        self._converter = PictureConverter(aspect_of(self._decoder.stream))
+        self._frames = self._decoder.frames()
+        self._frame: Any = None
         self.number = -1
 
-    def stamp(self) -> float:
-        """Time of the current frame in milliseconds, as the decoder says it."""
-        return float(self._capture.get(import_cv2().CAP_PROP_POS_MSEC))
-
     def step(self) -> bool:
-        """Decode the next frame, whatever its time."""
-        moved = bool(self._capture.grab())
-        self.number += moved
-        return moved
+        """Decode the next frame."""
+        item = next(self._frames, None)
+        if item is None:
+            return False
+        self._frame = item[0]
+        self.number += 1
+        return True
 
     def seek(self, wanted: int, index: FrameIndex) -> bool:
-        """Move to frame ``wanted`` or one shortly before it. False where that fails; the place is unknown then."""
+        """Move to frame ``wanted`` or one shortly before it. False where that fails; the position is unknown then."""
         before = 1
         for _ in range(4):
-            goal = max(wanted - before, 0)
-            elapsed = (index.stamps[goal] - index.stamps[0]) / 1000.0
-            if not self._capture.set(import_cv2().CAP_PROP_POS_FRAMES, int(elapsed * (self.probe.fps or 25.0))):
+            if not self._decoder.seek(int(index.stamps[max(wanted - before, 0)])):
                 return False
-            if not self._capture.grab():
+            self._frames = self._decoder.frames()
+            item = next(self._frames, None)
+            if item is None or item[1] is None:
                 return False
-            found = int(np.abs(index.stamps - self.stamp()).argmin())
-            if abs(index.stamps[found] - self.stamp()) > _TOLERANCE:
+            number = int(np.searchsorted(index.stamps, item[1]))
+            if number == len(index) or index.stamps[number] != item[1]:
                 return False
-            if found <= wanted:
-                self.number = found
+            if number <= wanted:
+                self._frame, self.number = item[0], number
                 return True
-            before += 2 * (found - wanted) + 16
+            before += 2 * (number - wanted) + 16
         return False
+
+    def image(self) -> NDArray[np.uint8]:
+        """The current frame, BGR uint8 (H, W, 3)."""
+        return self._converter.bgr(self._frame)
+
+    def close(self) -> None:
+        """Free the decoder."""
+        self._decoder.close()
 
 
 def index_frames(path: Path | str, fps: float | None = None, folder: Path | None = None) -> FrameIndex:
-    """Decode a video (or list a folder of images, whose rate is ``fps``) once and note every frame.
+    """Decode a video once, or list a folder of images with the frame rate ``fps``, and index every frame.
 
-    ``folder`` keeps the indices of video files, by their path, size and date, from one run to the next. Raises
-    UserError for what cannot be read, as :func:`ssn_feat.video.frames`.
+    ``folder`` keeps the indices of video files for later runs, by path, size and date. Raises UserError on what cannot
+    be read, like :func:`ssn_feat.video.frames`.
     """
     path = Path(path)
     if folder is None or not path.is_file():
@@ -128,43 +143,48 @@ def index_frames(path: Path | str, fps: float | None = None, folder: Path | None
 def _read(path: Path) -> FrameIndex | None:
     try:
         with np.load(path, allow_pickle=False) as held:
-            times, stamps, checksums = (held[name] for name in ("times", "stamps", "checksums"))
-            return FrameIndex(times, stamps, checksums, float(held["duration"]), str(held["damage"]))
+            times, stamps, checksums, gaps = (held[name] for name in ("times", "stamps", "checksums", "gaps"))
+            return FrameIndex(times, stamps, checksums, gaps, float(held["duration"]), str(held["damage"]))
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
 
 
 def _index(path: Path, fps: float | None) -> FrameIndex:
-    times, stamps, checksums = [], [], []
-    if path.is_dir():
-        source = FolderReader(path, fps)
+    source = FolderReader(path, fps) if path.is_dir() else VideoReader(path)
+    times: list[float] = []
+    stamps: list[int] = []
+    checksums: list[int] = []
+    gaps: list[int] = []
+    try:
         while source.advance():
+            gaps += [len(times)] * source.gap
             times.append(source.time)
+            if isinstance(source, VideoReader):
+                stamps.append(_NO_STAMP if source.stamp is None else source.stamp)
+                checksums.append(_checksum(source.image()))
         summary = source.decoded()
-        stamps = [1000.0 * time for time in times]
-    else:
-        reader = _Seeking(path)
-        with reader:
-            while reader.advance():
-                times.append(reader.time)
-                stamps.append(reader.stamp())
-                checksums.append(_checksum(reader.image()))
-            summary = reader.decoded()
+    finally:
+        source.close()
     return FrameIndex(
-        np.array(times), np.array(stamps), np.array(checksums, dtype=np.uint32), summary.duration, summary.damage
+        np.array(times),
+        np.array(stamps if checksums else range(len(times)), dtype=np.int64),
+        np.array(checksums, dtype=np.uint32),
+        np.array(gaps, dtype=np.int64),
+        summary.duration,
+        summary.damage,
     )
 
 
 class FrameAccess:
-    """Frames of one video by number. ``index`` is what :func:`index_frames` gave of the same file.
+    """Frames of one video by number. ``index``: the result of :func:`index_frames` for the same file.
 
-    ``seeks`` and ``restarts`` count how often it jumped, and how often it had to begin at the start.
+    ``seeks`` and ``restarts`` count how often it jumped, and how often it had to start from the beginning.
     """
 
     def __init__(self, path: Path | str, index: FrameIndex, fps: float | None = None) -> None:
         self.path, self.index = Path(path), index
         self._folder = FolderReader(path, fps) if self.path.is_dir() else None
-        self._reader = None if self._folder else _Seeking(path)
+        self._reader = None if self._folder else _Seeker(self.path)
         self._trusted = index.seekable
         self.seeks = self.restarts = 0
 
@@ -186,14 +206,14 @@ class FrameAccess:
             return np.asarray(self._folder.image())
         image = self._decoded(number)
         if image is None and self._trusted:
-            # One seek that went wrong makes all others of this file suspect.
+            # After one wrong seek, all others in this file are suspect.
             self._trusted = False
             self._restart()
             image = self._decoded(number)
         if image is None:
             raise UserError(
                 f"frame {number} of {self.path} (at {self.index.times[number]:.3f} s) is not what it was when the "
-                f"video was indexed: the file or the version of OpenCV changed"
+                f"video was indexed: the file or the version of PyAV changed"
             )
         return image
 
@@ -206,7 +226,7 @@ class FrameAccess:
         return self._folder.stored_flow()
 
     def _decoded(self, number: int) -> NDArray[np.uint8] | None:
-        """The frame, or None where its checksum is not the one that was noted."""
+        """The frame, or None where its checksum is not the one in the index."""
         assert self._reader is not None
         if not 0 <= number - self._reader.number <= _NEAR and self._trusted and number > _NEAR:
             self.seeks += 1
@@ -225,7 +245,7 @@ class FrameAccess:
         self.restarts += 1
         if self._reader is not None:
             self._reader.close()
-        self._reader = _Seeking(self.path)
+        self._reader = _Seeker(self.path)
 
     def close(self) -> None:
         """Free the decoder."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 
-from ssn_feat.video.decode import Decoded, Probe, VideoReader
+from ssn_feat.video.containers import Probe, av_versions
+from ssn_feat.video.decode import Decoded, VideoReader
 from ssn_feat.video.image_folders import FolderReader
-from ssn_feat.video.opencv import opencv_versions
-from ssn_feat.video.torchcodec import TorchcodecReader, torchcodec_versions
-
-Decoder = Literal["opencv", "torchcodec"]
+from ssn_feat.video.opencv import import_cv2
 
 
 class FrameSource(Protocol):
@@ -26,6 +24,9 @@ class FrameSource(Protocol):
     @property
     def time(self) -> float: ...
 
+    @property
+    def gap(self) -> bool: ...
+
     def advance(self) -> bool: ...
 
     def image(self) -> np.ndarray: ...
@@ -35,20 +36,25 @@ class FrameSource(Protocol):
     def close(self) -> None: ...
 
 
-def open_source(path: Path | str, fps: float | None = None, decoder: Decoder = "opencv") -> FrameSource:
-    """The reader for a video file or for a folder of images; ``fps`` is what the latter needs and the former ignores.
+def open_source(
+    path: Path | str,
+    fps: float | None = None,
+    *,
+    stream: int = -1,
+    deinterlace: bool = True,
+    untimed_fps: float = 0.0,
+) -> FrameSource:
+    """The reader for a video file, or for a folder of images with the frame rate ``fps``.
 
-    ``decoder``: what reads video files. Raises UserError on what cannot be read, and where the decoder is missing.
+    The other arguments are those of :class:`ssn_feat.video.VideoReader`. Raises UserError on what cannot be read.
     """
     if Path(path).is_dir():
         return FolderReader(path, fps)
-    if decoder == "torchcodec":
-        return TorchcodecReader(path)
-    return VideoReader(path)
+    return VideoReader(path, stream=stream, deinterlace=deinterlace, untimed_fps=untimed_fps)
 
 
 class Frames(Iterator[tuple[float, np.ndarray]]):
-    """What :func:`frames` returns: an iterator of (time, image); ``decoded`` after the last."""
+    """The result of :func:`frames`: an iterator of (time, image); ``decoded`` after the last."""
 
     def __init__(self, source: FrameSource) -> None:
         self._source = source
@@ -68,23 +74,19 @@ class Frames(Iterator[tuple[float, np.ndarray]]):
         return self._source.decoded()
 
 
-def frames(path: Path | str, fps: float | None = None, decoder: Decoder = "opencv") -> Frames:
+def frames(path: Path | str, fps: float | None = None) -> Frames:
     """All frames of a video in order: an iterator of (seconds, BGR uint8 (H, W, 3)), upright, one at a time in memory.
 
-    Times are presentation times, strictly increasing, 0 for the first frame. After the last frame the iterator's
-    ``decoded`` says how many there were and what was odd. ``path`` may also be a folder of images (img_00001.jpg, ...)
-    with ``fps``. ``decoder``: opencv, or torchcodec where that is installed. Raises UserError on a missing, empty or
-    unreadable file.
+    Times are those at which a player shows the frames, strictly increasing. After the last frame the iterator's
+    ``decoded`` gives a summary. ``path`` may also be a folder of images (img_00001.jpg, ...) with the frame rate
+    ``fps``. Raises UserError on a missing, empty or unreadable file.
     """
-    return Frames(open_source(path, fps, decoder))
+    return Frames(open_source(path, fps))
 
 
-def decoder_versions(decoder: Decoder = "opencv") -> dict[str, str]:
-    """The versions that decide decoded pixels, for a recipe: ``{"opencv": ..., "avcodec": ...}``.
-
-    For the decoder torchcodec ``{"opencv": ..., "torchcodec": ..., "avcodec": ...}``: OpenCV resizes its frames.
-    """
-    return opencv_versions() | (torchcodec_versions() if decoder == "torchcodec" else {})
+def decoder_versions() -> dict[str, str]:
+    """The versions that decide the pixels of frames, for a recipe: ``{"av": ..., "avcodec": ..., "opencv": ...}``."""
+    return av_versions() | {"opencv": str(import_cv2().__version__)}
 
 
-__all__ = ["Decoder", "FrameSource", "Frames", "decoder_versions", "frames", "open_source"]
+__all__ = ["FrameSource", "Frames", "decoder_versions", "frames", "open_source"]

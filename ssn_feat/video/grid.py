@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,8 +20,10 @@ class SnippetGrid:
 
     first: np.ndarray
     """(T,) int64: the first frame of each snippet, counted from 0."""
+    stop: np.ndarray
+    """(T,) int64: the frame after the last one that a snippet may read: the next gap, or the end of the video."""
     spans: np.ndarray
-    """(T, 2) float64, seconds: contiguous cells [start, end) that cover the video from its start to its duration."""
+    """(T, 2) float64, seconds: contiguous cells [start, end) from the first frame to the duration, without the gaps."""
 
 
 def snippet_starts(frames: int, stride: int) -> np.ndarray:
@@ -33,13 +36,15 @@ def snippet_starts(frames: int, stride: int) -> np.ndarray:
     return np.arange(0, max(frames - FLOW_LENGTH, 1), stride, dtype=np.int64)
 
 
-def snippet_grid(times: Sequence[float] | np.ndarray, duration: float, stride: int) -> SnippetGrid:
-    """The grid of a video from the presentation times of its frames.
+def snippet_grid(
+    times: Sequence[float] | np.ndarray, duration: float, stride: int, gaps: Sequence[int] | np.ndarray = ()
+) -> SnippetGrid:
+    """The grid of a video from the times of its frames.
 
-    ``times`` (F,) seconds, strictly increasing; ``duration`` seconds, the end of the last frame. The cell of a snippet
-    reaches from the time of its first frame to that of the next snippet's; the first cell begins with the video (0, or
-    the first frame's time where that is negative), the last ends at ``duration``. So every frame lies in exactly one
-    cell, also where the frame rate varies.
+    ``times`` (F,) seconds, strictly increasing; ``duration`` seconds, the end of the last frame; ``gaps``: numbers of
+    frames before which the timestamps jump. The cell of a snippet reaches from the time of its first frame to that of
+    the next snippet's; the last ends at ``duration``. So every frame lies in exactly one cell, also where the frame
+    rate varies. The parts between gaps have a grid each, so that no cell and no snippet spans a gap.
 
     Raises UserError if there is no frame, times do not increase, ``duration`` is not after the last frame, or
     ``stride`` is below 1.
@@ -53,10 +58,21 @@ def snippet_grid(times: Sequence[float] | np.ndarray, duration: float, stride: i
         raise UserError("the times of a snippet grid must be finite and strictly increasing")
     if not duration > times[-1]:
         raise UserError(f"the duration {duration} s must be after the last frame's time {times[-1]} s")
-    first = snippet_starts(len(times), stride)
-    edges = np.append(times[first], duration)
-    edges[0] = min(edges[0], 0.0)
-    return SnippetGrid(first, np.stack([edges[:-1], edges[1:]], axis=1))
+    bounds = [0, *gaps, len(times)]
+    firsts, stops, spans = [], [], []
+    for begin, end in itertools.pairwise(bounds):
+        first = begin + snippet_starts(end - begin, stride)
+        edges = np.append(times[first], duration if end == len(times) else _end(times, begin, end))
+        firsts.append(first)
+        stops.append(np.full(len(first), end))
+        spans.append(np.stack([edges[:-1], edges[1:]], axis=1))
+    return SnippetGrid(np.concatenate(firsts), np.concatenate(stops), np.concatenate(spans))
+
+
+def _end(times: np.ndarray, begin: int, end: int) -> float:
+    """End of the last frame before a gap: after the mean interval of its part, or at the next frame."""
+    interval = (times[end - 1] - times[begin]) / (end - 1 - begin) if end - 1 > begin else np.inf
+    return float(min(times[end - 1] + interval, times[end]))
 
 
 __all__ = ["FLOW_LENGTH", "SnippetGrid", "snippet_grid", "snippet_starts"]

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from ssn_feat.errors import UserError
-from ssn_feat.video.decode import Decoded, Probe
+from ssn_feat.video.containers import Probe
+from ssn_feat.video.decode import Decoded
 from ssn_feat.video.opencv import import_cv2
 
 _NAME = re.compile(r"(img|flow_x|flow_y)_(\d+)\.(?:jpg|jpeg|png)", re.IGNORECASE)
@@ -36,7 +37,7 @@ class FolderReader:
         self._check_flow()
         height, width = _read(self._files["img"][0], colour=True).shape[:2]
         count = len(self._files["img"])
-        self.probe = Probe(width, height, fps, count, count / fps, "images", 0.0)
+        self.probe = Probe(width, height, fps, count, count / fps, count / fps, "images", 0.0)
         self.frames = 0
 
     def _check_flow(self) -> None:
@@ -50,6 +51,11 @@ class FolderReader:
     def time(self) -> float:
         """Time of the current frame, seconds."""
         return (self.frames - 1) / self._fps
+
+    @property
+    def gap(self) -> bool:
+        """Images follow each other without gaps."""
+        return False
 
     def advance(self) -> bool:
         """Go to the next frame. False after the last one."""
@@ -92,9 +98,6 @@ class FolderReader:
             last_time=(count - 1) / self._fps,
             duration=count / self._fps,
             fps=self._fps,
-            times_repaired=0,
-            damage="",
-            warnings=(),
         )
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from ssn_feat.video.frame_index import FrameAccess, FrameIndex
 from ssn_feat.video.grid import FLOW_LENGTH, SnippetGrid, snippet_grid
 from ssn_feat.video.network_inputs import resize, scaled_size
 from ssn_feat.video.opencv import import_cv2
-from ssn_feat.video.resampled import _LATE
+from ssn_feat.video.resampled import LATE
 from ssn_feat.video.snippet_options import ResolvedSnippets
 
 # Frame pairs whose flow is computed at once.
@@ -46,20 +46,28 @@ class IndexedVideo:
     """Frame rate of a folder of images."""
 
     def shown(self, options: ResolvedSnippets) -> NDArray[np.int64]:
-        """Number of the video's frame that each frame of its grid is: all in order, or those of a nominal rate."""
-        count, fps = len(self.index), options.nominal_fps
-        if not fps:
-            return np.arange(count)
-        ticks = np.arange(max(int(np.ceil(self.index.duration * fps)), 1) + 1) / fps
-        ticks = ticks[(ticks < self.index.duration - _LATE / fps) | (ticks == 0)]
-        return np.maximum(np.searchsorted(self.index.times, ticks + _LATE / fps, side="right") - 1, 0)
+        """Number of the video's frame for each frame of its grid: all in order, or those of a nominal rate."""
+        return self._sampled(options)[0]
 
     def grid(self, options: ResolvedSnippets) -> SnippetGrid:
         """Its snippets."""
+        shown, times = self._sampled(options)
+        parts = np.searchsorted(self.index.gaps, shown, side="right")
+        return snippet_grid(times, self.index.duration, options.stride, np.flatnonzero(np.diff(parts)) + 1)
+
+    def _sampled(self, options: ResolvedSnippets) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Numbers of frames, and times of the grid, as :class:`ssn_feat.video.ResampledSource` gives them."""
         fps, times = options.nominal_fps, self.index.times
-        if fps:
-            times = np.arange(len(self.shown(options))) / fps
-        return snippet_grid(times, self.index.duration, options.stride)
+        if not fps:
+            return np.arange(len(times)), times
+        ticks = np.arange(np.ceil(times[0] * fps - LATE), np.ceil(self.index.duration * fps) + 1) / fps
+        ticks = ticks[(ticks < self.index.duration - LATE / fps) | (ticks == ticks[0])]
+        shown = np.maximum(np.searchsorted(times, ticks + LATE / fps, side="right") - 1, 0)
+        for gap in self.index.gaps:
+            usual = times[gap - 1] - times[gap - 2] if gap > 1 and gap - 1 not in self.index.gaps else 1 / fps
+            kept = (shown != gap - 1) | (ticks < times[gap - 1] + (1 - LATE) * usual)
+            ticks, shown = ticks[kept], shown[kept]
+        return shown, ticks
 
     @cached_property
     def key(self) -> str:
@@ -84,8 +92,8 @@ class SnippetRows:
     ) -> None:
         if stream not in ("rgb", "flow"):
             raise UserError(f"pixels of the stream {stream!r} cannot be read row by row: rgb or flow")
-        if options.decoder != "opencv":
-            raise UserError(f"frames are read one by one with OpenCV, not with {options.decoder}")
+        if options.deinterlace != "auto" or options.video_stream != -1:
+            raise UserError("single snippets are read from the default video stream, with deinterlace auto")
         if stream == "flow" and not options.flow_quantised:
             raise UserError("networks are trained on flow in 8 bits: leave flow_quantised on, here and in their store")
         cut = next(part for part in options.by_crop() if stream in part.streams)
@@ -116,8 +124,8 @@ class SnippetRows:
         H and W are those of the resized video. Frames beyond the end repeat the last frame, or its last flow.
         Raises UserError naming the video and the time where a picture cannot be made.
         """
-        shown, wanted = video.shown(self.options), sorted({int(row) for row in rows})
-        parts = {row: self._parts(shown, row) for row in wanted}
+        shown, grid, wanted = video.shown(self.options), video.grid(self.options), sorted({int(row) for row in rows})
+        parts = {row: self._parts(shown, int(grid.first[row]), int(grid.stop[row])) for row in wanted}
         found: dict[int, NDArray[np.uint8]] = {}
         names = {row: f"{video.key} {part} {self._recipe}" for row, part in parts.items()}
         if self.cache is not None:
@@ -130,14 +138,16 @@ class SnippetRows:
                 found[row] = image
         return found
 
-    def _parts(self, shown: NDArray[np.int64], row: int) -> list[Pair]:
-        """The frames or pairs of frames of a snippet, by the video's numbers; a frame is a pair with itself."""
-        last, start = len(shown) - 1, row * self.options.stride
+    def _parts(self, shown: NDArray[np.int64], start: int, stop: int) -> list[Pair]:
+        """The frames or pairs of frames of a snippet, by the video's numbers; a frame is a pair with itself.
+
+        ``start``: the snippet's first frame; ``stop``: the frame after the last one that it may read.
+        """
         if self.stream == "rgb":
-            number = int(shown[min(start + self.options.frame_offsets("rgb")[0], last)])
+            number = int(shown[min(start + self.options.frame_offsets("rgb")[0], stop - 1)])
             return [(number, number)]
-        first = [min(start + k, max(last - 1, 0)) for k in range(FLOW_LENGTH)]
-        return [(int(shown[k]), int(shown[min(k + 1, last)])) for k in first]
+        first = [min(start + k, max(stop - 2, start)) for k in range(FLOW_LENGTH)]
+        return [(int(shown[k]), int(shown[min(k + 1, stop - 1)])) for k in first]
 
     def _make(self, video: IndexedVideo, parts: dict[int, list[Pair]]) -> dict[int, NDArray[np.uint8]]:
         needed = sorted({part for each in parts.values() for part in each})

@@ -8,7 +8,6 @@ from typing import Literal
 
 from ssn_feat.errors import UserError
 from ssn_feat.video.flow import FlowMethod, default_flow_method
-from ssn_feat.video.frame_sources import Decoder
 from ssn_feat.video.grid import FLOW_LENGTH
 from ssn_feat.video.network_inputs import Crops, Resize
 
@@ -59,11 +58,13 @@ class SnippetOptions:
     """Side of the square crops, pixels; 0: the input size of the network."""
     crops: Crops = "center"
     """center: one. three: along the longer side. ten: four corners and the centre, each also mirrored."""
-    decoder: Decoder = "opencv"
-    """Decoder of video files; torchcodec needs the extra of that name."""
+    deinterlace: Literal["auto", "off"] = "auto"
+    """auto: make interlaced frames progressive (bwdif); off: leave the two fields in one picture."""
+    video_stream: int = -1
+    """Number of the video stream of files with several, counted from 0; -1: the one that players show."""
 
     def __post_init__(self) -> None:
-        for name, least in (("stride", 1), ("clip_step", 1), ("clip_length", 0), ("crop", 0)):
+        for name, least in (("stride", 1), ("clip_step", 1), ("clip_length", 0), ("crop", 0), ("video_stream", -1)):
             if getattr(self, name) < least:
                 raise UserError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if not self.streams or len(set(self.streams)) != len(self.streams) or set(self.streams) - set(STREAMS):

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from ssn_feat.errors import UserError
-from ssn_feat.video.decode import Decoded, Probe
+from ssn_feat.video.containers import Probe
+from ssn_feat.video.decode import Decoded
 from ssn_feat.video.frame_sources import FrameSource, open_source
 from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
 from ssn_feat.video.resampled import ResampledSource
@@ -36,66 +37,93 @@ class SnippetBatch:
 
 
 class Snippets(Iterator[SnippetBatch]):
-    """What :func:`snippets` returns: an iterator of batches; ``grid`` and ``decoded`` after the last."""
+    """The result of :func:`snippets`: an iterator of batches; ``grid`` and ``decoded`` after the last."""
 
     def __init__(self, source: FrameSource, options: ResolvedSnippets, batch_size: int, device: torch.device) -> None:
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, not {batch_size}")
         self._source = source
         self.probe = source.probe
-        self._options = options
+        self._options, self._batch_size, self._device = options, batch_size, device
         self._times: list[float] = []
-        self._batches = self._generate(batch_size, [Window(source, part, device) for part in options.by_crop()])
+        self._gaps: list[int] = []
+        self._batches = self._generate(self._windows())
 
     def __next__(self) -> SnippetBatch:
         return next(self._batches)
 
     @property
     def decoded(self) -> Decoded:
-        """What decoding found. Only after the last batch."""
+        """The summary of decoding. Only after the last batch."""
         return self._source.decoded()
 
     @property
     def grid(self) -> SnippetGrid:
         """The video's snippet grid; row t belongs to snippet t. Only after the last batch."""
-        options = self._options
-        return snippet_grid(self._times, self.decoded.duration, options.stride)
+        return snippet_grid(self._times, self.decoded.duration, self._options.stride, self._gaps)
 
     def close(self) -> None:
         """Stop early and free the decoder."""
         self._batches.close()
         self._source.close()
 
-    def _generate(self, batch_size: int, windows: Sequence[Window]) -> Generator[SnippetBatch]:
-        options, row, ready = self._options, 0, 0
-        reach = max(window.reach for window in windows)
+    def _windows(self) -> list[Window]:
+        return [Window(self._source, options, self._device) for options in self._options.by_crop()]
+
+    def _generate(self, windows: list[Window]) -> Generator[SnippetBatch]:
         try:
-            while self._source.advance():
-                index = len(self._times)
-                self._times.append(self._source.time)
-                image = functools.cache(self._source.image)
-                for window in windows:
-                    window.add(index, image)
-                # A snippet is sure of being on the grid once the last of its frames is there.
-                ready += (row + ready) * options.stride + reach <= index
-                if ready == batch_size:
-                    yield self._taken(windows, row, ready)
-                    row, ready = row + ready, 0
+            row, more = 0, self._advance()
+            while more:
+                row, more = yield from self._part(row, windows)
+                windows = self._windows() if more else windows
         finally:
             self._source.close()
         if not self._times:
             self._source.decoded()
-        for window in windows:
-            window.end(len(self._times))
-        rows = len(snippet_starts(len(self._times), options.stride))
-        for start in range(row, rows, batch_size):
-            yield self._taken(windows, start, min(batch_size, rows - start))
 
-    def _taken(self, windows: Sequence[Window], row: int, count: int) -> SnippetBatch:
+    def _advance(self) -> bool:
+        if not self._source.advance():
+            return False
+        self._times.append(self._source.time)
+        return True
+
+    def _part(self, row: int, windows: Sequence[Window]) -> Generator[SnippetBatch, None, tuple[int, bool]]:
+        """Batches of the part of the video from the current frame to the next gap, whose first snippet is ``row``.
+
+        Returns the row after the last one and whether another part follows.
+        """
+        options, begin, done, ready = self._options, len(self._times) - 1, 0, 0
+        reach = max(window.reach for window in windows)
+        more = True
+        while more:
+            index = len(self._times) - 1 - begin
+            image = functools.cache(self._source.image)
+            for window in windows:
+                window.add(index, image)
+            # A snippet is certain to be on the grid once the last of its frames has been decoded.
+            ready += (done + ready) * options.stride + reach <= index
+            if ready == self._batch_size:
+                yield self._taken(windows, row, done, ready)
+                done, ready = done + ready, 0
+            more = self._advance()
+            if more and self._source.gap:
+                break
+        frames = len(self._times) - begin - more
+        for window in windows:
+            window.end(frames)
+        rows = len(snippet_starts(frames, options.stride))
+        for start in range(done, rows, self._batch_size):
+            yield self._taken(windows, row, start, min(self._batch_size, rows - start))
+        if more:
+            self._gaps.append(begin + frames)
+        return row + rows, more
+
+    def _taken(self, windows: Sequence[Window], row: int, start: int, count: int) -> SnippetBatch:
+        """``count`` snippets of a part, from its snippet ``start`` on; the part begins at ``row``."""
         taken: dict[str, torch.Tensor] = {}
         for window in windows:
-            taken |= window.take(row, count)
-        return SnippetBatch(row, {stream: taken[stream] for stream in self._options.streams})
+            taken |= window.take(start, count)
+        return SnippetBatch(row + start, {stream: taken[stream] for stream in self._options.streams})
 
 
 def expected_snippets(about: Probe, options: SnippetOptions) -> int:
@@ -130,7 +158,12 @@ def snippets(
     """
     device = torch.device(device)
     cut = options.resolved(device=device.type)
-    source = open_source(path, fps, cut.decoder)
+    source = open_source(
+        path, fps, stream=cut.video_stream, deinterlace=cut.deinterlace == "auto", untimed_fps=cut.nominal_fps
+    )
     if cut.nominal_fps:
         source = ResampledSource(source, cut.nominal_fps)
     return Snippets(source, cut, batch_size, device)
+
+
+__all__ = ["SnippetBatch", "Snippets", "expected_snippets", "snippets"]

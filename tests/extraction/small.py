@@ -51,7 +51,7 @@ def arrays(path: Path) -> dict[str, bytes]:
 
 def command(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
     """``python extract/run.py`` with the tiny backbone, as a process of its own."""
-    own = {"PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **environment}
+    own = {"PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1", **environment}
     tiny = ["--backbone", "tiny:net", "--stride", "4", "--batch", "2", "--device", "cpu"]
     return subprocess.Popen(
         [sys.executable, ROOT / "extract" / "run.py", *map(str, arguments), *tiny],

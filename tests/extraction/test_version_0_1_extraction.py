@@ -1,4 +1,4 @@
-"""Stores that version 0.1 extracted keep their recipe, also the options in it that have become constants."""
+"""Stores that version 0.1 extracted are read, but features of other videos are not added to them."""
 
 from __future__ import annotations
 
@@ -14,40 +14,28 @@ from ssn_feat.store import open_store
 from ssn_feat.video import SnippetOptions
 
 
-@pytest.fixture
-def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the fixtures that is the current folder, with their network importable and their decoder pretended."""
+def test_a_store_is_not_extended_with_another_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "v0_1"
     shutil.copytree(V0_1, folder)
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))
-    decoder = open_store(folder / "growing.zarr").recipe["decoder"]
-    monkeypatch.setattr("ssn_feat.extraction.recipes.decoder_versions", lambda *_: decoder)
-    return folder
-
-
-def test_a_store_is_resumed(copy: Path) -> None:
-    before = open_store(copy / "growing.zarr")
-    weights = tuple(f"{stream}={copy}/weights/{stream}.pt" for stream in ("rgb", "flow"))
-    report = extract(
-        ExtractOptions(
-            copy / "videos",
-            copy / "growing.zarr",
-            backbone=("fixture_net_0_1:net",),
-            weights=weights,
-            snippets=SnippetOptions(stride=3, flow_method="dis"),
-            jobs=1,
-            device=("cpu",),
-            resume=True,
-        )
+    store = folder / "growing.zarr"
+    options = ExtractOptions(
+        folder / "videos",
+        store,
+        backbone=("fixture_net_0_1:net",),
+        weights=tuple(f"{stream}={folder}/weights/{stream}.pt" for stream in ("rgb", "flow")),
+        snippets=SnippetOptions(stride=3, flow_method="dis"),
+        jobs=1,
+        device=("cpu",),
+        resume=True,
     )
-    assert (report.done_before, report.extracted, list(report.failures)) == (6, {}, ["broken"])
-    assert open_store(copy / "growing.zarr").fingerprint == before.fingerprint
+    before = sorted(path for path in store.rglob("*"))
+    with pytest.raises(UserError, match=r"growing\.zarr was extracted with another decoder and clock .*a new store"):
+        extract(options)
+    assert sorted(path for path in store.rglob("*")) == before
 
 
-@pytest.mark.parametrize(("name", "value"), [("flow_length", 3), ("jpeg_quality", 75)])
-def test_features_of_an_option_that_is_gone_are_not_imitated(name: str, value: int) -> None:
-    recipe = open_store(V0_1 / "growing.zarr").recipe
-    assert snippet_options_of(recipe).stride == 3
-    with pytest.raises(UserError, match=f"were extracted with {name} {value}; this version extracts with"):
-        snippet_options_of({**recipe, "snippets": {**recipe["snippets"], name: value}})
+def test_features_of_another_clock_are_not_imitated() -> None:
+    with pytest.raises(UserError, match="another decoder and clock"):
+        snippet_options_of(open_store(V0_1 / "growing.zarr").recipe)

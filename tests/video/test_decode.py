@@ -126,5 +126,5 @@ def test_missing_graphics_library_names_the_drop_in(monkeypatch):
 
 def test_decoder_versions_are_named():
     versions = decoder_versions()
-    assert set(versions) == {"opencv", "avcodec"}
+    assert set(versions) == {"av", "avcodec", "swscale", "opencv"}
     assert all(part.isdigit() for part in versions["avcodec"].split("."))

@@ -1,0 +1,208 @@
+"""Opens a video file with PyAV, chooses its stream, and reads what its header declares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ssn_feat.errors import UserError
+
+# A playlist or manifest names other files, which must not be opened; the others are not video files at all.
+_EXCLUDED_FORMATS = frozenset(
+    [
+        "hls",
+        "applehttp",
+        "concat",
+        "dash",
+        "webm_dash_manifest",
+        "imf",
+        "sdp",
+        "rtp",
+        "rtsp",
+        "sap",
+        "image2",
+        "image2pipe",
+        "lavfi",
+        "tty",
+        "ffmetadata",
+    ]
+)
+# The header's aspect ratio is trusted within these bounds, and ignored where pictures would change by less than this.
+_ASPECT_BOUNDS, _ASPECT_TOLERANCE = (0.25, 4.0), 0.01
+_HDR = {16: "PQ", 18: "HLG"}  # values of AVColorTransferCharacteristic
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What the header of a video file declares. None of it is verified by decoding."""
+
+    width: int
+    """Pixels, after the sample aspect ratio and rotation are applied."""
+    height: int
+    """Pixels, after the sample aspect ratio and rotation are applied."""
+    fps: float
+    """Nominal frames per second; 0 where unknown."""
+    declared_frames: int
+    """Frames according to the header; 0 where unknown. Often wrong for mkv, webm and cut files."""
+    duration: float
+    """Seconds from the container's start to the end of the stream, according to the header; 0 where unknown."""
+    file_duration: float
+    """Seconds of the longest stream according to the header; 0 where unknown."""
+    codec: str
+    """Name of the codec, e.g. h264."""
+    rotation: float
+    """Degrees by which frames are turned clockwise to be upright."""
+
+
+def import_av() -> ModuleType:
+    """The ``av`` module (PyAV). Raises UserError, with the command to install it, where it cannot be imported."""
+    try:
+        import av
+        import av.error
+        import av.filter
+        import av.video.reformatter
+    except ImportError as error:
+        raise UserError(f"PyAV cannot be imported ({error}): pip install 'av>=12'") from None
+    module: ModuleType = av
+    return module
+
+
+def require_file(path: Path) -> None:
+    """Raises UserError where there is no file, a folder, or an empty file."""
+    if not path.exists():
+        raise UserError(f"there is no video {path}")
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, not a video file")
+    if path.stat().st_size == 0:
+        raise UserError(f"the video {path} is empty (0 bytes): fetch it again")
+
+
+def open_container(path: Path) -> Any:
+    """An open ``av.container.InputContainer``.
+
+    Only files are opened, never a URL or a file that another file names. Raises UserError for a file that is missing,
+    empty, a playlist, or not a video.
+    """
+    av = import_av()
+    require_file(path)
+    formats = ",".join(sorted(av.formats_available - _EXCLUDED_FORMATS))
+    options = {"protocol_whitelist": "file", "format_whitelist": formats}
+    # From version 19 on PyAV replaces titles that are not UTF-8 by itself.
+    lenient = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    try:
+        # An absolute path cannot be mistaken for a URL.
+        return av.open(str(path.absolute()), options=options, **lenient)
+    except (av.error.FFmpegError, ValueError, UnicodeError) as error:
+        if playlist := _playlist(path):
+            raise UserError(f"{path} is {playlist}, which names other files: give the video itself") from None
+        raise UserError(
+            f"{path} is not a video that FFmpeg can read ({_reason(error)}): damaged, or not a video at all"
+        ) from None
+
+
+def _playlist(path: Path) -> str:
+    with path.open("rb") as file:
+        head = file.read(1024).lstrip(b"\xef\xbb\xbf \r\n")
+    if head.startswith((b"#EXTM3U", b"ffconcat")):
+        return "a playlist"
+    return "a DASH manifest" if b"<MPD" in head else ""
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).splitlines()[0]
+
+
+def choose_stream(container: Any, path: Path, number: int = -1) -> Any:
+    """Video stream ``number`` of a container, counted from 0 without cover pictures; -1: the one that players show.
+
+    Raises UserError where there is no such stream, and for a codec that FFmpeg cannot decode.
+    """
+    av = import_av()
+    streams = [
+        stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic
+    ]
+    if not streams:
+        raise UserError(f"{path} has no video stream")
+    if number >= len(streams):
+        listed = "one video stream" if len(streams) == 1 else f"{len(streams)} video streams, numbered from 0"
+        raise UserError(f"{path} has {listed}: there is no stream {number}")
+    best = container.streams.best("video")
+    stream = streams[number] if number >= 0 else best if best in streams else streams[0]
+    if stream.codec_context is None:
+        raise UserError(f"{path}: FFmpeg {av.library_versions['libavcodec'][0]} has no decoder for its codec")
+    # One thread: several videos are decoded at the same time, each in a process of its own.
+    stream.codec_context.thread_count = 1
+    return stream
+
+
+def video_streams(container: Any) -> int:
+    """Number of video streams, cover pictures excluded."""
+    av = import_av()
+    return sum(not stream.disposition & av.stream.Disposition.attached_pic for stream in container.streams.video)
+
+
+def aspect_of(stream: Any) -> float:
+    """Width of a sample divided by its height; 1 where it is unknown or implausible, or differs by less than 1 %."""
+    ratio = float(stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1)
+    low, high = _ASPECT_BOUNDS
+    return ratio if low <= ratio <= high and abs(ratio - 1) >= _ASPECT_TOLERANCE else 1.0
+
+
+def display_size(width: int, height: int, aspect: float) -> tuple[int, int]:
+    """(width, height) with square samples; neither side gets smaller."""
+    return (round(width * aspect), height) if aspect >= 1 else (width, round(height / aspect))
+
+
+def probe_stream(container: Any, stream: Any, rotation: int) -> Probe:
+    """What the header declares about a stream; ``rotation``: degrees by which its frames are turned clockwise."""
+    av = import_av()
+    rate = stream.average_rate or stream.guessed_rate or Fraction(0)
+    fps = float(rate) if 0 < rate < 10_000 else 0.0
+    total = max((container.duration or 0) / av.time_base, 0.0)
+    late = 0.0
+    if stream.start_time is not None and container.start_time is not None:
+        late = float(stream.start_time * stream.time_base) - container.start_time / av.time_base
+    length = float(stream.duration * stream.time_base) if stream.duration else total - late
+    width, height = display_size(stream.codec_context.width, stream.codec_context.height, aspect_of(stream))
+    if rotation % 180 == 90:
+        width, height = height, width
+    return Probe(
+        width=width,
+        height=height,
+        fps=fps,
+        declared_frames=stream.frames or round(max(length, 0.0) * fps),
+        duration=max(length + late, 0.0) if length > 0 else 0.0,
+        file_duration=total,
+        codec=stream.codec_context.codec.canonical_name,
+        rotation=float(rotation),
+    )
+
+
+def high_dynamic_range(stream: Any) -> str:
+    """``PQ`` or ``HLG`` for a stream of high dynamic range, else empty."""
+    return _HDR.get(int(stream.codec_context.color_trc), "")
+
+
+def av_versions() -> dict[str, str]:
+    """``{"av": ..., "avcodec": ..., "swscale": ...}``: the versions that decide decoded pixels."""
+    av = import_av()
+    libraries = {name: ".".join(map(str, av.library_versions[f"lib{name}"])) for name in ("avcodec", "swscale")}
+    return {"av": av.__version__, **libraries}
+
+
+__all__ = [
+    "Probe",
+    "aspect_of",
+    "av_versions",
+    "choose_stream",
+    "display_size",
+    "high_dynamic_range",
+    "import_av",
+    "open_container",
+    "probe_stream",
+    "require_file",
+    "video_streams",
+]

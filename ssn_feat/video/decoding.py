@@ -1,0 +1,138 @@
+"""Decodes one video stream with PyAV, in the order in which frames are shown, and counts what cannot be decoded."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ssn_feat.video.containers import choose_stream, import_av, open_container
+from ssn_feat.video.deinterlacing import deinterlaced
+
+# Frames by which it is decided whether the presentation times of a file can be used.
+_TRIED = 8
+
+
+def _stamped(frames: Iterator[Any]) -> Iterator[tuple[Any, int | None]]:
+    """Frames with their timestamps: presentation times, or decoding times where those are not in order.
+
+    Some files (AVI mostly) have presentation times in the wrong order, or none. Like FFmpeg's
+    ``best_effort_timestamp``, but a single wrong time does not discard all others.
+    """
+    tried = list(itertools.islice(frames, _TRIED))
+    by_decoding = _disorder([frame.pts for frame in tried]) > _disorder([frame.dts for frame in tried]) + 1
+    for frame in itertools.chain(tried, frames):
+        first, second = (frame.dts, frame.pts) if by_decoding else (frame.pts, frame.dts)
+        yield frame, first if first is not None else second
+
+
+def _disorder(stamps: Sequence[int | None]) -> int:
+    """How many of the timestamps are not greater than the one before."""
+    known = [stamp for stamp in stamps if stamp is not None]
+    return sum(second <= first for first, second in itertools.pairwise(known))
+
+
+class StreamDecoder:
+    """The frames of one video stream of a file, deinterlaced, and what was odd on the way.
+
+    ``stream``: number of the video stream, -1 for the default one; ``deinterlace``: whether interlaced frames are
+    made progressive. Raises UserError on a file that cannot be opened and a stream that is not there.
+    """
+
+    def __init__(self, path: Path, stream: int = -1, deinterlace: bool = True) -> None:
+        self.path, self._deinterlace = path, deinterlace
+        self.container = open_container(path)
+        try:
+            self.stream = choose_stream(self.container, path, stream)
+        except BaseException:
+            self.container.close()
+            raise
+        self._time_base = self.stream.time_base
+        self._start = _start(self.container, self.stream)
+        self.packets = self.unreadable = self.damaged = self.interlaced = self._shown = 0
+        self.end = self.last = 0.0
+        """Seconds from the container's start to the end, and to the beginning, of the last packet of any stream."""
+        self.failure = ""
+        """Why reading stopped before the end of the file; empty where it did not."""
+        self.error = ""
+        """The first error of the decoder."""
+
+    def seconds(self, stamp: int | None) -> float | None:
+        """A timestamp of the stream in seconds from the container's start."""
+        return None if stamp is None else stamp * self._time_base.numerator / self._time_base.denominator - self._start
+
+    def frames(self) -> Iterator[tuple[Any, int | None]]:
+        """``av.VideoFrame`` and timestamp (in units of the stream's time base; None: unknown) of each frame."""
+        frames = _stamped(self._decoded())
+        return deinterlaced(frames) if self._deinterlace else frames
+
+    def _decoded(self) -> Iterator[Any]:
+        error = import_av().error
+        for packet in self._packets():
+            try:
+                frames = packet.decode()
+            except error.FFmpegError as problem:
+                self.error = self.error or str(problem.strerror)
+                # A recording that starts within a group of pictures cannot be decoded before its first key frame.
+                self.unreadable += self._shown > 0
+                continue
+            for frame in frames:
+                self._shown += 1
+                self.damaged += frame.is_corrupt
+                self.interlaced += frame.interlaced_frame
+                yield frame
+        if self.failure:
+            yield from self._flushed()
+
+    def _flushed(self) -> Iterator[Any]:
+        try:
+            yield from self.stream.codec_context.decode(None)
+        except import_av().error.FFmpegError:
+            self.unreadable += 1
+
+    def _packets(self) -> Iterator[Any]:
+        """The packets of the stream. Those of the others only tell where the file ends."""
+        start, index, packets = self._start, self.stream.index, self.container.demux()
+        scales: dict[int, float] = {}
+        while True:
+            try:
+                packet = next(packets, None)
+            except import_av().error.FFmpegError as problem:
+                self.failure = str(problem.strerror)
+                return
+            if packet is None:
+                return
+            number = packet.stream.index
+            if packet.pts is not None and packet.time_base is not None:
+                if number not in scales:
+                    scales[number] = float(packet.time_base)
+                at = packet.pts * scales[number] - start
+                self.last = max(self.last, at)
+                self.end = max(self.end, at + (packet.duration or 0) * scales[number])
+            if number == index:
+                self.packets += packet.size > 0
+                yield packet
+
+    def seek(self, stamp: int) -> bool:
+        """Go to the key frame at or before a timestamp; :meth:`frames` then starts there. False where that fails."""
+        try:
+            self.container.seek(stamp, stream=self.stream, backward=True, any_frame=False)
+        except import_av().error.FFmpegError:
+            return False
+        self.stream.codec_context.flush_buffers()
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self.container.close()
+
+
+def _start(container: Any, stream: Any) -> float:
+    """Seconds at which a container starts, on the clock of its timestamps: the time 0 of a player."""
+    if container.start_time is not None:
+        return float(container.start_time / import_av().time_base)
+    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+
+
+__all__ = ["StreamDecoder"]
