@@ -110,7 +110,7 @@ class Backbone:
         if self.stream == "rgbdiff":
             frames = pixels.unflatten(1, (-1, 3))
             frames = frames.flip(2) if self.normalisation.order == "rgb" else frames
-            differences = frames.to(torch.float32).diff(dim=1).div_(std).flatten(1, 2)
+            differences: torch.Tensor = frames.to(torch.float32).diff(dim=1).div_(std).flatten(1, 2)
             return differences.to(_DTYPES[self.precision], memory_format=torch.channels_last)
         if self.stream != "flow" and self.normalisation.order == "rgb":
             pixels = pixels.flip(1)

@@ -231,7 +231,8 @@ def _parts(available: Indices, maximum: float, total: int, shares: Floats) -> In
     if not kept.any():
         raise UserError(f"at {maximum:g} proposals per video on average, every video's share is less than one")
     share = shares * (maximum * len(available) / kept.sum())
-    return np.minimum((kept[:, None] * share).astype(np.int64), kept[:, None])
+    counts: NDArray[np.int64] = np.minimum((kept[:, None] * share).astype(np.int64), kept[:, None])
+    return counts
 
 
 def _equal(available: Indices, maximum: float, shares: Floats) -> Indices:

@@ -63,7 +63,8 @@ def _tiou(a: Float, b: Float) -> Float:
     """tIoU of intervals row by row, ``(N,)``; 1 where both are the same point."""
     shared = np.maximum(np.minimum(a[:, 1], b[:, 1]) - np.maximum(a[:, 0], b[:, 0]), 0)
     union = (a[:, 1] - a[:, 0]) + (b[:, 1] - b[:, 0]) - shared
-    return np.divide(shared, union, out=(a == b).all(axis=1).astype(np.float64), where=union > 0)
+    values: Float = np.divide(shared, union, out=(a == b).all(axis=1).astype(np.float64), where=union > 0)
+    return values
 
 
 def precision_recall(ranked: Ranked) -> Float:

@@ -87,15 +87,17 @@ class ErrorAnalysis:
     @property
     def shares(self) -> Float:
         """Share of each kind among the g-th G detections, mean over thresholds: ``(10, 6)``; NaN where none is."""
-        mean = self.counts.mean(axis=0)
+        mean: Float = self.counts.mean(axis=0)
         total = mean.sum(axis=1, keepdims=True)
-        return np.divide(mean, total, out=np.full_like(mean, np.nan), where=total > 0)
+        shares: Float = np.divide(mean, total, out=np.full_like(mean, np.nan), where=total > 0)
+        return shares
 
     @property
     def share(self) -> Float:
         """Share of each kind among all 10 G, mean over thresholds: ``(6,)``."""
-        mean = self.counts.mean(axis=0).sum(axis=0)
-        return mean / max(mean.sum(), 1)
+        mean: Float = self.counts.mean(axis=0).sum(axis=0)
+        shares: Float = mean / max(mean.sum(), 1)
+        return shares
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -219,7 +221,8 @@ def normalised_average_precision(classes: Int, hits: Flags, numbers: Int, typica
     rows, precision = normalised_precision(classes, hits, numbers, typical)
     label = classes[rows]
     area = np.bincount(label, running_maximum(precision, label), minlength=len(numbers))
-    return np.divide(area, numbers, out=np.full(len(numbers), np.nan), where=numbers > 0)
+    values: Float = np.divide(area, numbers, out=np.full(len(numbers), np.nan), where=numbers > 0)
+    return values
 
 
 def _typical(ranked: Ranked) -> float:

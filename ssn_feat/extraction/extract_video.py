@@ -113,7 +113,7 @@ class Feeder:
             pixels = pixels.unflatten(-3, (self._backbone.clip_length, 3)).transpose(-4, -3)
         if pixels.ndim == 1 + len(self._backbone.pixel_shape):
             return self._apply(pixels)
-        features = self._apply(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
+        features: torch.Tensor = self._apply(pixels.flatten(0, 1)).unflatten(0, pixels.shape[:2])
         return features if self._keep_crops else features.mean(dim=1)
 
     def _apply(self, pixels: torch.Tensor) -> torch.Tensor:

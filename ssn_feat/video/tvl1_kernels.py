@@ -17,7 +17,7 @@ from ssn_feat.video.tvl1_state import CUBIC_SLOPE, LIMIT, TAU, State
 _BLOCK, _MEDIAN_BLOCK = 64, 128
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _new_flow(  # type: ignore[no-untyped-def]
     flow, dual_x, dual_y, residual, descent, gradient, at, x, y, inside, plane, width,
     LIMIT: tl.constexpr, TAU: tl.constexpr
@@ -38,7 +38,7 @@ def _new_flow(  # type: ignore[no-untyped-def]
     return u0, u1
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _iterate(  # type: ignore[no-untyped-def]
     flow, dual_x, dual_y, residual, descent, gradient, new_flow, new_dual_x, new_dual_y, height, width,
     LIMIT: tl.constexpr, TAU: tl.constexpr, BLOCK: tl.constexpr
@@ -69,7 +69,7 @@ def _iterate(  # type: ignore[no-untyped-def]
     tl.store(new_dual_y + plane + at, (tl.load(dual_y + plane + at, inside, 0.0) + y1) * scale1, inside)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _cubic(distance, SLOPE: tl.constexpr):  # type: ignore[no-untyped-def]
     d = tl.abs(distance)
     near = ((SLOPE + 2.0) * d - (SLOPE + 3.0)) * d * d + 1.0
@@ -77,7 +77,7 @@ def _cubic(distance, SLOPE: tl.constexpr):  # type: ignore[no-untyped-def]
     return tl.where(d <= 1.0, near, tl.where(d < 2.0, far, 0.0))
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _warp(  # type: ignore[no-untyped-def]
     images, flow, target, height, width, CHANNELS: tl.constexpr, SLOPE: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
@@ -99,7 +99,7 @@ def _warp(  # type: ignore[no-untyped-def]
         tl.store(target + start + at, value, inside)
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _median(source, target, height, width, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     offset = tl.program_id(1).to(tl.int64) * height * width
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
