@@ -41,7 +41,7 @@ class PictureConverter:
 
 def rotation_of(frame: Any) -> int:
     """Degrees by which a frame is turned clockwise to be upright: 0, 90, 180 or 270."""
-    return round(-frame.rotation / 90) * 90 % 360
+    return int(round(-frame.rotation / 90) * 90 % 360)
 
 
 class RepetitionGuard:
