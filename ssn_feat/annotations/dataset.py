@@ -40,6 +40,8 @@ class Video:
     """One video and its annotated instances.
 
     ``duration`` is in seconds; ``fps`` and ``frames`` are from the annotation file, None if it lacks them.
+    ``ambiguous`` are intervals of which the annotators were unsure: they belong to no class, and only the definition of
+    the THUMOS 2014 challenge uses them.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Video:
     instances: tuple[Instance, ...] = ()
     fps: float | None = None
     frames: int | None = None
+    ambiguous: tuple[Instance, ...] = ()
 
     def __repr__(self) -> str:
         subset = printable(self.subset) or "no subset"

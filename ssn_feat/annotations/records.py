@@ -63,6 +63,7 @@ class Records:
     name: str
     videos: list[VideoRecord] = field(default_factory=list)
     instances: list[InstanceRecord] = field(default_factory=list)
+    ambiguous: list[InstanceRecord] = field(default_factory=list)
     labels: tuple[str, ...] | None = None
     unreadable: list[Problem] = field(default_factory=list)
 
@@ -79,17 +80,27 @@ class Records:
         if problems:
             more = f" (and {len(problems) - 1} more faults; list them with python -m ssn_feat.annotations validate)"
             raise UserError(f"{self.source}: {problems[0]}{more if len(problems) > 1 else ''}")
-        instances: dict[str, list[Instance]] = {v.id: [] for v in self.videos}
-        for i in self.instances:
-            instances[i.video].append(Instance(i.label, i.start, i.end))
-        return Dataset.of(
-            self.name,
-            [
-                Video(v.id, v.duration or 0.0, subset_name(v.subset), tuple(instances[v.id]), v.fps, v.frames)
-                for v in self.videos
-            ],
-            self.labels,
-        )
+        instances, ambiguous = (_by_video(rows) for rows in (self.instances, self.ambiguous))
+        videos = [
+            Video(
+                v.id,
+                v.duration or 0.0,
+                subset_name(v.subset),
+                tuple(instances.get(v.id, ())),
+                v.fps,
+                v.frames,
+                tuple(ambiguous.get(v.id, ())),
+            )
+            for v in self.videos
+        ]
+        return Dataset.of(self.name, videos, self.labels)
+
+
+def _by_video(records: list[InstanceRecord]) -> dict[str, list[Instance]]:
+    instances: dict[str, list[Instance]] = {}
+    for i in records:
+        instances.setdefault(i.video, []).append(Instance(i.label, i.start, i.end))
+    return instances
 
 
 def _invalid_videos(records: Records) -> list[Problem]:
@@ -112,7 +123,7 @@ def _invalid_instances(records: Records) -> list[Problem]:
     problems = []
     videos = {v.id for v in records.videos}
     labels = None if records.labels is None else set(records.labels)
-    for i in records.instances:
+    for i in [*records.instances, *records.ambiguous]:
         if i.video not in videos:
             problems.append(Problem("video", i.where, f"the video {i.video!r} has no entry with its duration"))
         elif labels is not None and i.label not in labels:

@@ -53,7 +53,7 @@ def _class_files(folder: Path, ending: str) -> list[Path]:
     return files
 
 
-def _read_class(path: Path, label: str, records: Records) -> None:
+def _read_class(path: Path, label: str, records: Records, target: list[InstanceRecord]) -> None:
     for line, text in _lines(path):
         where = f"{path.parent.name}/{path.name} line {line}"
         words = text.split()
@@ -61,7 +61,7 @@ def _read_class(path: Path, label: str, records: Records) -> None:
         if len(times) != 2 or times[0] is None or times[1] is None:
             records.add_unreadable(where, f"{text!r:.80} is not a video, its start and its end in seconds")
         else:
-            records.instances.append(InstanceRecord(where, words[0], label, times[0], times[1]))
+            target.append(InstanceRecord(where, words[0], label, times[0], times[1]))
 
 
 def _read_avoided(path: Path) -> set[tuple[str, str]]:
@@ -74,7 +74,7 @@ def _read_avoided(path: Path) -> set[tuple[str, str]]:
     return avoided
 
 
-def thumos14_records(folder: Path, as_ssn: bool = False, ambiguous: bool = False) -> Records:
+def thumos14_records(folder: Path, as_ssn: bool = False) -> Records:
     """The records of a folder; see :func:`read_thumos14`."""
     records = Records(folder, "thumos14")
     avoided: set[tuple[str, str]] = set()
@@ -87,8 +87,7 @@ def thumos14_records(folder: Path, as_ssn: bool = False, ambiguous: bool = False
         _read_durations(folder / f"{part}_durations.txt", part, records)
         for path in _class_files(folder, _PARTS[part]):
             label = path.name.removesuffix(_PARTS[part])
-            if ambiguous or label != AMBIGUOUS:
-                _read_class(path, label, records)
+            _read_class(path, label, records, records.ambiguous if label == AMBIGUOUS else records.instances)
         if as_ssn and (folder / f"{part}_avoid_videos.txt").is_file():
             avoided |= _read_avoided(folder / f"{part}_avoid_videos.txt")
     if as_ssn:
@@ -100,17 +99,17 @@ def thumos14_records(folder: Path, as_ssn: bool = False, ambiguous: bool = False
     return records
 
 
-def read_thumos14(folder: Path | str, *, as_ssn: bool = False, ambiguous: bool = False) -> Dataset:
+def read_thumos14(folder: Path | str, *, as_ssn: bool = False) -> Dataset:
     """Read the parts of a THUMOS14 folder (see the module's docstring) that have a list of durations.
 
     The data set contains every video of the lists of durations, also those without instances. ``as_ssn`` excludes
     instances as SSN does: those on the avoid lists and those that start after the end of their video (200 videos and
-    2,973 instances remain of the validation part, 210 and 3,234 of the test part). ``ambiguous`` keeps the instances of
-    which the annotators were unsure, as an additional class ``Ambiguous``.
+    2,973 instances remain of the validation part, 210 and 3,234 of the test part). Instances of which the annotators
+    were unsure belong to no class; they are in ``Video.ambiguous``.
 
     Raises UserError, naming file and line, for unreadable content.
     """
-    return thumos14_records(Path(folder), as_ssn, ambiguous).dataset()
+    return thumos14_records(Path(folder), as_ssn).dataset()
 
 
 __all__ = ["AMBIGUOUS", "read_thumos14", "thumos14_records"]
