@@ -1,40 +1,37 @@
-"""Why detections are wrong, as in DETAD: Alwassel, Caba Heilbron, Escorcia and Ghanem, Diagnosing Error in Temporal
-Action Detectors, ECCV 2018.
+"""Error analysis as in DETAD: Alwassel, Caba Heilbron, Escorcia and Ghanem, Diagnosing Error in Temporal Action
+Detectors, ECCV 2018.
 
-Detections are matched as the ActivityNet toolkit does it (see :mod:`ssn_feat.evaluation.matching`), whatever
-definition mAP is reported in. Every number is an average over the tIoU thresholds, as in the paper.
+Detections are matched as in the ActivityNet toolkit (see :mod:`ssn_feat.evaluation.matching`), whatever the definition
+of the reported mAP. All numbers are averages over the tIoU thresholds, as in the paper.
 
-False positives: of each class with G truths the 10 G detections of highest score are looked at, in groups of G. One
-that is counted for no truth is, by the truth of its video, of any class, with which it has the largest tIoU t, for a
-threshold a:
+False positives: of each class with G truths (annotated instances), the 10 G detections of highest score are analysed,
+in groups of G. A detection without a match is classified by the truth of its video, of any class, with which it has the
+largest tIoU t, for a threshold a:
 
-- double detection: t >= a, of its class (which a better detection has taken),
-- wrong label: t >= a, of another class,
-- localization: 0.1 <= t < a, of its class,
-- confusion: 0.1 <= t < a, of another class,
+- double detection: t >= a, same class (the truth is matched with a better detection),
+- wrong label: t >= a, another class,
+- localization: 0.1 <= t < a, same class,
+- confusion: 0.1 <= t < a, another class,
 - background: t < 0.1, or no truth in the video.
 
-Where truths of both kinds have the largest tIoU (the same seconds under two labels) it is the one of its class. The
-impact of a type is how much average mAP_N rises once its detections, among these 10 G, are taken away.
+If truths of both kinds have the largest tIoU (one interval with two labels), the one of the same class counts. The
+impact of a kind is the gain in average mAP_N after its detections among these 10 G are removed.
 
-mAP_N is mAP with precision as if every class had the same number N of truths, the mean over classes:
-``R N / (R N + false positives)`` with recall R. Without that, parts of a data set with other numbers of truths could
-not be compared.
+mAP_N is the mAP with precision normalised as if every class had the same number N of truths, the mean over classes:
+``R N / (R N + false positives)`` with recall R. It makes parts of a data set with different numbers of truths
+comparable.
 
-False negatives are truths that no detection is counted for; detections down to which normalised precision is 0.05 or
-less are not counted, as in the paper's program. Sensitivity is mAP_N on the truths of one bucket alone: detections
-counted for other truths are taken away, false positives stay.
+False negatives are truths without a matching detection; matches at a normalised precision of 0.05 or less do not count,
+as in the program of the paper. Sensitivity is the mAP_N on the truths of one bucket: detections that match other truths
+are removed, false positives remain. Truths of length 0 are left out. :mod:`ssn_feat.evaluation.error_buckets` defines
+the buckets.
 
-Truths are put into buckets by
-
-- coverage: length of the instance / length of the video (at most 1),
-- length: seconds,
-- instances: how many instances of its class its video has,
-- context: how much time without other instances borders on it, before and after, in lengths of the instance. The
-  paper asked people how much context tells the action; this is measured from annotations alone and is another quantity.
-
-Truths without length are left out. Two things differ from the paper's program: N is the mean itself, which that program
-cuts to a whole number, and instances longer than their video count as covering it, where that program drops them.
+The numbers differ from those of the program of the paper in six ways. Two are errors of that program: it compares all
+but the first false positive of a video without truths with the truths of the previous video, and for the sensitivity
+each threshold also removes the detections that earlier thresholds removed. The others are choices: the same class is
+preferred at equal tIoU, the number of instances counts only the class of the truth (its THUMOS14 file counts all
+classes), N is the mean itself (truncated to a whole number there), and truths longer than their video are kept with a
+coverage of 1 (dropped there).
 """
 
 from __future__ import annotations
@@ -59,34 +56,34 @@ Flags = NDArray[np.bool_]
 
 KINDS = ("true positive", "double detection", "wrong label", "localization", "confusion", "background")
 GROUPS = 10
-# Below this tIoU with every truth a detection is one of background.
+# A detection whose tIoU with every truth is lower than this is background.
 NEAR = 0.1
-# Truths found only where normalised precision is this low count as missed.
+# Truths matched only at this normalised precision or a lower one count as missed.
 FOUND_PRECISION = 0.05
 
 
 @dataclass(frozen=True)
 class ErrorAnalysis:
-    """What is wrong with one set of detections; see the module."""
+    """The errors of one set of detections; see the module."""
 
     name: str
-    """Of the detections."""
+    """Name of the detections."""
     thresholds: tuple[float, ...]
     """tIoU thresholds."""
     average_map: float
     """Average mAP_N of all detections."""
     limited_map: float
-    """Average mAP_N of the 10 G of highest score of each class: what gains start from."""
+    """Average mAP_N of the 10 G detections of highest score of each class, to which gains refer."""
     counts: Int
-    """How many of the g-th G detections are of each kind at each threshold: ``(n_tiou, 10, 6)``."""
+    """Number of detections of each kind in each group of G at each threshold: ``(n_tiou, 10, 6)``."""
     gains: Float
-    """Gain in average mAP_N once the errors of a type are gone, ``(5,)``: types as in KINDS from 1."""
+    """Gain in average mAP_N without the errors of each kind, ``(5,)``: those of KINDS from 1."""
     buckets: Mapping[str, tuple[Bucket, ...]]
-    """Buckets of each characteristic."""
+    """Buckets by characteristic."""
 
     @property
     def shares(self) -> Float:
-        """Share of each kind among the g-th G detections, mean over thresholds: ``(10, 6)``; NaN where none is."""
+        """Share of each kind in each group of G, mean over thresholds: ``(10, 6)``; NaN for empty groups."""
         mean: Float = self.counts.mean(axis=0)
         total = mean.sum(axis=1, keepdims=True)
         shares: Float = np.divide(mean, total, out=np.full_like(mean, np.nan), where=total > 0)
@@ -101,7 +98,7 @@ class ErrorAnalysis:
 
     @property
     def plain(self) -> dict[str, Any]:
-        """All numbers as what JSON can hold; None where there is no number."""
+        """All numbers as JSON values; None instead of NaN."""
         return {
             "average_mAP_N": self.average_map,
             "average_mAP_N_of_10G": self.limited_map,
@@ -139,9 +136,9 @@ def analyse(
     scheme: BucketScheme = "activitynet",
     name: str = "detections",
 ) -> ErrorAnalysis:
-    """Errors of ``detections``, videos and classes numbered as in ``dataset`` (``evaluation.measure.scored_of``).
+    """Errors of ``detections``, with videos and classes numbered as in ``dataset`` (``evaluation.measure.scored_of``).
 
-    ``scheme``: whose edges of buckets. Raises UserError as ``matching.rank``, or where there is no truth.
+    ``scheme``: limits of the buckets. Raises UserError as ``matching.rank``, and if there are no truths.
     """
     values = characteristics(dataset)
     truths = truths_of(dataset)
@@ -154,44 +151,44 @@ def analyse(
     kinds = error_kinds(ranked, top, truths, thresholds)
     base = np.mean([_mean_normalised(ranked, top, hits) for hits in ranked.matched[:, top] >= 0])
     gains = [
-        np.mean([_mean_normalised(ranked, top[own != kind], (own == 0)[own != kind]) for own in kinds]) - base
+        np.mean([_mean_normalised(ranked, top[row != kind], (row == 0)[row != kind]) for row in kinds]) - base
         for kind in range(1, len(KINDS))
     ]
     missed, groups = _missed(ranked, truths), BUCKETS[scheme].items()
     buckets = {what: _buckets_of(ranked, truths, missed, values[what][kept], *edges) for what, edges in groups}
     everything = np.arange(ranked.matched.shape[1])
     overall = np.mean([_mean_normalised(ranked, everything, hits) for hits in ranked.matched >= 0])
-    group = _place_in_class(ranked)[top] // ranked.numbers[ranked.detections.classes[top]]
+    group = _rank_in_class(ranked)[top] // ranked.numbers[ranked.detections.classes[top]]
     counts = np.zeros((len(kinds), GROUPS, len(KINDS)), dtype=np.int64)
-    for level, own in enumerate(kinds):
-        np.add.at(counts[level], (group, own), 1)
+    for level, row in enumerate(kinds):
+        np.add.at(counts[level], (group, row), 1)
     return ErrorAnalysis(
         name, tuple(thresholds), float(overall), float(base), counts, np.array(gains, dtype=np.float64), buckets
     )
 
 
-def _place_in_class(ranked: Ranked) -> Int:
-    """How many detections of its class rank before each, ``(N,)``."""
+def _rank_in_class(ranked: Ranked) -> Int:
+    """Rank of each detection in its class, from 0, ``(N,)``."""
     return np.arange(len(ranked.order)) - ranked.starts[ranked.detections.classes]
 
 
 def top_rows(ranked: Ranked, groups: int) -> Int:
     """Rows of the ``groups`` times G detections of highest score of each class with G truths."""
-    return np.flatnonzero(_place_in_class(ranked) < groups * ranked.numbers[ranked.detections.classes])
+    return np.flatnonzero(_rank_in_class(ranked) < groups * ranked.numbers[ranked.detections.classes])
 
 
 def error_kinds(ranked: Ranked, rows: Int, truths: Truths, thresholds: Sequence[float]) -> Int:
     """Position in KINDS of each of the detections ``rows`` at each threshold, int64 ``(n_tiou, len(rows))``."""
-    found = ranked.detections.rows(rows)
-    any_class, own_class = np.zeros(len(rows)), np.zeros(len(rows))
-    for row, truth in pairs(found.videos, truths.videos):
-        a, b = found.intervals[row], truths.intervals[truth]
+    detections = ranked.detections.rows(rows)
+    any_class, same_class = np.zeros(len(rows)), np.zeros(len(rows))
+    for row, truth in pairs(detections.videos, truths.videos):
+        a, b = detections.intervals[row], truths.intervals[truth]
         shared = np.maximum(np.minimum(a[:, 1], b[:, 1]) - np.maximum(a[:, 0], b[:, 0]), 0)
         overlap = shared / ((a[:, 1] - a[:, 0]) + (b[:, 1] - b[:, 0]) - shared)
         np.maximum.at(any_class, row, overlap)
-        same = found.classes[row] == truths.classes[truth]
-        np.maximum.at(own_class, row[same], overlap[same])
-    other = own_class < any_class
+        same = detections.classes[row] == truths.classes[truth]
+        np.maximum.at(same_class, row[same], overlap[same])
+    other = same_class < any_class
     return np.stack(
         [
             np.select(
@@ -203,10 +200,10 @@ def error_kinds(ranked: Ranked, rows: Int, truths: Truths, thresholds: Sequence[
 
 
 def normalised_precision(classes: Int, hits: Flags, numbers: Int, typical: float) -> tuple[Int, Float]:
-    """Rows of the hits, and the precision down to each as if its class had ``typical`` truths; see the module.
+    """Rows of the hits, and the precision at each as if its class had ``typical`` truths; see the module.
 
-    ``classes``, ``hits`` ``(N,)``: class of each detection (sorted by class and score), whether it counts as a hit;
-    ``numbers`` ``(K,)``: truths of each class.
+    ``classes``, ``hits`` ``(N,)``: class of each detection (sorted by class and score), whether it is a hit;
+    ``numbers`` ``(K,)``: number of truths of each class.
     """
     rows = np.flatnonzero(hits)
     label = classes[rows]
@@ -230,13 +227,15 @@ def _typical(ranked: Ranked) -> float:
 
 
 def _mean_normalised(ranked: Ranked, rows: Int, hits: Flags, numbers: Int | None = None) -> float:
-    """mAP_N of the detections ``rows``; ``numbers``: truths of each class, if not all of them count."""
-    own = ranked.numbers if numbers is None else numbers
-    return float(np.nanmean(normalised_average_precision(ranked.detections.classes[rows], hits, own, _typical(ranked))))
+    """mAP_N of the detections ``rows``; ``numbers``: truths of each class, if not all truths count."""
+    counted = ranked.numbers if numbers is None else numbers
+    return float(
+        np.nanmean(normalised_average_precision(ranked.detections.classes[rows], hits, counted, _typical(ranked)))
+    )
 
 
 def _missed(ranked: Ranked, truths: Truths) -> Float:
-    """Share of thresholds at which each truth is not found, ``(M,)``."""
+    """Share of thresholds at which each truth is missed, ``(M,)``."""
     result = np.ones(len(truths.videos))
     for matched in ranked.matched:
         rows, precision = normalised_precision(
@@ -249,7 +248,7 @@ def _missed(ranked: Ranked, truths: Truths) -> Float:
 def _buckets_of(
     ranked: Ranked, truths: Truths, missed: Float, values: Float, edges: tuple[float, ...], names: tuple[str, ...]
 ) -> tuple[Bucket, ...]:
-    """How well the truths of each bucket of ``values`` ``(M,)`` are found; ``missed``: of :func:`_missed`."""
+    """Results on the truths of each bucket of ``values`` ``(M,)``; ``missed``: see :func:`_missed`."""
     bucket = np.digitize(values, edges[1:-1], right=True)
     result = []
     for number, name in enumerate(names):
@@ -264,7 +263,7 @@ def _buckets_of(
 
 
 def _alone(ranked: Ranked, matched: Int, inside: Flags, numbers: Int) -> float:
-    """mAP_N where only the truths ``inside`` exist, and detections ``matched`` to others are gone."""
+    """mAP_N with only the truths ``inside`` and without detections ``matched`` with other truths."""
     wanted = np.concatenate([inside, [True]])[matched] & (numbers[ranked.detections.classes] > 0)
     rows = np.flatnonzero(wanted)
     return _mean_normalised(ranked, rows, matched[rows] >= 0, numbers)

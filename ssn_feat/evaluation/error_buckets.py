@@ -1,4 +1,11 @@
-"""Buckets of instances for the error analysis, by coverage, length, number and context."""
+"""Buckets of instances for the error analysis.
+
+- coverage: length of the instance / duration of the video (at most 1),
+- length: seconds,
+- instances: number of instances of its class in its video,
+- context: time without other instances directly before and after it, in multiples of its length. In DETAD, people rated
+  how much context an action needs; this quantity is computed from annotations and is not the same.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +24,7 @@ Float = NDArray[np.float64]
 BucketScheme = Literal["activitynet", "thumos14"]
 _FIVE, _FOUR = ("XS", "S", "M", "L", "XL"), ("XS", "S", "M", "L")
 _CONTEXT = ((0.0, 1.0, 2.0, 4.0, 8.0, np.inf), _FIVE)
-# Edges of buckets and their names; a value on an edge is in the lower bucket. Those of DETAD for each data set.
+# Limits of buckets and their names, as in DETAD; a value equal to a limit is in the lower bucket.
 BUCKETS: dict[str, dict[str, tuple[tuple[float, ...], tuple[str, ...]]]] = {
     "activitynet": {
         "coverage": ((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), _FIVE),
@@ -36,30 +43,30 @@ BUCKETS: dict[str, dict[str, tuple[tuple[float, ...], tuple[str, ...]]]] = {
 
 @dataclass(frozen=True)
 class Bucket:
-    """Truths that are alike in one respect."""
+    """Instances with similar values of one characteristic."""
 
     name: str
     """XS, S, M, L, XL."""
     low: float
-    """Values lie above this (the first bucket: from it on)."""
+    """Values are above this limit (in the first bucket: not below it)."""
     high: float
-    """Values lie up to this."""
+    """Values are at most this limit."""
     instances: int
-    """How many truths."""
+    """Number of instances."""
     missed: float
-    """Share of them that is not found, mean over thresholds; NaN without truths."""
+    """Share of missed instances, mean over thresholds; NaN without instances."""
     average_map: float
-    """Average mAP_N on them alone; NaN without truths."""
+    """Average mAP_N on these instances; NaN without instances."""
 
     @property
     def span(self) -> str:
-        """The values in it, to print."""
+        """The range of values, to print."""
         return f"> {self.low:g}" if np.isinf(self.high) else f"{self.low:g} – {self.high:g}"
 
 
 def characteristics(dataset: Dataset) -> dict[str, Float]:
-    """Coverage, length (seconds), number of instances, context of every instance, ``(M,)``, in the order of the data
-    set; see the module. Context of an instance without length is 0."""
+    """Coverage, length (seconds), number of instances and context of every instance, ``(M,)``, in the order of the data
+    set; see the module. The context of an instance of length 0 is 0."""
     truths = truths_of(dataset)
     durations = np.array([video.duration for video in dataset.videos.values()])[truths.videos]
     starts, ends = truths.intervals.T
