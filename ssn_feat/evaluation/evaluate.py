@@ -1,4 +1,4 @@
-"""Files of detections measured against annotations, side by side: what ``bench/detections.py`` does."""
+"""Files of detections measured against annotations: what ``bench/detections.py`` does."""
 
 from __future__ import annotations
 
@@ -35,29 +35,32 @@ from ssn_feat.evaluation.output import (
     write_json,
 )
 from ssn_feat.proposals import Proposals
-from ssn_feat.results.detections import Detections
+from ssn_feat.results.detections import Detections, read_detections
+
+# From this share of detections with a score that another detection of their class has, a note says so.
+_MANY_TIES = 0.01
 
 
 @dataclass(frozen=True)
 class EvaluatedFiles:
-    """Files of detections, and all that is known of them; lists are in the order of the files."""
+    """All results of several files of detections; lists are in the order of the files."""
 
-    truth: EvaluationSet
-    """What they are measured against."""
-    found: list[Detections]
-    """What the files hold, classes as in the truth."""
+    evaluation_set: EvaluationSet
+    """The annotations that the detections are measured against."""
+    detections: list[Detections]
+    """Content of the files, with the classes of the annotations."""
     evaluations: list[Evaluation]
     """Average precision."""
     recalls: list[NDArray[np.float64]]
     """Recall@kx, ``(len(multiples), n_tiou)``."""
     calibrations: list[Calibration]
-    """At the threshold of position ``level``."""
+    """Calibration at the threshold of position ``level``."""
     analyses: list[ErrorAnalysis]
-    """Why detections are wrong; empty where that was not asked for."""
+    """Error analyses; empty if they were not requested."""
     level: int
-    """Position of the threshold next to 0.5, at which curves of one threshold are drawn."""
-    said: list[str]
-    """What is not counted, a line for each file and reason."""
+    """Position of the threshold closest to 0.5, which curves at one threshold use."""
+    notes: list[str]
+    """Lines about detections that do not count, ties and the definition."""
 
 
 def evaluate(
@@ -65,39 +68,43 @@ def evaluate(
 ) -> list[Evaluation]:
     """Measure detections: mAP at tIoU thresholds, of any number of files side by side.
 
-    ``detections`` by name and ``dataset`` in memory take the place of the files that ``options`` name. Raises
-    UserError if a file is missing, is not a detection result, or names unknown classes or videos.
+    ``detections`` by name and ``dataset`` in memory replace the files that ``options`` name. Raises UserError if a file
+    is missing, is not a detection result, or names unknown classes or videos.
     """
     started = time.perf_counter()
-    measured = measure(options, detections, dataset)
+    evaluated = evaluate_files(options, detections, dataset)
     if not options.quiet:
-        _print(measured, options)
+        _print(evaluated, options)
         print(f"{time.perf_counter() - started:.1f} s")
-    _write(measured, options)
-    return measured.evaluations
+    _write(evaluated, options)
+    return evaluated.evaluations
 
 
-def measure(
+def evaluate_files(
     options: EvaluateOptions, detections: Mapping[str, Detections] | None = None, dataset: Dataset | None = None
 ) -> EvaluatedFiles:
-    """All numbers that ``options`` ask for; nothing is printed or written. Arguments and errors as :func:`evaluate`."""
+    """All results that ``options`` request; prints and writes nothing. Arguments and errors as :func:`evaluate`."""
     if detections is None and not options.files:
         raise UserError("name at least one file of detections (train/detect.py store makes them)")
     names = short_names(options.files) if detections is None else list(detections)
+    notes: list[str] = []
     if detections is None:
-        detections = {str(path): Detections.read(path) for path in options.files}
-    truth = read_evaluation_set(options, dataset)
-    dataset, said = truth.dataset, []
-    found = []
-    for source, given in detections.items():
-        own, lines = _match(source, given, truth, options)
-        found.append(own)
-        said += lines
+        detections = {str(path): _read(path, options, notes) for path in options.files}
+    evaluation_set = read_evaluation_set(options, dataset)
+    counted, ambiguous = evaluation_set.dataset, evaluation_set.ambiguous
+    if options.definition == "thumos14" and not len(ambiguous.videos):
+        notes.append(
+            f"the annotations have no instances of the class {options.ambiguous!r}, whose false alarms the definition "
+            "thumos14 excuses, so the mAP may be too low"
+        )
+    files = [_match(source, file, evaluation_set, options, notes) for source, file in detections.items()]
     elsewhere: Literal["drop", "count"] = "count" if options.unknown_videos == "count" else "drop"
-    draws = draw_videos(len(dataset.videos), options.bootstrap, options.seed) if options.bootstrap else None
-    how = (options.tious, options.definition, truth.ambiguous, elsewhere)
-    evaluations = [evaluate_detections(own, dataset, *how, name, draws) for own, name in zip(found, names, strict=True)]
-    truths, classes, level = truths_of(dataset), len(dataset.labels), _level(options)
+    draws = draw_videos(len(counted.videos), options.bootstrap, options.seed) if options.bootstrap else None
+    how = (options.tious, options.definition, ambiguous, elsewhere)
+    evaluations = [evaluate_detections(f, counted, *how, name, draws) for f, name in zip(files, names, strict=True)]
+    notes += [_ties(e) for e in evaluations if e.tied > _MANY_TIES * e.detections]
+    truths, classes = truths_of(counted), len(counted.labels)
+    level = int(np.abs(np.array(options.tious) - 0.5).argmin())
     recalls = [
         recall_at_multiples(e.ranked.detections, truths, classes, options.tious, options.multiples) for e in evaluations
     ]
@@ -105,75 +112,90 @@ def measure(
     analyses = []
     if options.analysed:
         buckets = options.buckets
-        analyses = [analyse(e.ranked.detections, dataset, options.tious, buckets, e.name) for e in evaluations]
-    return EvaluatedFiles(truth, found, evaluations, recalls, calibrations, analyses, level, said)
+        analyses = [analyse(e.ranked.detections, counted, options.tious, buckets, e.name) for e in evaluations]
+    return EvaluatedFiles(evaluation_set, files, evaluations, recalls, calibrations, analyses, level, notes)
+
+
+def _read(path: Path, options: EvaluateOptions, notes: list[str]) -> Detections:
+    try:
+        detections, backward = read_detections(path, reversed_segments=options.reversed)
+    except UserError as error:
+        hint = "; --reversed swap or drop accepts such segments" if "ends before it starts" in str(error) else ""
+        raise UserError(f"{error}{hint}") from None
+    if backward:
+        done = "their ends are swapped" if options.reversed == "swap" else "they are left out"
+        notes.append(f"{path}: {backward} segments end before they start; {done}")
+    return detections
+
+
+def _ties(evaluation: Evaluation) -> str:
+    share = 100 * evaluation.tied / evaluation.detections
+    return (
+        f"{evaluation.name}: {evaluation.tied} of {evaluation.detections} detections ({share:.1f} %) have the same "
+        "score as another one of their class; these rank by video id, then by their order in the file"
+    )
 
 
 def _match(
-    source: str, found: Detections, truth: EvaluationSet, options: EvaluateOptions
-) -> tuple[Detections, list[str]]:
-    """Detections with the class indices of the truth, and a line for everything that is not counted.
+    source: str, detections: Detections, evaluation_set: EvaluationSet, options: EvaluateOptions, notes: list[str]
+) -> Detections:
+    """Detections with the class indices of the annotations; appends a note on everything that does not count.
 
     ``source``: the file or the name of the detections, for messages. Raises UserError on unknown classes and videos.
     """
-    said = []
-    strangers = sum(video not in truth.known.videos for video in found.ids)
+    known, counted = evaluation_set.known, evaluation_set.dataset
+    unknown = sum(video not in known.videos for video in detections.ids)
     try:
-        found = found.relabelled(truth.known.labels)
+        detections = detections.relabelled(known.labels)
         if options.unknown_videos == "refuse":
-            found.matched(truth.known)
+            detections.matched(known)
     except UserError as error:
         hint = "; --unknown-videos drop leaves them out" if "videos are not in" in str(error) else ""
         raise UserError(f"{source}: {error}{hint}") from None
-    elsewhere = sum(video in truth.known.videos and video not in truth.dataset.videos for video in found.ids)
-    if strangers + elsewhere:
-        fate = "counted as false alarms" if options.unknown_videos == "count" else "left out"
-        said.append(
-            f"{source}: {fate} are detections in {strangers} unknown videos and {elsewhere} that are not evaluated"
+    elsewhere = sum(video in known.videos and video not in counted.videos for video in detections.ids)
+    if unknown + elsewhere:
+        treatment = "count as false alarms" if options.unknown_videos == "count" else "are left out"
+        notes.append(
+            f"{source}: detections in {unknown} unknown videos and in {elsewhere} that are not evaluated {treatment}"
         )
-    reached = dataset_coverage(truth.dataset, found.ids)
+    reached = dataset_coverage(counted, detections.ids)
     if reached.unreachable:
-        said.append(f"{source}: {reached}")
-    return found, said
+        notes.append(f"{source}: {reached}")
+    return detections
 
 
-def _level(options: EvaluateOptions) -> int:
-    """Position of the threshold next to 0.5, which curves of one threshold are drawn at."""
-    return int(np.abs(np.array(options.tious) - 0.5).argmin())
-
-
-def _print(measured: EvaluatedFiles, options: EvaluateOptions) -> None:
-    for line in measured.said:
+def _print(evaluated: EvaluatedFiles, options: EvaluateOptions) -> None:
+    for line in evaluated.notes:
         print(line)
-    print_evaluations(measured.evaluations, measured.truth, options)
-    print_recalls(measured.evaluations, measured.recalls, options.multiples)
-    print_calibrations(measured.evaluations, measured.calibrations, measured.level)
-    print_analyses(measured.analyses)
+    print_evaluations(evaluated.evaluations, evaluated.evaluation_set, options)
+    print_recalls(evaluated.evaluations, evaluated.recalls, options.multiples)
+    print_calibrations(evaluated.evaluations, evaluated.calibrations, evaluated.level)
+    print_analyses(evaluated.analyses)
 
 
-def _write(measured: EvaluatedFiles, options: EvaluateOptions) -> None:
-    """Write and draw what ``options`` name a file for."""
+def _write(evaluated: EvaluatedFiles, options: EvaluateOptions) -> None:
+    """Write and draw everything that ``options`` name a file for."""
     if options.json is not None:
-        tiou = options.tious[measured.level]
+        tiou = options.tious[evaluated.level]
         parts = {
-            "recall_at_multiples": [plain_recall(found, options.multiples) for found in measured.recalls],
-            "calibration": [{"tiou": tiou, **found.plain} for found in measured.calibrations],
-            "analysis": [analysis.plain for analysis in measured.analyses],
+            "recall_at_multiples": [plain_recall(recall, options.multiples) for recall in evaluated.recalls],
+            "calibration": [{"tiou": tiou, **calibration.plain} for calibration in evaluated.calibrations],
+            "analysis": [analysis.plain for analysis in evaluated.analyses],
         }
-        write_json(options.json, measured.evaluations, measured.truth, options, parts)
+        write_json(options.json, evaluated.evaluations, evaluated.evaluation_set, options, parts)
     if options.csv is not None:
-        write_csv(options.csv, measured.evaluations)
+        write_csv(options.csv, evaluated.evaluations)
     if options.curves is not None:
-        save(curves_figure(measured.evaluations, measured.level), options.curves)
+        save(curves_figure(evaluated.evaluations, evaluated.level), options.curves)
     if options.analysis_csv is not None:
-        write_analysis_csv(options.analysis_csv, measured.analyses)
+        write_analysis_csv(options.analysis_csv, evaluated.analyses)
     if options.analysis_picture is not None:
-        for number, analysis in enumerate(measured.analyses, start=1):
+        for number, analysis in enumerate(evaluated.analyses, start=1):
             path = options.analysis_picture
-            alone = len(measured.analyses) == 1
+            alone = len(evaluated.analyses) == 1
             save(error_figure(analysis), path if alone else path.with_stem(f"{path.stem}-{number}"))
     if options.picture is not None:
-        draw(options.picture, options, measured.truth.known, measured.found[0])
+        draw(options.picture, options, evaluated.evaluation_set.known, evaluated.detections[0])
 
 
 def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: Detections | None) -> None:
@@ -181,16 +203,24 @@ def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: 
     unknown = [video for video in options.videos if video not in dataset.videos]
     if unknown:
         raise UserError(f"cannot draw the video {unknown[0]!r}: it is not in {options.annotations}")
-    found = Proposals.load(options.proposals) if options.proposals else None
+    proposals = Proposals.load(options.proposals) if options.proposals else None
     timelines = []
     for video in options.videos:
-        own, curve = None, None
-        if found is not None and video in found.intervals:
-            own = found.intervals[video], found.scores[video]
-        if found is not None and found.actionness is not None and found.spans is not None and video in found.spans:
-            curve = found.actionness[video], found.spans[video]
-        timelines.append(timeline_of(dataset.videos[video], detections, own, curve))
+        intervals, curve = None, None
+        if proposals is not None and video in proposals.intervals:
+            intervals = proposals.intervals[video], proposals.scores[video]
+        if proposals is not None and proposals.actionness is not None and proposals.spans is not None:
+            curve = (proposals.actionness[video], proposals.spans[video]) if video in proposals.spans else None
+        timelines.append(timeline_of(dataset.videos[video], detections, intervals, curve))
     save(timeline_figure(timelines, dataset.labels, options.timeline), picture)
 
 
-__all__ = ["PRESETS", "EvaluateOptions", "EvaluatedFiles", "Evaluation", "evaluate", "evaluate_detections", "measure"]
+__all__ = [
+    "PRESETS",
+    "EvaluateOptions",
+    "EvaluatedFiles",
+    "Evaluation",
+    "evaluate",
+    "evaluate_detections",
+    "evaluate_files",
+]

@@ -1,4 +1,4 @@
-"""What detections are measured against: the videos and instances that count."""
+"""The videos and instances that detections are measured against."""
 
 from __future__ import annotations
 
@@ -7,38 +7,44 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.dataset import Video
 from ssn_feat.annotations.protocols import protocol
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.evaluate_options import EvaluateOptions
 from ssn_feat.evaluation.matching import Truths
 
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """What detections are measured against."""
+    """The annotations that detections are measured against."""
 
     known: Dataset
     """All annotated videos."""
     dataset: Dataset
-    """The videos that are evaluated."""
-    ambiguous: Truths
-    """Ambiguous intervals in these; videos numbered in their order."""
+    """The evaluated videos."""
     empty: int
-    """Videos of the subset without any instance, evaluated or not."""
+    """Number of videos of the subset without instances, evaluated or not."""
     empty_count: bool
-    """Whether these are evaluated: detections in them are false alarms."""
+    """Whether these videos are evaluated, so that all detections in them are false alarms."""
     line: str | None
-    """What the protocol counts, in a line to print beside numbers; None without one."""
+    """A line that describes the protocol; None without one."""
+
+    @property
+    def ambiguous(self) -> Truths:
+        """Ambiguous intervals in the evaluated videos; videos are numbered in their order."""
+        videos = list(self.dataset.videos.values())
+        rows = [(number, i.start, i.end) for number, video in enumerate(videos) for i in video.ambiguous]
+        columns = np.array(rows, dtype=np.float64).reshape(-1, 3)
+        numbers = columns[:, 0].astype(np.int64)
+        return Truths(numbers, np.zeros_like(numbers), columns[:, 1:])
 
 
 def read_evaluation_set(options: EvaluateOptions, dataset: Dataset | None = None) -> EvaluationSet:
-    """The annotations that ``options`` name, or ``dataset``, as ``options`` say.
+    """The evaluation set that ``options`` describe, of ``dataset`` or else of the annotations that they name.
 
-    Raises UserError if they are missing or hold no truth.
+    Raises UserError if the annotations are missing or have no instance in the evaluated videos.
     """
-    everything = dataset or read_annotations(options.annotations)
-    known = _without(everything, options.ambiguous)
+    known = _separate_ambiguous(dataset or read_annotations(options.annotations), options.ambiguous)
     line = None
     if options.protocol is not None:
         chosen_by = protocol(options.protocol)
@@ -51,20 +57,21 @@ def read_evaluation_set(options: EvaluateOptions, dataset: Dataset | None = None
     if options.empty_videos == "ignore":
         chosen = chosen.only(with_truth)
     empty = sum(not video.instances for video in subset.videos.values())
-    counted = len(chosen.videos) > len(with_truth)
-    return EvaluationSet(known, chosen, _marks(everything.only(chosen.videos), options.ambiguous), empty, counted, line)
+    return EvaluationSet(known, chosen, empty, len(chosen.videos) > len(with_truth), line)
 
 
-def _without(dataset: Dataset, label: str) -> Dataset:
-    """The data set without the class ``label`` and its instances."""
-    videos = (
-        replace(video, instances=tuple(i for i in video.instances if i.label != label))
-        for video in dataset.videos.values()
-    )
+def _separate_ambiguous(dataset: Dataset, label: str) -> Dataset:
+    """The data set without the class ``label``, whose instances become ambiguous intervals."""
+    if label not in dataset.label_index:
+        return dataset
+
+    def separate(video: Video) -> Video:
+        marks = tuple(i for i in video.instances if i.label == label)
+        instances = tuple(i for i in video.instances if i.label != label)
+        return replace(video, instances=instances, ambiguous=(*video.ambiguous, *marks))
+
+    videos = map(separate, dataset.videos.values())
     return Dataset.of(dataset.name, videos, [name for name in dataset.labels if name != label])
 
 
-def _marks(dataset: Dataset, label: str) -> Truths:
-    truths = truths_of(dataset)
-    rows = np.flatnonzero(truths.classes == dataset.label_index.get(label, -1))
-    return Truths(truths.videos[rows], truths.classes[rows], truths.intervals[rows])
+__all__ = ["EvaluationSet", "read_evaluation_set"]

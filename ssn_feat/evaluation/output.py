@@ -1,4 +1,4 @@
-"""Evaluations as tables on the terminal, as JSON and as CSV."""
+"""Evaluations as tables on the terminal, JSON and CSV."""
 
 from __future__ import annotations
 
@@ -26,43 +26,51 @@ from ssn_feat.files import replacing
 Float = NDArray[np.float64]
 
 
-def print_evaluations(evaluations: Sequence[Evaluation], truth: EvaluationSet, options: EvaluateOptions) -> None:
-    """Print tables of mAP, its intervals, and what was counted."""
-    for line in said_of(truth, options):
+def print_evaluations(
+    evaluations: Sequence[Evaluation], evaluation_set: EvaluationSet, options: EvaluateOptions
+) -> None:
+    """Print what was counted, and tables of mAP and its intervals."""
+    for line in summary_lines(evaluation_set, options):
         print(line)
     show(_mean_table(evaluations))
     if evaluations[0].resampled is not None:
         number = len(evaluations[0].resampled)
-        print(f"\n95 % intervals over videos (bootstrap of {len(truth.dataset.videos)} videos, {number} draws)")
+        print(
+            f"\n95 % intervals over videos (bootstrap of {len(evaluation_set.dataset.videos)} videos, {number} draws)"
+        )
         show(_interval_table(evaluations))
     if options.per_class:
-        show(_class_table(evaluations, truth.dataset))
+        show(_class_table(evaluations, evaluation_set.dataset))
 
 
-def said_of(truth: EvaluationSet, options: EvaluateOptions) -> list[str]:
-    """What was counted, in lines to put beside the numbers."""
-    dataset = truth.dataset
+def summary_lines(evaluation_set: EvaluationSet, options: EvaluateOptions) -> list[str]:
+    """Lines that describe what was counted, to print beside the numbers."""
+    dataset = evaluation_set.dataset
     instances = sum(len(video.instances) for video in dataset.videos.values())
     labels = {i.label for video in dataset.videos.values() for i in video.instances}
     subset = options.subset or (protocol(options.protocol).subset if options.protocol else "all subsets")
     lines = [
-        f"mAP@tIoU as {options.definition} defines it; {subset} of {dataset.name}: "
+        f"mAP@tIoU by the definition {options.definition}; {subset} of {dataset.name}: "
         f"{len(dataset.videos)} videos, {instances} instances, {len(labels)} of {len(dataset.labels)} classes"
     ]
-    if truth.line is not None:
-        lines.append(f"protocol {truth.line}")
-    if not truth.empty:
-        return [*lines, "none of these videos is without instances"]
-    treatment = "false alarms" if truth.empty_count else f"left out ({_why(options)})"
-    return [*lines, f"detections in the {truth.empty} videos without instances are {treatment}"]
+    if evaluation_set.line is not None:
+        lines.append(f"protocol {evaluation_set.line}")
+    if not evaluation_set.empty:
+        return [*lines, "all of these videos have instances"]
+    treatment = "false alarms" if evaluation_set.empty_count else f"left out ({_reason(options)})"
+    return [*lines, f"detections in the {evaluation_set.empty} videos without instances are {treatment}"]
 
 
-def _why(options: EvaluateOptions) -> str:
-    return "--empty-videos ignore" if options.empty_videos == "ignore" else "the protocol; /all after its name counts"
+def _reason(options: EvaluateOptions) -> str:
+    return (
+        "--empty-videos ignore"
+        if options.empty_videos == "ignore"
+        else "by the protocol; with the suffix /all they count"
+    )
 
 
 def _interval_table(evaluations: Sequence[Evaluation]) -> Table:
-    """Intervals of each file, and the paired difference of each further one to the first."""
+    """Intervals of each file, and the paired difference of each further file to the first."""
     first = evaluations[0]
     table = table_of("", "", *(f"{threshold:.3g}" for threshold in first.thresholds), "average", names=("",))
     for evaluation in evaluations:
@@ -70,7 +78,7 @@ def _interval_table(evaluations: Sequence[Evaluation]) -> Table:
             table.add_row(cell(name), end, *(f"{value:.3f}" for value in values))
     for evaluation in evaluations[1:]:
         by, (low, high) = evaluation.difference(first)
-        # Bold: the interval does not hold 0.
+        # Bold if the interval excludes 0.
         styles = ["bold" if a > 0 or b < 0 else "" for a, b in zip(low, high, strict=True)]
         names = (f"{evaluation.name} − {first.name}", "", "")
         for name, end, values in zip(names, ("", "from", "to"), (by, low, high), strict=True):
@@ -91,7 +99,7 @@ def _mean_table(evaluations: Sequence[Evaluation]) -> Table:
 
 
 def _class_table(evaluations: Sequence[Evaluation], dataset: Dataset) -> Table:
-    """AP of each class at tIoU 0.5 (or the threshold next to it) and on average over the thresholds."""
+    """AP of each class at the threshold closest to 0.5 and on average over the thresholds."""
     thresholds = np.array(evaluations[0].thresholds)
     column = int(np.abs(thresholds - 0.5).argmin())
     truths = np.bincount(truths_of(dataset).classes, minlength=len(dataset.labels))
@@ -107,24 +115,24 @@ def _class_table(evaluations: Sequence[Evaluation], dataset: Dataset) -> Table:
 
 
 def print_recalls(evaluations: Sequence[Evaluation], recalls: Sequence[Float], multiples: Sequence[int]) -> None:
-    """Print recall@kx, ``(len(multiples), n_tiou)`` of each file, and its mean over thresholds."""
+    """Print recall@kx of each file, ``(len(multiples), n_tiou)``, and its mean over the thresholds."""
     table = table_of("recall", "k", *(f"{threshold:.3g}" for threshold in evaluations[0].thresholds), "average")
-    for evaluation, found in zip(evaluations, recalls, strict=True):
-        for k, row in zip(multiples, found, strict=True):
+    for evaluation, recall in zip(evaluations, recalls, strict=True):
+        for k, row in zip(multiples, recall, strict=True):
             table.add_row(cell(evaluation.name), f"{k}x", *(f"{value:.3f}" for value in [*row, row.mean()]))
     if multiples:
         print()
         show(table)
 
 
-def plain_recall(found: Float, multiples: Sequence[int]) -> dict[str, Any]:
-    """Recall@kx by name of k, at each threshold, as what JSON can hold."""
-    return {f"{k}x": row.tolist() for k, row in zip(multiples, found, strict=True)}
+def plain_recall(recall: Float, multiples: Sequence[int]) -> dict[str, Any]:
+    """Recall@kx at each threshold, by ``kx``, as JSON values."""
+    return {f"{k}x": row.tolist() for k, row in zip(multiples, recall, strict=True)}
 
 
-def print_calibrations(evaluations: Sequence[Evaluation], found: Sequence[Calibration], level: int) -> None:
+def print_calibrations(evaluations: Sequence[Evaluation], calibrations: Sequence[Calibration], level: int) -> None:
     """Print the calibration error of the scores of each file."""
-    notes = [f"{e.name}: {c.note}" for e, c in zip(evaluations, found, strict=True)]
+    notes = [f"{e.name}: {c.note}" for e, c in zip(evaluations, calibrations, strict=True)]
     tiou = evaluations[0].thresholds[level]
     print(f"\nexpected calibration error of scores at tIoU {tiou:.3g}: {'; '.join(notes)}")
 
@@ -132,22 +140,25 @@ def print_calibrations(evaluations: Sequence[Evaluation], found: Sequence[Calibr
 def write_json(
     path: Path,
     evaluations: Sequence[Evaluation],
-    truth: EvaluationSet,
+    evaluation_set: EvaluationSet,
     options: EvaluateOptions,
     parts: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> None:
-    """Write all numbers, and what was counted, as JSON; ``parts``: what else is known of each file, by its key."""
-    videos = truth.dataset.videos
+    """Write all numbers, and what was counted, as JSON; ``parts``: further values of each file by key."""
+    videos = evaluation_set.dataset.videos
     files = options.files or [e.name for e in evaluations]  # detections in memory have only a name
     content = {
-        "protocol": truth.line,
+        "protocol": evaluation_set.line,
         "definition": options.definition,
         "annotations": options.annotations,
         "subset": options.subset,
         "tiou": list(options.tious),
         "videos": len(videos),
         "instances": sum(len(video.instances) for video in videos.values()),
-        "empty_videos": {"number": truth.empty, "treatment": "count" if truth.empty_count else "ignore"},
+        "empty_videos": {
+            "number": evaluation_set.empty,
+            "treatment": "count" if evaluation_set.empty_count else "ignore",
+        },
         "bootstrap": {"draws": options.bootstrap, "seed": options.seed, "confidence": 0.95},
         "files": [
             {"path": str(file), **e.plain, **{key: values[number] for key, values in parts.items() if values}}
@@ -160,7 +171,7 @@ def write_json(
 
 
 def _plain_difference(evaluation: Evaluation, first: Evaluation) -> dict[str, Any]:
-    """mAP of one file minus that of the first, at each threshold and on average, with paired intervals."""
+    """mAP minus the mAP of the first file, at each threshold and on average, with paired intervals."""
     by, interval = evaluation.difference(first)
     pairs = np.column_stack(interval).tolist()
     return {
@@ -174,7 +185,7 @@ def _plain_difference(evaluation: Evaluation, first: Evaluation) -> dict[str, An
 
 
 def write_csv(path: Path, evaluations: Sequence[Evaluation]) -> None:
-    """Lines of file, class, tIoU, AP; the class of means is empty, and so is an AP where a class has no truth."""
+    """Lines of file, class, tIoU, AP; the class of mAP is empty, and so is the AP of classes without instances."""
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "class", "tiou", "ap"])

@@ -21,7 +21,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_output import MethodResult, tables
 from ssn_feat.evaluation.compare_proposals import compare
 from ssn_feat.evaluation.compared_methods import load_proposals
-from ssn_feat.evaluation.evaluate import EvaluatedFiles, measure
+from ssn_feat.evaluation.evaluate import EvaluatedFiles, evaluate_files
 from ssn_feat.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from ssn_feat.extraction.video_files import find_videos
 from ssn_feat.files import replacing
@@ -45,7 +45,7 @@ def report(options: ReportOptions) -> Path:
     if not options.inputs:
         raise UserError("name what to show: detections (.json), proposals (.npz), run folders")
     libraries, inputs, content = _libraries(), sort_inputs(options.inputs), PageSections()
-    measured = measure(options.evaluated(inputs.detections)) if inputs.detections else None
+    measured = evaluate_files(options.evaluated(inputs.detections)) if inputs.detections else None
     if measured is not None:
         add_detections(content, measured, options)
     compared: list[MethodResult] = []
@@ -79,7 +79,9 @@ def _libraries() -> tuple[ModuleType, str]:
 
 
 def _shown(options: ReportOptions, inputs: PageInputs, measured: EvaluatedFiles | None) -> Shown:
-    truth: EvaluationSet = measured.truth if measured is not None else read_evaluation_set(options.evaluated(()))
+    truth: EvaluationSet = (
+        measured.evaluation_set if measured is not None else read_evaluation_set(options.evaluated(()))
+    )
     dataset = truth.dataset
     proposals = [load_proposals(path, dataset) for path in inputs.proposals]
     detections, hits = shown_of(measured) if measured is not None else ([], [])

@@ -10,7 +10,7 @@ from ssn_feat.drawing.html import Rows
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.error_analysis import KINDS
 from ssn_feat.evaluation.evaluate import EvaluatedFiles
-from ssn_feat.evaluation.output import said_of
+from ssn_feat.evaluation.output import summary_lines
 from ssn_feat.report.charts import detection_charts
 from ssn_feat.report.page_inputs import TrainingLog
 from ssn_feat.report.page_sections import PageSections
@@ -23,7 +23,7 @@ def add_detections(content: PageSections, measured: EvaluatedFiles, options: Rep
     """Add the sections of mAP, of curves, of classes and of errors."""
     how = options.evaluated(())
     charts = detection_charts(measured)
-    said = [*said_of(measured.truth, how), *measured.said]
+    said = [*summary_lines(measured.evaluation_set, how), *measured.notes]
     content.add("Summary", said, _mean_tables(measured), {"map": charts["map"]})
     curves = {name: charts[name] for name in ("precision-recall", "levels", "calibration")}
     content.add("Curves", [], _recall_tables(measured, how.multiples), curves)
@@ -74,7 +74,7 @@ def _recall_tables(measured: EvaluatedFiles, multiples: Sequence[int]) -> dict[s
 
 
 def _class_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
-    dataset = measured.truth.dataset
+    dataset = measured.evaluation_set.dataset
     number = np.bincount(truths_of(dataset).classes, minlength=len(dataset.labels))
     tiou = _thresholds(measured)[measured.level]
     rows = {}

@@ -56,8 +56,8 @@ class Shown:
 def shown_of(measured: EvaluatedFiles) -> tuple[list[Detections], list[NDArray[np.bool_]]]:
     """Detections in the evaluated videos, and which of them are hits at the threshold next to 0.5, of each file."""
     detections, hits = [], []
-    for found, evaluation in zip(measured.found, measured.evaluations, strict=True):
-        own = found.matched(measured.truth.dataset, unknown="drop")
+    for found, evaluation in zip(measured.detections, measured.evaluations, strict=True):
+        own = found.matched(measured.evaluation_set.dataset, unknown="drop")
         ranked = evaluation.ranked
         hit = np.zeros(len(ranked.order), dtype=bool)
         hit[ranked.order] = ranked.matched[measured.level] >= 0

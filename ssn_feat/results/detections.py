@@ -17,6 +17,7 @@ from ssn_feat.files import replacing
 from ssn_feat.results.ragged import Float, Int, Ragged, offsets_of, take_videos
 
 VERSION = "ssn_feat detections 1"
+Reversed = Literal["refuse", "swap", "drop"]
 
 
 @dataclass(frozen=True)
@@ -167,32 +168,47 @@ class Detections(Ragged):
 
     @classmethod
     def read(cls, path: Path | str, labels: Sequence[str] | None = None) -> Detections:
-        """Read ActivityNet result JSON; ``version`` and ``external_data`` may be missing (several tools omit them).
+        """Read ActivityNet result JSON; see :func:`read_detections`, which also handles reversed segments."""
+        return read_detections(Path(path), labels)[0]
 
-        ``labels`` gives the class indices; without it, classes are the sorted names in the file.
-        Raises UserError, naming file, video and row, on a file of another form, a score that is not finite, a reversed
-        segment or an unknown label.
-        """
-        path = Path(path)
-        results = _results_of(path)
-        flat = [row for rows in results.values() for row in rows]
-        try:
-            names = [row["label"] for row in flat]
-            scores = np.array([row["score"] for row in flat], dtype=np.float64)
-            intervals = np.array([row["segment"] for row in flat], dtype=np.float64).reshape(-1, 2)
-            known = tuple(labels) if labels is not None else tuple(sorted(set(names)))
-            index = {name: position for position, name in enumerate(known)}
-            classes = np.array([index[name] for name in names], dtype=np.int64)
-            if len(intervals) != len(flat) or scores.ndim != 1 or not set(map(type, names)) <= {str}:
-                raise ValueError
-        except (KeyError, TypeError, ValueError):
-            _explain(path, results, labels)
-        try:
-            return cls(
-                tuple(results), offsets_of([len(r) for r in results.values()]), known, intervals, classes, scores
-            )
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
+
+def read_detections(
+    path: Path, labels: Sequence[str] | None = None, reversed_segments: Reversed = "refuse"
+) -> tuple[Detections, int]:
+    """Read ActivityNet result JSON; ``version`` and ``external_data`` may be missing (several tools omit them).
+
+    ``labels`` gives the class indices; without it, classes are the sorted names in the file. ``reversed_segments``:
+    segments that end before they start are an error (``refuse``), get their ends exchanged (``swap``, as in the
+    official THUMOS evaluation), or are left out (``drop``). Returns the detections and the number of such segments.
+
+    Raises UserError, naming file, video and row, on a file of another form, a score that is not finite, a reversed
+    segment or an unknown label.
+    """
+    results = _results_of(path)
+    flat = [row for rows in results.values() for row in rows]
+    try:
+        names = [row["label"] for row in flat]
+        scores = np.array([row["score"] for row in flat], dtype=np.float64)
+        intervals = np.array([row["segment"] for row in flat], dtype=np.float64).reshape(-1, 2)
+        known = tuple(labels) if labels is not None else tuple(sorted(set(names)))
+        index = {name: position for position, name in enumerate(known)}
+        classes = np.array([index[name] for name in names], dtype=np.int64)
+        if len(intervals) != len(flat) or scores.ndim != 1 or not set(map(type, names)) <= {str}:
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        _explain(path, results, labels)
+    backward = intervals[:, 1] < intervals[:, 0]
+    counts = np.array([len(rows) for rows in results.values()], dtype=np.int64)
+    if reversed_segments == "swap":
+        intervals[backward] = intervals[backward][:, ::-1]
+    elif reversed_segments == "drop":
+        counts -= np.bincount(np.repeat(np.arange(len(counts)), counts)[backward], minlength=len(counts))
+        intervals, classes, scores = intervals[~backward], classes[~backward], scores[~backward]
+    try:
+        detections = Detections(tuple(results), offsets_of(counts), known, intervals, classes, scores)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    return detections, int(backward.sum())
 
 
 def _results_of(path: Path) -> dict[str, list[Any]]:

@@ -13,6 +13,7 @@ from ssn_feat.annotations.activitynet import read_activitynet
 from ssn_feat.annotations.dataset import Dataset, Instance, Video
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import average_precision_of, mean_average_precision, truths_of
+from ssn_feat.evaluation.evaluation_set import EvaluationSet
 from ssn_feat.evaluation.matching import Scored, Truths, rank
 from ssn_feat.evaluation.measure import evaluate_detections
 from ssn_feat.results.detections import Detections
@@ -182,10 +183,10 @@ def arrays(rows, scores=None):
 @settings(max_examples=300, deadline=None)
 @given(detection_rows, truth_rows, truth_rows, threshold_lists, st.randoms(use_true_random=False))
 def test_both_definitions_equal_their_plain_reading(found, known, doubtful, thresholds, random):
-    scores = np.array(random.sample(range(100), len(found)), dtype=np.float64)
+    scores = np.array([random.randrange(8) for _ in found], dtype=np.float64)
     detections, truths, marks = arrays(found, scores), arrays(known), arrays(doubtful[:2])
     plain_found = [(v, *span, s) for (v, span), s in zip(found, scores, strict=True)]
-    plain_known = [(v, *span) for v, span in known]
+    plain_known = sorted(((v, *span) for v, span in known), key=lambda row: row[1:])
     plain_marks = [(v, *span) for v, span in doubtful[:2]]
     ours = measured(detections, truths, 1, thresholds)[0]
     theirs = [plain_activitynet(plain_found, plain_known, t) for t in thresholds]
@@ -222,6 +223,53 @@ def test_laws(found, known, definition, random):
         *(np.concatenate(pair) for pair in zip(detections, arrays([(9, (0, 1))], np.array([-1.0])), strict=True))
     )
     np.testing.assert_allclose(measured(worse, truths, 1, thresholds, definition)[0], ap, atol=1e-12)
+
+
+@settings(max_examples=100, deadline=None)
+@given(detection_rows, truth_rows, truth_rows, st.sampled_from(DEFINITIONS), st.randoms(use_true_random=False))
+def test_the_order_of_annotations_does_not_matter(found, known, doubtful, definition, random):
+    ids, labels = ("c", "a", "d", "b"), ("jump", "run")
+    instances = [(ids[v], Instance(random.choice(labels), *span)) for v, span in known]
+    marks = [(ids[v], Instance("Ambiguous", *span)) for v, span in doubtful[:2]]
+    rows = {id: [(span, random.choice(labels), random.randrange(3)) for v, span in found if ids[v] == id] for id in ids}
+    detections = Detections.of(
+        labels,
+        {id: ([r[0] for r in own], [labels.index(r[1]) for r in own], [r[2] for r in own]) for id, own in rows.items()},
+    )
+
+    def result(order, instances):
+        videos = [
+            Video(
+                id,
+                9.0,
+                "testing",
+                tuple(i for v, i in instances if v == id),
+                ambiguous=tuple(i for v, i in marks if v == id),
+            )
+            for id in order
+        ]
+        dataset = Dataset.of("d", videos, labels)
+        ambiguous = EvaluationSet(dataset, dataset, 0, True, None).ambiguous
+        return evaluate_detections(detections, dataset, [0.1, 0.25, 0.5], definition, ambiguous).average_precision
+
+    first = result(ids, instances)
+    for _ in range(3):
+        order, shuffled = random.sample(ids, len(ids)), random.sample(instances, len(instances))
+        np.testing.assert_array_equal(result(order, shuffled), first)
+
+
+def test_detections_that_are_not_evaluated_keep_the_order_of_ties():
+    dataset = Dataset.of("d", [Video("b", 9.0, "x", (Instance("run", 0, 4),))])
+    inside, outside = ([(0, 4)], [0], [1.0]), ([(0, 4)], [0], [1.0])
+    for other, expected in (("a", 0.5), ("c", 1.0)):
+        detections = Detections.of(["run"], {other: outside, "b": inside})
+        assert evaluate_detections(detections, dataset, [0.5], elsewhere="count").average == expected
+
+
+def test_tied_detections_are_counted():
+    dataset = Dataset.of("d", [Video("a", 9.0, "x", (Instance("run", 0, 4), Instance("jump", 0, 4)))])
+    rows = ([(0, 4)] * 5, [0, 0, 0, 1, 1], [0.5, 0.5, 0.1, 0.5, 0.2])
+    assert evaluate_detections(Detections.of(["jump", "run"], {"a": rows}), dataset, [0.5]).tied == 2
 
 
 @settings(max_examples=100, deadline=None)

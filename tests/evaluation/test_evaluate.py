@@ -85,7 +85,7 @@ def test_videos_of_other_subsets_are_left_out_and_said(
     good, _ = evaluate(replace(options, quiet=False))
     np.testing.assert_allclose(good.average_precision[0], [1 / 2, 1 / 2])
     said = capsys.readouterr().out
-    assert "left out are detections in 0 unknown videos and 1 that are not evaluated" in said
+    assert "detections in 0 unknown videos and in 1 that are not evaluated are left out" in said
     assert "3 videos, 3 instances, 2 of 2 classes" in said
     assert "detections in the 1 videos without instances are false alarms" in said
 
@@ -99,7 +99,7 @@ def test_unknown_videos_are_refused_or_dropped(options: EvaluateOptions) -> None
     counted, _ = evaluate(replace(options, unknown_videos="count"))
     assert counted.detections == 6
     np.testing.assert_allclose(counted.average_precision[0], [1 / 3, 1 / 3])
-    with pytest.raises(UserError, match="--unknown-videos count makes false alarms"):
+    with pytest.raises(UserError, match="--unknown-videos count contradicts --empty-videos ignore"):
         replace(options, unknown_videos="count", empty_videos="ignore")
 
 
@@ -161,15 +161,15 @@ def test_timelines_are_drawn(options: EvaluateOptions, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"thresholds": ()}, "at least one"),
-        ({"thresholds": (0.5, 0.7, 0.5)}, "each once"),
-        ({"picture": Path("x.png")}, "go together"),
+        ({"thresholds": ()}, "one or more different tIoUs"),
+        ({"thresholds": (0.5, 0.7, 0.5)}, "different tIoUs"),
+        ({"picture": Path("x.png")}, "vice versa"),
         ({"curves": Path("x.jpg")}, "written as .png, .svg, .pdf, not 'x.jpg'"),
         ({"analysis_picture": Path("x.html")}, "not 'x.html'"),
-        ({"videos": ("one",)}, "go together"),
-        ({"bootstrap": -1}, "number of draws"),
+        ({"videos": ("one",)}, "vice versa"),
+        ({"bootstrap": -1}, "bootstrap must be at least 0"),
         ({"protocol": "thumos15"}, "no protocol 'thumos15'"),
-        ({"protocol": "activitynet1.3"}, "is of the validation subset, not testing"),
+        ({"protocol": "activitynet1.3"}, "uses the subset validation, not testing"),
     ],
 )
 def test_options_are_checked(options: EvaluateOptions, changes: dict, said: str) -> None:
@@ -222,7 +222,7 @@ def test_it_is_said_where_no_video_is_without_instances(
 ) -> None:
     write_activitynet(DATASET.only(["one", "two", "learned"]), tmp_path / "truth.json")
     evaluate(replace(options, files=options.files[1:], quiet=False))
-    assert "none of these videos is without instances" in capsys.readouterr().out
+    assert "all of these videos have instances" in capsys.readouterr().out
 
 
 def test_a_protocol_says_what_counts(options: EvaluateOptions, capsys: pytest.CaptureFixture[str]) -> None:
@@ -232,7 +232,7 @@ def test_a_protocol_says_what_counts(options: EvaluateOptions, capsys: pytest.Ca
     assert good.detections == 4  # not that in the video without truth
     said = capsys.readouterr().out
     assert "protocol testing: 2 videos with truth, 3 instances, subset testing" in said
-    assert "the 1 videos without instances are left out (the protocol" in said
+    assert "the 1 videos without instances are left out (by the protocol" in said
     assert half.lacking == 0
     everything, _ = evaluate(replace(named, protocol="testing/all", thresholds=(0.5, 0.8), quiet=True))
     np.testing.assert_allclose(everything.average_precision, [[1 / 2, 1 / 2], [2 / 3, (1 / 2) / 2]])
