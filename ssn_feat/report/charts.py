@@ -1,9 +1,9 @@
-"""Charts of the page, as plotly.js takes them: plain data; the page gives them their colours of text and ground.
+"""Charts of the page as data for plotly.js; the page sets the colours of text and background.
 
-Titles are text; names of traces, categories and hover texts have been through :func:`plain`.
+Titles are plain text; names of traces, categories and hover texts are escaped by :func:`plain`.
 
-A chart is ``{"data": traces, "layout": layout}``, optionally with ``"choice": name``: then each trace has a ``group``,
-and the reader chooses which group is drawn.
+A chart is ``{"data": traces, "layout": layout}``. With ``"choice": name`` each trace has a ``group``, and the reader
+chooses the group that is drawn.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from ssn_feat.report.page_inputs import TrainingLog
 
 Chart = dict[str, Any]
 MEAN = "mean of all classes"
-# Told apart without their colours too.
+# Distinguish lines also without colour.
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _MARKS = ("circle", "square", "diamond", "triangle-up", "x")
 
 
 def plain(text: str) -> str:
-    """``text`` as plotly.js shows it as it is: it would read tags in it."""
+    """``text`` escaped for plotly.js, which interprets tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _percent(values: Any) -> list[float | None]:
-    """Shares as percentages with two decimals; None where there is none."""
+    """Shares as percentages with two decimals; None instead of NaN."""
     return [None if np.isnan(v) else round(100 * float(v), 2) for v in np.atleast_1d(values)]
 
 
@@ -68,7 +68,7 @@ _SHARE = {"range": [0, 102], "ticksuffix": " %"}
 
 
 def detection_charts(measured: EvaluatedFiles) -> dict[str, Chart]:
-    """mAP, precision and recall, calibration, average precision of classes, errors: by name of the chart."""
+    """Charts of mAP, precision and recall, calibration, classes and errors, by name."""
     return {
         "map": _map_chart(measured),
         "precision-recall": _precision_recall_chart(measured),
@@ -107,7 +107,7 @@ def _map_chart(measured: EvaluatedFiles) -> Chart:
 
 
 def _precision_recall_chart(measured: EvaluatedFiles) -> Chart:
-    """Of each file at one threshold: the mean over classes, or a class to choose."""
+    """Curves of each file at one threshold, for the mean over classes or a chosen class."""
     level, traces = measured.level, []
     recalls = _percent(RECALLS)
     names = [e.name for e in measured.evaluations]
@@ -118,23 +118,23 @@ def _precision_recall_chart(measured: EvaluatedFiles) -> Chart:
         for position, curve in enumerate(class_precision_recall(e.ranked, level)):
             if not np.isnan(curve).any():
                 label = f"{e.name}: {e.average_precision[position, level]:.3f}"
-                # Every second point is enough for one class, and halves the page of a data set of 200.
-                own = _line(label, recalls[::2], _percent(curve)[::2], colour, number, group=e.labels[position])
-                traces.append(own)
+                # Every second point suffices for a class, and halves the size of a page with 200 classes.
+                group = e.labels[position]
+                traces.append(_line(label, recalls[::2], _percent(curve)[::2], colour, number, group=group))
     title = f"Precision and recall at tIoU {measured.evaluations[0].thresholds[level]:.3g} (AP)"
     layout = _layout(title, _axis("recall", **_SHARE), _axis("precision", **_SHARE))
     return {"data": traces, "layout": layout, "choice": "class"}
 
 
 def _level_chart(measured: EvaluatedFiles) -> Chart:
-    """Of one file, to choose, at each threshold."""
+    """Curves of a chosen file at each threshold."""
     traces = []
     for e in measured.evaluations:
         shades = colormaps["viridis"](np.linspace(0.12, 0.88, len(e.thresholds)))
         for threshold, curve, mean, shade in zip(e.thresholds, precision_recall(e.ranked), e.mean, shades, strict=True):
             label = f"{threshold:.3g}: {mean:.3f}"
             traces.append(_line(label, _percent(RECALLS), _percent(curve), to_hex(shade), 0, group=e.name))
-    # There may be more thresholds than fit below.
+    # There may be too many thresholds for a legend below the chart.
     beside = {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "font": {"size": 11}}
     axes = _axis("recall", **_SHARE), _axis("precision", **_SHARE)
     layout = _layout("Precision and recall at each tIoU (mAP)", *axes, legend=beside)
@@ -145,7 +145,7 @@ def _calibration_chart(measured: EvaluatedFiles) -> Chart:
     traces: list[dict[str, Any]] = []
     probable = not any(np.isnan(curve.error) for curve in measured.calibrations)
     if probable:
-        diagonal = _line("as scores say", [0, 1], [0, 100], "#8a9099", 2)
+        diagonal = _line("perfect calibration", [0, 1], [0, 100], "#8a9099", 2)
         traces.append({**diagonal, "hoverinfo": "skip"})
     names = [e.name for e in measured.evaluations]
     for number, (name, colour, curve) in enumerate(zip(names, _colours(names), measured.calibrations, strict=True)):
@@ -160,7 +160,7 @@ def _calibration_chart(measured: EvaluatedFiles) -> Chart:
 
 
 def _class_chart(measured: EvaluatedFiles) -> Chart:
-    """Average precision of each class, worst first by the first file."""
+    """Average precision of each class, in ascending order of the first file."""
     first = measured.evaluations[0]
     known = np.flatnonzero(~np.isnan(first.average_precision).any(axis=1))
     order = known[np.argsort(first.average_precision[known, measured.level], kind="stable")]
@@ -175,14 +175,14 @@ def _class_chart(measured: EvaluatedFiles) -> Chart:
 
 
 def error_charts(analyses: Sequence[ErrorAnalysis]) -> dict[str, Chart]:
-    """What kinds of errors there are, what they cost, and which instances are missed."""
+    """Kinds of errors, their impact, and missed instances."""
     if not analyses:
         return {}
     return {
         "errors": _profile_chart(analyses),
         "impact": _impact_chart(analyses),
-        "missed": _bucket_chart(analyses, "missed", "Instances that are missed", "missed"),
-        "sensitivity": _bucket_chart(analyses, "average_map", "Sensitivity: mAP_N on some instances alone", "mAP_N"),
+        "missed": _bucket_chart(analyses, "missed", "Missed instances", "missed"),
+        "sensitivity": _bucket_chart(analyses, "average_map", "Sensitivity: mAP_N on one group of instances", "mAP_N"),
     }
 
 
@@ -193,7 +193,7 @@ def _profile_chart(analyses: Sequence[ErrorAnalysis]) -> Chart:
         for kind, colour, shares in zip(KINDS, COLOURS, analysis.shares.T, strict=True):
             traces.append(_bars(kind, groups, _percent(shares), colour, group=analysis.name))
     layout = _layout(
-        "Detections of highest score, G (the number of truths) at a time",
+        "Detections of highest score, in groups of G (the number of instances)",
         _axis("", type="category"),
         _axis("", **_SHARE),
         barmode="stack",
@@ -206,12 +206,12 @@ def _impact_chart(analyses: Sequence[ErrorAnalysis]) -> Chart:
         _bars(analysis.name, KINDS[1:], [round(100 * gain, 2) for gain in analysis.gains.tolist()], colour)
         for analysis, colour in zip(analyses, _colours(analyses), strict=True)
     ]
-    layout = _layout("Gain in average mAP_N without a kind of error", _axis(""), _axis("points"))
+    layout = _layout("Gain in average mAP_N without each kind of error", _axis(""), _axis("points"))
     return {"data": traces, "layout": layout}
 
 
 def _bucket_chart(analyses: Sequence[ErrorAnalysis], quantity: str, title: str, axis: str) -> Chart:
-    """A bar for each bucket of each file, buckets under the characteristic that they group by."""
+    """A bar for each bucket of each file, grouped by characteristic."""
     traces = []
     for analysis, colour in zip(analyses, _colours(analyses), strict=True):
         outer, inner, values, notes = [], [], [], []
@@ -235,11 +235,11 @@ def _bucket_note(row: Bucket) -> str:
 
 
 def proposal_charts(results: Sequence[MethodResult], options: CompareOptions) -> dict[str, Chart]:
-    """Average recall by number of proposals, recall by tIoU, average recall of groups of instances."""
+    """Average recall by number of proposals, recall by tIoU, and average recall of groups of instances."""
     charts: dict[str, Chart] = {
         "average-recall": {
             "data": [],
-            "layout": _layout("AR@AN (area)", _axis("proposals of a video"), _axis("average recall", **_SHARE)),
+            "layout": _layout("AR@AN (area)", _axis("proposals per video"), _axis("average recall", **_SHARE)),
         },
         "recall": {"data": [], "layout": _layout("Recall at tIoU", _axis("tIoU"), _axis("recall", **_SHARE))},
         "by-length": {
@@ -269,14 +269,14 @@ def training_charts(logs: Sequence[TrainingLog]) -> dict[str, Chart]:
     keys = dict.fromkeys(key for log in logs for key in log.keys)
     colours = _colours(logs)
     charts = {}
-    for place, key in enumerate(keys):
+    for position, key in enumerate(keys):
         traces = []
         for number, (log, colour) in enumerate(zip(logs, colours, strict=True)):
             epochs, values = log.series(key)
             if values:
                 rounded = [float(f"{value:.5g}") for value in values]
                 traces.append(_line(log.name, epochs, rounded, colour, number))
-        charts[f"training-{place}"] = {
+        charts[f"training-{position}"] = {
             "data": traces,
             "layout": _layout(key, _axis("epoch"), _axis("", rangemode="tozero"), small=True),
         }

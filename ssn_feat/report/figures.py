@@ -1,14 +1,14 @@
-"""Every plot as a matplotlib figure, to be saved as PNG, SVG or PDF: what the page shows, for papers and slides.
+"""The charts of the page as matplotlib figures, to save as PNG, SVG or PDF for papers and slides.
 
 ============================  =============================================================================
-:func:`timeline_figure`        timelines of videos: truth, actionness, proposals, detections
-:func:`curves_figure`          precision against recall of files and of thresholds, calibration
+:func:`timeline_figure`        timelines of videos: instances, actionness, proposals, detections
+:func:`curves_figure`          precision-recall curves of files and of thresholds, calibration
 :func:`error_figure`           kinds of errors, their impact, missed instances, sensitivity
 :func:`plot_recall`            AR@AN, recall at tIoU, average recall of groups of instances
-:func:`training_figure`        what training logged
+:func:`training_figure`        logged quantities of training
 ============================  =============================================================================
 
-:func:`save` writes any of them; :func:`write_figures` all that a page shows.
+:func:`save` writes one of them; :func:`write_figures` writes all figures of a page.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ _COLUMNS = 3
 
 
 def training_figure(logs: Sequence[TrainingLog]) -> Figure:
-    """One small plot for each quantity that was logged, a line for each run. Raises UserError without any."""
+    """A small plot for each logged quantity, with a line for each run. Raises UserError without any."""
     keys = list(dict.fromkeys(key for log in logs for key in log.keys))
     if not keys:
         raise UserError("none of the runs has logged anything")
     rows = -(-len(keys) // _COLUMNS)
     figure = Figure(figsize=(12, 2.8 * rows), dpi=120, layout="constrained", facecolor="white")
-    places = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+    plots = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     colours = class_colours([str(number) for number in range(len(logs))]).values()
-    for axes, key in zip(places, keys, strict=False):
+    for axes, key in zip(plots, keys, strict=False):
         for log, colour in zip(logs, colours, strict=True):
             epochs, values = log.series(key)
             if values:
@@ -53,7 +53,7 @@ def training_figure(logs: Sequence[TrainingLog]) -> Figure:
         axes.grid(color=GRID, linewidth=0.8)
         for text in axes.legend(fontsize=8, frameon=False).get_texts():
             text.set_parse_math(False)
-    for axes in places[len(keys) :]:
+    for axes in plots[len(keys) :]:
         axes.set_visible(False)
     return figure
 
@@ -65,7 +65,7 @@ def write_figures(
     how: CompareOptions | None,
     logs: Sequence[TrainingLog],
 ) -> list[Path]:
-    """Write each figure for which there is something to draw as PNG and as SVG; returns the files."""
+    """Write each figure that has data as PNG and SVG; returns the files."""
     figures = {}
     if measured is not None:
         figures["curves"] = curves_figure(measured.evaluations, measured.level)

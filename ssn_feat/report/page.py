@@ -1,8 +1,8 @@
 """One self-contained page of HTML of all results: what ``bench/report.py`` does.
 
-The page holds its script, style sheet, plotly.js and data; it fetches nothing but the video files that it plays. Data
-lies in blocks of JSON that the browser does not look into until they are needed, one for each video, so that a thousand
-videos open as fast as one. Names of classes, videos and files are data: nothing in them is taken for HTML or script.
+The page contains its script, style sheet, plotly.js and data, and loads only the video files that it plays. Data are
+blocks of JSON, one per video, that the browser parses only when they are needed, so that a thousand videos open as fast
+as one. Names of classes, videos and files are escaped, so that nothing in them acts as HTML or script.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from ssn_feat.report.page_inputs import PageInputs, read_logs, sort_inputs
 from ssn_feat.report.page_sections import PageSections
 from ssn_feat.report.report_options import ReportOptions
 from ssn_feat.report.summary import add_detections, training_tables
-from ssn_feat.report.videos import Shown, actionness_of, index, records, shown_of
+from ssn_feat.report.videos import Shown, actionness_of, evaluated_detections, video_index, video_records
 
 _TEMPLATES = resources.files("ssn_feat.report") / "templates"
 
 
 def report(options: ReportOptions) -> Path:
-    """Write one page of HTML of everything: numbers, curves, errors, training, timelines; returns where it is.
+    """Write an HTML page of all results: numbers, curves, errors, training, timelines; returns its path.
 
-    Raises UserError for inputs that are missing or cannot be read, and where jinja2 or plotly are not installed.
+    Raises UserError if inputs are missing or cannot be read, and if jinja2 or plotly are not installed.
     """
     started = time.perf_counter()
     if not options.inputs:
-        raise UserError("name what to show: detections (.json), proposals (.npz), run folders")
+        raise UserError("name at least one input: detections (.json), proposals (.npz) or run folders")
     libraries, inputs, content = _libraries(), sort_inputs(options.inputs), PageSections()
     measured = evaluate_files(options.evaluated(inputs.detections)) if inputs.detections else None
     if measured is not None:
@@ -52,8 +52,8 @@ def report(options: ReportOptions) -> Path:
     how = None
     if inputs.proposals:
         how = options.compared(inputs.proposals)
-        compared, said = compare(how)
-        content.add("Proposals", said, tables(compared, how), proposal_charts(compared, how))
+        compared, notes = compare(how)
+        content.add("Proposals", notes, tables(compared, how), proposal_charts(compared, how))
     logs = read_logs(inputs.runs)
     if logs:
         content.add("Training", [], training_tables(logs), training_charts(logs))
@@ -69,7 +69,7 @@ def report(options: ReportOptions) -> Path:
 
 
 def _libraries() -> tuple[ModuleType, str]:
-    """jinja2, and plotly.js. Raises UserError where they are not installed."""
+    """jinja2 and plotly.js. Raises UserError if they are not installed."""
     try:
         import jinja2
         from plotly.offline import get_plotlyjs
@@ -84,7 +84,7 @@ def _shown(options: ReportOptions, inputs: PageInputs, measured: EvaluatedFiles 
     )
     dataset = truth.dataset
     proposals = [load_proposals(path, dataset) for path in inputs.proposals]
-    detections, hits = shown_of(measured) if measured is not None else ([], [])
+    detections, hits = evaluated_detections(measured) if measured is not None else ([], [])
     actionness = actionness_of(list(dataset.videos), proposals, options.store, inputs.runs)
     files = find_videos(options.videos) if options.videos is not None else {}
     if options.videos is not None and not files.keys() & dataset.videos.keys():
@@ -114,11 +114,11 @@ def _write(
         scripts=scripts,
         allowed=" ".join(map(_hash, scripts)),
         facts={"charts": content.charts, **facts},
-        videos=() if shown is None else records(shown, options.out, *sizes),
+        videos=() if shown is None else video_records(shown, options.out, *sizes),
     )
     stream.enable_buffering(64)
     with replacing(options.out) as part:
-        # A name may hold half of a surrogate pair, which no file can.
+        # A name may hold half of a surrogate pair, which UTF-8 cannot encode.
         stream.dump(str(part), encoding="utf-8", errors="replace")
 
 
@@ -127,12 +127,12 @@ def _text(name: str) -> str:
 
 
 def _hash(script: str) -> str:
-    """What a content security policy lets this one script run by."""
+    """The hash by which a content security policy permits this script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 def _facts(shown: Shown | None, measured: EvaluatedFiles | None, compared: Sequence[str]) -> dict[str, Any]:
-    """What the page's script knows of the videos from the start."""
+    """Data of the videos that the script of the page needs from the start."""
     if shown is None:
         return {"index": None}
     labels, tiou = shown.dataset.labels, 0.5
@@ -140,7 +140,7 @@ def _facts(shown: Shown | None, measured: EvaluatedFiles | None, compared: Seque
     if measured is not None:
         tiou = measured.evaluations[0].thresholds[measured.level]
     return {
-        "index": index(shown, tiou),
+        "index": video_index(shown, tiou),
         "labels": list(labels),
         "colours": colours,
         "inks": [ink_on(colour) for colour in colours],

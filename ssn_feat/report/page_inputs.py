@@ -1,4 +1,4 @@
-"""What a page is made of: files and folders told apart, logs of training read."""
+"""The inputs of a page: files and folders by kind, and logs of training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PROPOSALS = (".npz", ".txt")
 
 @dataclass(frozen=True)
 class PageInputs:
-    """Files and folders by what they hold, each in the order in which they were named."""
+    """Files and folders by kind, in the given order."""
 
     detections: tuple[Path, ...]
     """ActivityNet result files."""
@@ -28,10 +28,10 @@ class PageInputs:
 
 
 def sort_inputs(paths: Iterable[Path]) -> PageInputs:
-    """Tell files and folders apart: ``.json`` holds detections; ``.npz``, ``.txt`` and folders of csv files hold
+    """Sort files and folders by kind: ``.json`` holds detections; ``.npz``, ``.txt`` and folders of csv files hold
     proposals; any other folder is a run or holds runs (a sweep, a late fusion).
 
-    Raises UserError for what is missing or none of these.
+    Raises UserError if one is missing or is of no known kind.
     """
     detections, proposals, runs = [], [], []
     for path in paths:
@@ -53,31 +53,31 @@ def sort_inputs(paths: Iterable[Path]) -> PageInputs:
 
 
 def _runs_in(folder: Path) -> list[Path]:
-    found = run_folders(folder)
-    if not is_run(found[0]):
-        raise UserError(f"{folder} is no run folder and holds none (train/fit.py makes them)")
-    return found
+    runs = run_folders(folder)
+    if not is_run(runs[0]):
+        raise UserError(f"{folder} is not a run folder and holds none (train/fit.py makes them)")
+    return runs
 
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """What a training run wrote about itself."""
+    """The log of a training run."""
 
     name: str
-    """Of the run."""
+    """Name of the run."""
     records: tuple[dict[str, Any], ...]
-    """One for each epoch, as it was logged."""
+    """One logged record per epoch."""
     summary: dict[str, Any]
-    """What came out; empty for a run that is not finished."""
+    """Final results; empty for an unfinished run."""
 
     def series(self, key: str) -> tuple[list[float], list[float]]:
-        """Epochs (counted from 1) and values of one quantity, where it was logged."""
-        found = [(number, r[key]) for number, r in enumerate(self.records, start=1) if _is_number(r.get(key))]
-        return [float(at) for at, _ in found], [float(value) for _, value in found]
+        """Epochs (from 1) and values of a quantity, for the epochs in which it was logged."""
+        logged = [(number, r[key]) for number, r in enumerate(self.records, start=1) if _is_number(r.get(key))]
+        return [float(number) for number, _ in logged], [float(value) for _, value in logged]
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Quantities that were logged, in order of appearance."""
+        """Logged quantities, in order of appearance."""
         names = dict.fromkeys(key for record in self.records for key in record if _is_number(record[key]))
         return tuple(name for name in names if name != "epoch")
 
@@ -87,14 +87,14 @@ def _is_number(value: Any) -> bool:
 
 
 def read_logs(folders: Sequence[Path]) -> list[TrainingLog]:
-    """The logs of run folders, with names that tell them apart. Raises UserError as :func:`read_log`."""
+    """The logs of run folders, with unique names. Raises UserError as :func:`read_log`."""
     return [read_log(folder, name) for folder, name in zip(folders, short_names(folders), strict=True)]
 
 
 def read_log(folder: Path, name: str) -> TrainingLog:
-    """The log and the summary of a run folder; a last line that is still being written is left out.
+    """The log and the summary of a run folder, without a last line that is still being written.
 
-    Raises UserError where they cannot be read or hold something else.
+    Raises UserError if they cannot be read or have another content.
     """
     try:
         path = folder / "log.jsonl"
@@ -105,7 +105,7 @@ def read_log(folder: Path, name: str) -> TrainingLog:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if not all(isinstance(part, dict) for part in (*records, summary)):
-        raise UserError(f"{path} holds something else than what training writes")
+        raise UserError(f"{path} is not a log that training wrote")
     return TrainingLog(name, tuple(records), summary)
 
 

@@ -1,4 +1,4 @@
-"""What stands on a page: sections of text, tables and charts, in order."""
+"""Sections of a page: text, tables and charts, in order."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from ssn_feat.report.charts import Chart
 
 @dataclass
 class PageSections:
-    """Sections that are added one after the other."""
+    """The sections of a page in order."""
 
     titles: list[str] = field(default_factory=list)
-    """Of the sections."""
+    """Titles of the sections."""
     sections: list[str] = field(default_factory=list)
     """HTML of the sections, escaped."""
     charts: dict[str, Chart] = field(default_factory=dict)
-    """By name; the sections hold places of these names."""
+    """Charts by name; the sections hold placeholders with these names."""
 
     def add(self, title: str, lines: Sequence[str], tables: Mapping[str, Rows], charts: Mapping[str, Chart]) -> None:
-        """Add a section: lines of text, charts, tables by caption. Names of charts are of letters, digits and ``-``."""
-        places = "".join(f'<div class="chart" data-chart="{name}"></div>' for name in charts)
-        self.sections.append(section(title, lines, tables, f'<div class="charts">{places}</div>' if charts else ""))
+        """Add a section of lines, charts and tables; names of charts consist of letters, digits and ``-``."""
+        placeholders = "".join(f'<div class="chart" data-chart="{name}"></div>' for name in charts)
+        self.sections.append(
+            section(title, lines, tables, f'<div class="charts">{placeholders}</div>' if charts else "")
+        )
         self.titles.append(title)
         self.charts.update(charts)
 

@@ -1,4 +1,4 @@
-"""What ``bench/report.py`` can be told."""
+"""Options of ``bench/report.py``."""
 
 from __future__ import annotations
 
@@ -13,44 +13,46 @@ from ssn_feat.evaluation.compare_options import CompareOptions
 from ssn_feat.evaluation.error_buckets import BucketScheme
 from ssn_feat.evaluation.evaluate_options import EvaluateOptions
 from ssn_feat.evaluation.matching import Definition
+from ssn_feat.results.detections import Reversed
 
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """One page of HTML of everything: numbers, curves, errors, training, and a timeline of each video."""
+    """Write an HTML page of all results: numbers, curves, errors, training, and a timeline of each video."""
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Detections (.json), proposals (.npz, .txt, folders of csv files) and run folders (or folders of these), in any
-    order."""
+    """Detections (.json), proposals (.npz, .txt, folders of csv files) and run folders (or folders of run folders)."""
     annotations: str | None = None
-    """The truth: a path, or DIALECT:PATH. Needed for all but run folders."""
+    """Annotations: a path, or DIALECT:PATH. Needed for all inputs except run folders."""
     out: Path = Path("report.html")
-    """The page."""
+    """The page to write."""
     protocol: str | None = None
-    """What counts, by name (see bench/detections.py)."""
+    """Videos and instances that count (see bench/detections.py)."""
     subset: str | None = None
     """Only the videos of this subset of the annotations."""
     definition: Definition = "activitynet"
-    """Whose average precision."""
+    """Definition of average precision (see bench/detections.py)."""
     thresholds: tuple[float, ...] | None = None
     """tIoU thresholds; default: those of the protocol, or 0.3 to 0.7."""
     bootstrap: int = 1000
-    """Draws of videos for 95 % intervals; 0: none."""
+    """Number of draws of videos for 95 % intervals; 0: no intervals."""
     unknown_videos: Literal["refuse", "drop", "count"] = "refuse"
-    """Detections in videos that the annotations do not have (see bench/detections.py)."""
+    """Treatment of detections in unknown videos (see bench/detections.py)."""
+    reversed: Reversed = "refuse"
+    """Treatment of segments that end before they start (see bench/detections.py)."""
     buckets: BucketScheme = "activitynet"
-    """How the error analysis groups instances: with the edges of DETAD for which data set."""
+    """Limits of the groups of instances in the error analysis (see bench/detections.py)."""
     store: Path | None = None
-    """Feature store: with the actionness runs among the inputs it gives the actionness of the timelines. Without it
-    they show the actionness that a file of proposals holds."""
+    """Feature store from which the actionness runs among the inputs compute the actionness of the timelines. By default
+    timelines show the actionness in the files of proposals."""
     videos: Path | None = None
-    """Folder of the video files: the page plays them from where they are."""
+    """Folder of the video files, which the page plays from there."""
     title: str = "Temporal action detection"
     """Title of the page."""
     shown_proposals: int = 60
-    """Proposals of a video that a timeline has, the best of each file; all count in the numbers."""
+    """Number of proposals of each file in a timeline, best first."""
     shown_detections: int = 100
-    """Detections of a video that a timeline has, the best of each file."""
+    """Number of detections of each file in a timeline, best first."""
     figures: Path | None = None
     """Also write the page's charts as PNG and SVG, into this folder."""
     quiet: bool = False
@@ -64,7 +66,7 @@ class ReportOptions:
             raise UserError(f"the page is written as .html, not {self.out.name!r}")
 
     def evaluated(self, files: tuple[Path, ...]) -> EvaluateOptions:
-        """How ``files`` of detections are measured."""
+        """Options of the evaluation of ``files`` of detections."""
         return EvaluateOptions(
             files=files,
             annotations=self.truth,
@@ -74,13 +76,14 @@ class ReportOptions:
             thresholds=self.thresholds,
             bootstrap=self.bootstrap,
             unknown_videos=self.unknown_videos,
+            reversed=self.reversed,
             buckets=self.buckets,
             analysis=True,
             quiet=True,
         )
 
     def compared(self, files: tuple[Path, ...]) -> CompareOptions:
-        """How ``files`` of proposals are measured."""
+        """Options of the comparison of ``files`` of proposals."""
         return CompareOptions(
             files=files,
             annotations=self.truth,
@@ -91,9 +94,9 @@ class ReportOptions:
 
     @property
     def truth(self) -> str:
-        """The annotations. Raises UserError without any."""
+        """The annotations. Raises UserError if none are named."""
         if self.annotations is None:
-            raise UserError("detections and proposals are shown against the truth: add --annotations")
+            raise UserError("detections and proposals are compared with annotations: add --annotations")
         return self.annotations
 
 

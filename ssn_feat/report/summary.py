@@ -20,17 +20,17 @@ _ERRORS = ("errors", "impact", "missed", "sensitivity")
 
 
 def add_detections(content: PageSections, measured: EvaluatedFiles, options: ReportOptions) -> None:
-    """Add the sections of mAP, of curves, of classes and of errors."""
+    """Add the sections on mAP, curves, classes and errors."""
     how = options.evaluated(())
     charts = detection_charts(measured)
-    said = [*summary_lines(measured.evaluation_set, how), *measured.notes]
-    content.add("Summary", said, _mean_tables(measured), {"map": charts["map"]})
+    lines = [*summary_lines(measured.evaluation_set, how), *measured.notes]
+    content.add("Summary", lines, _mean_tables(measured), {"map": charts["map"]})
     curves = {name: charts[name] for name in ("precision-recall", "levels", "calibration")}
     content.add("Curves", [], _recall_tables(measured, how.multiples), curves)
     content.add("Classes", [], _class_tables(measured), {"classes": charts["classes"]})
     lines = [
-        "As DETAD: false positives by kind and what they cost, missed instances and sensitivity by what instances are "
-        "like; means over the tIoU thresholds."
+        "Analysis of DETAD, averaged over the tIoU thresholds: kinds of false positives and their impact, missed "
+        "instances, and sensitivity to the kind of instance."
     ]
     content.add("Errors", lines, _error_tables(measured), {name: charts[name] for name in _ERRORS if name in charts})
 
@@ -59,18 +59,22 @@ def _mean_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
     note = ", below it 95 % intervals over videos" if first.resampled is not None else ""
     tables: dict[str, Rows] = {f"mAP at tIoU{note}": means}
     if differences:
-        tables["difference in mAP, of the same draws of videos"] = differences
+        tables["difference in mAP, on the same draws of videos"] = differences
     return tables
 
 
 def _recall_tables(measured: EvaluatedFiles, multiples: Sequence[int]) -> dict[str, Rows]:
     rows = {}
     heads = [*_thresholds(measured), "average"]
-    for e, found in zip(measured.evaluations, measured.recalls, strict=True):
-        for k, values in zip(multiples, found, strict=True):
+    for e, recall in zip(measured.evaluations, measured.recalls, strict=True):
+        for k, values in zip(multiples, recall, strict=True):
             cells = (f"{value:.3f}" for value in (*values, values.mean()))
             rows[f"{e.name} @{k}x"] = dict(zip(heads, cells, strict=True))
-    return {"Recall@kx: of the k x best detections of a class in a video with x instances of it": rows} if rows else {}
+    return (
+        {"Recall@kx: recall of the k x best detections of a class in a video with x instances of it": rows}
+        if rows
+        else {}
+    )
 
 
 def _class_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
@@ -81,8 +85,8 @@ def _class_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
     for position, label in enumerate(dataset.labels):
         cells = {"instances": str(number[position])}
         for e in measured.evaluations:
-            own = e.average_precision[position]
-            for head, value in ((f"{e.name} @{tiou}", own[measured.level]), (f"{e.name} average", own.mean())):
+            values = e.average_precision[position]
+            for head, value in ((f"{e.name} @{tiou}", values[measured.level]), (f"{e.name} average", values.mean())):
                 cells[head] = "–" if np.isnan(value) else f"{value:.3f}"
         rows[label] = cells
     return {"average precision of each class": rows}
@@ -101,7 +105,7 @@ def _error_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
 
 
 def training_tables(logs: Sequence[TrainingLog]) -> dict[str, Rows]:
-    """What came out of each run."""
+    """Final results of each run."""
     keys = [k for k in dict.fromkeys(k for log in logs for k in log.summary) if k != "final"]
     rows = {log.name: {key: _cell(log.summary.get(key)) for key in keys} for log in logs}
     return {"runs": rows} if keys else {}

@@ -136,7 +136,7 @@ def test_the_command_says_and_draws_them(tmp_path: Path, capsys: pytest.CaptureF
         )
     )
     said = capsys.readouterr().out
-    assert "$x$: error 0.200; big: scores are no probabilities" in said
+    assert "$x$: error 0.200; big: scores are not probabilities" in said
     content = json.loads((tmp_path / "n.json").read_text())["files"][0]
     assert content["recall_at_multiples"] == {"1x": [0.5, 0.5], "5x": [0.5, 0.5]}
     assert content["calibration"]["detections"] == [1, 1]

@@ -125,7 +125,7 @@ def test_every_chart_as_a_figure(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"inputs": ()}, "name what to show"),
+        ({"inputs": ()}, "name at least one input"),
         ({"inputs": (Path("nowhere.json"),)}, "there is no file or folder nowhere.json"),
         ({"annotations": None}, "add --annotations"),
         ({"videos": Path("EMPTY")}, "no videos in"),

@@ -49,12 +49,12 @@ def test_actionness_of_a_run_on_a_store(tmp_path: Path) -> None:
     logits = actionness_scores(load_run(tmp_path / "actionness"), stored.features)
     np.testing.assert_allclose(found[ids[0]][0], action_probability(logits), rtol=1e-6)
     np.testing.assert_array_equal(found[ids[0]][1], stored.spans)
-    with pytest.raises(UserError, match="name a run folder of an actionness head"):
+    with pytest.raises(UserError, match="--store needs an actionness run"):
         actionness_of(ids, (), data.store, [])
 
 
 def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="is no run folder and holds none"):
+    with pytest.raises(UserError, match="is not a run folder and holds none"):
         sort_inputs([tmp_path])
     with pytest.raises(UserError, match=r"written as \.html"):
         ReportOptions((tmp_path,), out=tmp_path / "page.txt")
