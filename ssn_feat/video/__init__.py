@@ -13,7 +13,7 @@ from ssn_feat.video.flow import (
 )
 from ssn_feat.video.frame_sources import Frames, FrameSource, decoder_versions, frames, open_source
 from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
-from ssn_feat.video.image_folders import FolderReader
+from ssn_feat.video.image_folders import FolderReader, ImageNames
 from ssn_feat.video.opencv import import_cv2
 from ssn_feat.video.resampled import ResampledSource
 from ssn_feat.video.snippet_options import STREAMS, ResolvedSnippets, SnippetOptions, Stream
@@ -26,6 +26,7 @@ __all__ = [
     "FolderReader",
     "FrameSource",
     "Frames",
+    "ImageNames",
     "Probe",
     "ResampledSource",
     "ResolvedSnippets",

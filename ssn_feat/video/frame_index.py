@@ -26,7 +26,7 @@ from ssn_feat.video.containers import aspect_of
 from ssn_feat.video.decode import VideoReader
 from ssn_feat.video.decoding import StreamDecoder
 from ssn_feat.video.frame_sources import decoder_versions
-from ssn_feat.video.image_folders import FolderReader
+from ssn_feat.video.image_folders import FolderReader, ImageNames
 from ssn_feat.video.pictures import PictureConverter
 
 # A frame this many frames ahead or fewer is reached by decoding on: a seek decodes from the key frame before it.
@@ -121,7 +121,9 @@ class _Seeker:
         self._decoder.close()
 
 
-def index_frames(path: Path | str, fps: float | None = None, folder: Path | None = None) -> FrameIndex:
+def index_frames(
+    path: Path | str, fps: float | None = None, folder: Path | None = None, names: ImageNames | None = None
+) -> FrameIndex:
     """Decode a video once, or list a folder of images with the frame rate ``fps``, and index every frame.
 
     ``folder`` keeps the indices of video files for later runs, by path, size and date. Raises UserError on what cannot
@@ -129,13 +131,13 @@ def index_frames(path: Path | str, fps: float | None = None, folder: Path | None
     """
     path = Path(path)
     if folder is None or not path.is_file():
-        return _index(path, fps)
+        return _index(path, fps, names)
     about = path.stat()
     name = f"{path.absolute()} {about.st_size} {about.st_mtime_ns} {decoder_versions()}"
     kept = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:40]}.npz"
     index = _read(kept)
     if index is None:
-        index = _index(path, fps)
+        index = _index(path, fps, names)
         write_npz(kept, {name: np.asarray(value) for name, value in vars(index).items()})
     return index
 
@@ -149,8 +151,8 @@ def _read(path: Path) -> FrameIndex | None:
         return None
 
 
-def _index(path: Path, fps: float | None) -> FrameIndex:
-    source = FolderReader(path, fps) if path.is_dir() else VideoReader(path)
+def _index(path: Path, fps: float | None, names: ImageNames | None) -> FrameIndex:
+    source = FolderReader(path, fps, names) if path.is_dir() else VideoReader(path)
     times: list[float] = []
     stamps: list[int] = []
     checksums: list[int] = []
@@ -181,9 +183,11 @@ class FrameAccess:
     ``seeks`` and ``restarts`` count how often it jumped, and how often it had to start from the beginning.
     """
 
-    def __init__(self, path: Path | str, index: FrameIndex, fps: float | None = None) -> None:
+    def __init__(
+        self, path: Path | str, index: FrameIndex, fps: float | None = None, names: ImageNames | None = None
+    ) -> None:
         self.path, self.index = Path(path), index
-        self._folder = FolderReader(path, fps) if self.path.is_dir() else None
+        self._folder = FolderReader(path, fps, names) if self.path.is_dir() else None
         self._reader = None if self._folder else _Seeker(self.path)
         self._trusted = index.seekable
         self.seeks = self.restarts = 0

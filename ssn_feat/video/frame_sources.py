@@ -10,7 +10,7 @@ import numpy as np
 
 from ssn_feat.video.containers import Probe, av_versions
 from ssn_feat.video.decode import Decoded, VideoReader
-from ssn_feat.video.image_folders import FolderReader
+from ssn_feat.video.image_folders import FolderReader, ImageNames
 from ssn_feat.video.opencv import import_cv2
 
 
@@ -43,13 +43,14 @@ def open_source(
     stream: int = -1,
     deinterlace: bool = True,
     untimed_fps: float = 0.0,
+    names: ImageNames | None = None,
 ) -> FrameSource:
-    """The reader for a video file, or for a folder of images with the frame rate ``fps``.
+    """The reader for a video file, or for a folder of images with the frame rate ``fps``, named as ``names`` says.
 
     The other arguments are those of :class:`ssn_feat.video.VideoReader`. Raises UserError on what cannot be read.
     """
     if Path(path).is_dir():
-        return FolderReader(path, fps)
+        return FolderReader(path, fps, names)
     return VideoReader(path, stream=stream, deinterlace=deinterlace, untimed_fps=untimed_fps)
 
 

@@ -23,6 +23,7 @@ from ssn_feat.video.cache import PixelCache
 from ssn_feat.video.flow import FlowFunction, flow_function, quantise_flow, to_gray
 from ssn_feat.video.frame_index import FrameAccess, FrameIndex
 from ssn_feat.video.grid import FLOW_LENGTH, SnippetGrid, snippet_grid
+from ssn_feat.video.image_folders import ImageNames
 from ssn_feat.video.network_inputs import resize, scaled_size
 from ssn_feat.video.opencv import import_cv2
 from ssn_feat.video.resampled import LATE
@@ -44,6 +45,8 @@ class IndexedVideo:
     index: FrameIndex
     fps: float | None = None
     """Frame rate of a folder of images."""
+    names: ImageNames | None = None
+    """Names of the images of a folder; None for the default ones."""
 
     def shown(self, options: ResolvedSnippets) -> NDArray[np.int64]:
         """Number of the video's frame for each frame of its grid: all in order, or those of a nominal rate."""
@@ -154,7 +157,7 @@ class SnippetRows:
         stored = self.options.flow_method == "stored"
         make = self._frames if self.stream == "rgb" else self._stored if stored else self._computed
         try:
-            with FrameAccess(video.path, video.index, video.fps) as access:
+            with FrameAccess(video.path, video.index, video.fps, video.names) as access:
                 made = make(access, needed)
         except (UserError, RuntimeError, OSError, ValueError, import_cv2().error) as error:
             first, last = (video.index.times[part[0]] for part in (needed[0], needed[-1]))

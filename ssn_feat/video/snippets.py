@@ -14,6 +14,7 @@ from ssn_feat.video.containers import Probe
 from ssn_feat.video.decode import Decoded
 from ssn_feat.video.frame_sources import FrameSource, open_source
 from ssn_feat.video.grid import SnippetGrid, snippet_grid, snippet_starts
+from ssn_feat.video.image_folders import ImageNames
 from ssn_feat.video.resampled import ResampledSource
 from ssn_feat.video.snippet_options import ResolvedSnippets, SnippetOptions
 from ssn_feat.video.window import Window
@@ -139,16 +140,18 @@ def snippets(
     batch_size: int = 16,
     device: torch.device | str = "cpu",
     fps: float | None = None,
+    names: ImageNames | None = None,
 ) -> Snippets:
     """The snippets of a video, in order, as batches of network inputs; the last batch may be smaller.
 
-    ``path`` is a video file, or a folder of images whose frame rate is ``fps``. What ``options`` leave open is resolved
-    as without networks (see :meth:`SnippetOptions.resolved`). With a ``nominal_fps`` everything is counted in frames of
-    that rate, each of which is the one on show at its time. The video is decoded once; the flow of
-    a frame pair is computed once however snippets overlap; memory is bounded by ``batch_size * stride`` frames whatever
-    the length of the video. Rows do not depend on ``batch_size``. There is always at least one row: a video of fewer
-    than 6 frames has one, made by repeating its last frame and its last flow field (no motion if it
-    has a single frame). A clip that reaches beyond an end of the video repeats its own first or last frame inside.
+    ``path`` is a video file, or a folder of images whose frame rate is ``fps``, named as ``names`` says. What
+    ``options`` leave open is resolved as without networks (see :meth:`SnippetOptions.resolved`). With a
+    ``nominal_fps`` everything is counted in frames of that rate, each of which is the one on show at its time. The
+    video is decoded once; the flow of a frame pair is computed once however snippets overlap; memory is bounded by
+    ``batch_size * stride`` frames whatever the length of the video. Rows do not depend on ``batch_size``. There is
+    always at least one row: a video of fewer than 6 frames has one, made by repeating its last frame and its last flow
+    field (no motion if it has a single frame). A clip that reaches beyond an end of the video repeats its own first or
+    last frame inside.
 
     Flow of the methods that can is computed on ``device`` and stays there. On a GPU frames are resized and cropped
     there, too, unless a flow method of the CPU needs them; single pixels then differ by one gray level.
@@ -159,7 +162,12 @@ def snippets(
     device = torch.device(device)
     cut = options.resolved(device=device.type)
     source = open_source(
-        path, fps, stream=cut.video_stream, deinterlace=cut.deinterlace == "auto", untimed_fps=cut.nominal_fps
+        path,
+        fps,
+        stream=cut.video_stream,
+        deinterlace=cut.deinterlace == "auto",
+        untimed_fps=cut.nominal_fps,
+        names=names,
     )
     if cut.nominal_fps:
         source = ResampledSource(source, cut.nominal_fps)

@@ -5,7 +5,7 @@ import torch
 from films import pictures
 
 from ssn_feat.errors import UserError
-from ssn_feat.video import SnippetOptions, flow, frames, quantise_flow, snippets, to_gray
+from ssn_feat.video import ImageNames, SnippetOptions, flow, frames, open_source, quantise_flow, snippets, to_gray
 
 SMALL = {"stride": 4, "short_side": 0, "crop": 32}
 
@@ -83,3 +83,90 @@ def test_a_folder_needs_a_frame_rate_and_a_video_has_no_stored_flow(tmp_path):
         frames(extracted(tmp_path / "video", pictures(2)))
     with pytest.raises(UserError, match="stored flow"):
         snippets(write(tmp_path / "a.avi", pictures(8)), SnippetOptions(flow_method="stored", **SMALL))
+
+
+def rename(folder, frames, flow, shift=0, flow_shift=0):
+    """Rename the images of ``extracted`` and add to their numbers; ``{axis}`` in ``flow``."""
+    for path in sorted(folder.iterdir()):
+        kind, _, number = path.stem.rpartition("_")
+        if kind == "img":
+            name = frames.format(int(number) + shift)
+        else:
+            name = flow.replace("{axis}", kind[-1]).format(int(number) + flow_shift)
+        target = folder / "new" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    return folder / "new"
+
+
+@pytest.mark.parametrize(
+    ("frames_name", "flow_name", "shift"),
+    [("frame_{:010d}.png", "flow_{axis}_{:05d}.png", 0), ("{:d}.png", "{axis}/{:06d}.png", 16),
+     ("rgb/{:03d}.png", "flow/{axis}/frame{:04d}.png", 1200)],
+)  # fmt: skip
+def test_names_and_first_number_may_be_any(tmp_path, frames_name, flow_name, shift):
+    images = pictures(19, shift=1)
+    plain = extracted(tmp_path / "plain", images)
+    folder = rename(extracted(tmp_path / "video", images), frames_name, flow_name, shift, shift)
+    names = ImageNames(frames_name, flow_name)
+    rows = []
+    for path, given in ((plain, None), (folder, names)):
+        batches = list(snippets(path, SnippetOptions(flow_method="stored", **SMALL), fps=10, names=given))
+        rows.append({stream: torch.cat([batch.streams[stream] for batch in batches]) for stream in ("rgb", "flow")})
+    for stream in ("rgb", "flow"):
+        torch.testing.assert_close(rows[0][stream], rows[1][stream], rtol=0, atol=0)
+
+
+def test_flow_directions_may_be_u_and_v(tmp_path):
+    folder = extracted(tmp_path / "video", pictures(7))
+    expected = [(cv2.imread(str(folder / f"flow_{axis}_00001.png"), 0)) for axis in "xy"]
+    for path in list(folder.glob("flow*")):
+        path.rename(folder / path.name.replace("flow_x", "flow_u").replace("flow_y", "flow_v"))
+    source = open_source(folder, 10)
+    source.advance()
+    np.testing.assert_array_equal(source.stored_flow(), expected)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_flow_from_0_beside_frames_from_1(tmp_path, kind):
+    images = pictures(20, shift=1)
+    plain = extracted(tmp_path / "plain", images, kind=kind)
+    folder = rename(
+        extracted(tmp_path / "video", images, kind=kind),
+        f"img_{{:05d}}.{kind}",
+        f"flow_{{axis}}_{{:05d}}.{kind}",
+        0,
+        -1,
+    )
+    assert (folder / f"flow_x_00000.{kind}").exists()
+    rows = []
+    for path in (plain, folder):
+        batches = list(snippets(path, SnippetOptions(flow_method="stored", **SMALL), fps=10))
+        rows.append(torch.cat([batch.streams["flow"] for batch in batches]))
+    torch.testing.assert_close(*rows, rtol=0, atol=0)
+
+
+def test_flow_from_0_needs_one_image_for_each_pair(tmp_path):
+    folder = rename(extracted(tmp_path / "video", pictures(7)), "img_{:05d}.png", "flow_{axis}_{:05d}.png", 0, -1)
+    for axis in "xy":
+        (folder / f"flow_{axis}_00006.png").write_bytes((folder / f"flow_{axis}_00005.png").read_bytes())
+    with pytest.raises(UserError, match=r"frames start at 1, flow_x images at 0 .* one image for each pair"):
+        open_source(folder, 10)
+
+
+def test_two_images_of_one_number(tmp_path):
+    folder = extracted(tmp_path / "video", pictures(3))
+    (folder / "img_3.jpg").touch()
+    with pytest.raises(UserError, match=r"img_(3\.jpg|00003\.png) and img_(3\.jpg|00003\.png) have the same number"):
+        open_source(folder, 10)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"frames": "img.jpg"}, "frames is a template .* contain the number"), ({"frames": "{}_{}.jpg"}, "the number"),
+     ({"frames": "{:d}/img.jpg"}, "the number"), ({"frames": "img_{axis}_{:d}"}, "no {axis}"),
+     ({"flow": "flow_{:d}.jpg"}, "flow_frames is a template .* {axis}"), ({"flow": "{axis}.jpg"}, "{axis} and the")],
+)  # fmt: skip
+def test_templates_at_fault(options, message):
+    with pytest.raises(UserError, match=message):
+        ImageNames(**options)
