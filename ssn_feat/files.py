@@ -15,6 +15,12 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 
+# Endings of the names of video files.
+VIDEO_ENDINGS = (
+    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".ogv", ".avi", ".divx", ".mpg", ".mpeg", ".vob"),
+    *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".f4v", ".mxf", ".dav"),
+)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:

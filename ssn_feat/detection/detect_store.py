@@ -11,6 +11,7 @@ from pathlib import Path
 import tyro
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.detection.model import save_model
 from ssn_feat.detection.postprocess import PRESETS as POSTPROCESS_PRESETS
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
@@ -143,6 +144,8 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     assert options.store is not None
     assert options.proposals is not None
     store = open_store(options.store)
+    if dataset is not None:
+        dataset = match_dataset(dataset, store.ids, f"the store {store.path}", options.quiet)
     proposals = _available(Proposals.load(options.proposals), store, dataset, options)
     runs = [load_run(folder) for folder in options.runs]
     # Before the work, since a needed file may be missing; runs are checked first.
@@ -201,7 +204,7 @@ def _is_npz(path: Path) -> bool:
 
 
 def _only(scores: ProposalScores, dataset: Dataset, options: DetectOptions) -> ProposalScores:
-    kept = scores.only(dataset.videos)
+    kept = scores.only(match_dataset(dataset, scores.ids, "the scores", options.quiet).videos)
     if not len(kept):
         raise UserError(f"none of the {len(scores)} scored videos is in the subset {options.subset!r}")
     return kept

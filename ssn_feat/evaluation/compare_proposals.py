@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.annotations.protocols import dataset_coverage, protocol
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import (
@@ -67,7 +68,9 @@ def _evaluated_set(options: CompareOptions) -> tuple[Dataset, list[str]]:
     elif options.subset:
         dataset = dataset.subset(options.subset)
     if options.store is not None:
-        notes.append(f"store: {dataset_coverage(dataset, open_store(options.store).ids)}")
+        stored = open_store(options.store).ids
+        dataset = match_dataset(dataset, stored, f"the store {options.store}")
+        notes.append(f"store: {dataset_coverage(dataset, stored)}")
     return dataset, notes
 
 
@@ -82,17 +85,8 @@ def _evaluate(compared: ComparedMethod, dataset: Dataset, options: CompareOption
     by_number = recall_by(proposals, dataset, "number", options.instances, grid, options.maximum)
     per_video = len(proposals.only(dataset.videos)) / len(dataset.videos)
     seconds = time.perf_counter() - started
-    return MethodResult(
-        compared.name,
-        proposals.score,
-        per_video,
-        curve,
-        recall,
-        by_length,
-        by_number,
-        compared.seconds,
-        seconds,
-    )
+    recalls = curve, recall, by_length, by_number
+    return MethodResult(compared.name, proposals.score, per_video, *recalls, compared.seconds, seconds)
 
 
 __all__ = ["CompareOptions", "MethodResult", "compare", "compare_proposals"]

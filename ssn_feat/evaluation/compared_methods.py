@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
+from ssn_feat.annotations.matching import annotated_ids
 from ssn_feat.annotations.records import number
 from ssn_feat.drawing.names import short_names
 from ssn_feat.errors import UserError
@@ -189,7 +190,8 @@ def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None) -> Pro
         raise UserError(f"unknown format of {path}: supported are .npz, .json, .txt (an SSN list) and folders of .csv")
     if not len(proposals):
         raise UserError(f"{path} holds no proposal")
-    return proposals
+    names = dict(zip(proposals.ids, annotated_ids(dataset, proposals.ids, str(path)), strict=True))
+    return proposals.renamed(names)
 
 
 def _read_list(path: Path, durations: Mapping[str, float], fps: Path | None) -> Proposals:

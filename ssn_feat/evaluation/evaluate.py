@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
+from ssn_feat.annotations.matching import annotated_ids
 from ssn_feat.annotations.protocols import dataset_coverage
 from ssn_feat.drawing.names import short_names
 from ssn_feat.drawing.pictures import save
@@ -144,6 +145,7 @@ def _match(
     ``source``: the file or the name of the detections, for messages. Raises UserError on unknown classes and videos.
     """
     known, counted = evaluation_set.known, evaluation_set.dataset
+    detections = replace(detections, ids=annotated_ids(known, detections.ids, source, options.quiet))
     unknown = sum(video not in known.videos for video in detections.ids)
     try:
         detections = detections.relabelled(known.labels)

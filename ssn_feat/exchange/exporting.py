@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.dataset import Video
+from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.errors import UserError
 from ssn_feat.exchange.grids import Grid, grid_of
 from ssn_feat.exchange.patterns import ID
@@ -77,6 +78,8 @@ def export_features(options: ExportFeaturesOptions) -> ExportReport:
     """
     store = open_store(options.store)
     dataset = read_annotations(options.annotations) if options.annotations else None
+    if dataset is not None:
+        dataset = match_dataset(dataset, store.ids, f"the store {store.path}")
     ids = [i for i in dataset.videos if i in set(store.ids)] if dataset else list(store.ids)
     if not ids:
         in_annotations = f", none of them in {options.annotations}" if dataset else ""

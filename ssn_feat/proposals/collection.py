@@ -102,6 +102,22 @@ class Proposals:
             spans=pick(self.spans),
         )
 
+    def renamed(self, names: Mapping[str, str]) -> Proposals:
+        """The same proposals, with the id ``names[id]`` for each video."""
+        if all(id == name for id, name in names.items()):
+            return self
+
+        def rename(values: Mapping[str, Any] | None) -> Any:
+            return None if values is None else {names[id]: v for id, v in values.items()}
+
+        return replace(
+            self,
+            intervals=rename(self.intervals),
+            scores=rename(self.scores),
+            actionness=rename(self.actionness),
+            spans=rename(self.spans),
+        )
+
     def top(self, number: int) -> Proposals:
         """The ``number`` best proposals of each video by descending score (ties: the earlier first)."""
         best = {id: np.argsort(-scores, kind="stable")[:number] for id, scores in self.scores.items()}

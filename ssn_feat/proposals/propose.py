@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
@@ -115,6 +116,8 @@ def propose(options: ProposeOptions) -> Proposals:
     started = time.perf_counter()
     store = open_store(options.store)
     dataset = read_annotations(options.annotations) if options.annotations else None
+    if dataset is not None:
+        dataset = match_dataset(dataset, store.ids, f"the store {store.path}", options.quiet)
     training_set = dataset
     if dataset is not None and options.subset:
         dataset = dataset.subset(options.subset)

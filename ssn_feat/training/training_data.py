@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.devices import device_of
 from ssn_feat.errors import UserError
 from ssn_feat.heads.features import Standardisation, stream_dims
@@ -75,6 +76,7 @@ def read_data(options: FitOptions, needs_proposals: bool, values: bool = True) -
     store = open_store(options.store)
     stream_dims(store, options.streams)
     annotations = read_annotations(options.annotations)
+    annotations = match_dataset(annotations, store.ids, f"the store {store.path}", options.quiet)
     dataset = _with_instances(annotations.subset(options.subset), options)
     proposals = _proposals(options) if needs_proposals else None
     intersect = partial(intersect_ids, missing=options.missing, quiet=options.quiet)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ssn_feat.annotations import read_annotations
+from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.scoring import score_store
 from ssn_feat.errors import UserError
@@ -28,7 +29,8 @@ def validation_measure(options: FitOptions) -> Measure:
     if path is None:
         raise UserError("--eval measures detections from proposals: add --proposals FILE (train/propose.py makes one)")
     proposals = Proposals.load(path)
-    dataset = read_annotations(options.annotations).subset(options.eval or "")
+    dataset = match_dataset(read_annotations(options.annotations), store.ids, f"the store {store.path}", quiet=True)
+    dataset = dataset.subset(options.eval or "")
     ids = tuple(video.id for video in dataset.videos.values() if video.instances)
     if not ids:
         raise UserError(f"none of the {len(dataset.videos)} {options.eval} videos to measure on has an instance")
