@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 
@@ -12,6 +13,7 @@ from ssn_feat.annotations.activitynet import write_activitynet
 from ssn_feat.annotations.csv_tables import write_csv
 from ssn_feat.annotations.dataset import Dataset, Instance, Video, subset_name
 from ssn_feat.annotations.dialects import load_records
+from ssn_feat.annotations.matching import match_ids
 from ssn_feat.annotations.records import InstanceRecord, Problem, Records, VideoRecord, faults
 from ssn_feat.errors import UserError
 from ssn_feat.terminal import printable
@@ -156,6 +158,12 @@ class ValidateOptions:
     """write a corrected copy to this file (ActivityNet JSON, or a table if it ends in .csv) and list the changes"""
     all: bool = False
     """show all faults instead of the first ten of each kind"""
+    videos: Path | None = None
+    """also compare the ids with these videos: a folder, a .txt or .csv list or a video, as for extract/run.py"""
+    ids: Literal["stem", "path"] = "stem"
+    """ids of these videos, as for extract/run.py"""
+    frames: str = "img_{:05d}"
+    """names of the frames in folders of images among these videos, as for extract/run.py"""
 
 
 def _print_problems(records: Records, listed: list[Problem], every: bool) -> None:
@@ -175,7 +183,7 @@ def _print_problems(records: Records, listed: list[Problem], every: bool) -> Non
 
 
 def validate(options: ValidateOptions) -> int:
-    """List faults of annotations by line or key. Exit code 1 if there are any."""
+    """List faults of annotations by line or key, and videos without a file. Exit code 1 if there are any."""
     records = load_records(options.annotations)
     listed = problems(records)
     _print_problems(records, listed, options.all)
@@ -187,7 +195,29 @@ def validate(options: ValidateOptions) -> int:
         print(f"{options.fix}: written with {len(changes)} changes")
         for change in changes:
             print(f"  {printable(str(change))}")
-    return int(any(p.kind not in _NOTES for p in listed))
+    missing = _compare(records, options) if options.videos is not None else 0
+    return int(any(p.kind not in _NOTES for p in listed) or missing > 0)
+
+
+def _compare(records: Records, options: ValidateOptions) -> int:
+    """Print which annotated videos have a file. Returns the number of those that have none."""
+    from ssn_feat.video.find_videos import find_videos, left_out_line  # which imports torch
+    from ssn_feat.video.image_folders import ImageNames
+
+    assert options.videos is not None
+    found = find_videos(options.videos, ids=options.ids, names=ImageNames(options.frames))
+    names = list(dict.fromkeys(video.id for video in records.videos))
+    match = match_ids(names, found.videos)
+    missing = [name for name in names if name not in match.ids]
+    others = sorted(found.videos.keys() - set(match.ids.values()))
+    print(f"{options.videos}: {len(match.ids)} of {len(names)} annotated videos have a file")
+    lines = [match.line(f"the files in {options.videos}"), left_out_line(found.left_out) if found.left_out else ""]
+    for kind, ids in (("missing", missing), ("not annotated", others)):
+        shown = ids if options.all else ids[:_SHOWN]
+        more = f", ... and {len(ids) - _SHOWN} more (--all shows them)" if len(shown) < len(ids) else ""
+        lines.append(f"{kind}: {len(ids)}: {', '.join(shown)}{more}" if ids else "")
+    print("\n".join(f"  {printable(line)}" for line in lines if line))
+    return len(missing)
 
 
 __all__ = ["ValidateOptions", "corrected", "problems", "validate"]

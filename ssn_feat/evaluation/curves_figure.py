@@ -1,4 +1,4 @@
-"""Precision-recall and reliability curves of several files as a picture."""
+"""Precision-recall and reliability curves of several files as a figure."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from ssn_feat.evaluation.measure import Evaluation
 
 
 def curves_figure(evaluations: Sequence[Evaluation], level: int) -> Figure:
-    """Precision against recall (mean over classes) of each file at the threshold of position ``level``, of the first
-    file at all thresholds, and precision against score of each file."""
+    """Precision-recall curves (mean over classes) of each file at the threshold of position ``level`` and of the first
+    file at all thresholds, and reliability curves (precision against score) of each file."""
     figure = Figure(figsize=(13, 4.2), dpi=120, layout="constrained", facecolor="white")
     compared, levels, reliability = figure.subplots(1, 3)
     names = [evaluation.name for evaluation in evaluations]
@@ -41,12 +41,12 @@ def curves_figure(evaluations: Sequence[Evaluation], level: int) -> Figure:
 
 
 def _draw_reliability(
-    axes: Axes, names: Sequence[str], colours: Sequence[str], found: Sequence[Calibration], tiou: float
+    axes: Axes, names: Sequence[str], colours: Sequence[str], calibrations: Sequence[Calibration], tiou: float
 ) -> None:
-    probable = not any(np.isnan(curve.error) for curve in found)
+    probable = not any(np.isnan(curve.error) for curve in calibrations)
     if probable:
         axes.plot([0, 1], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-    for name, colour, curve in zip(names, colours, found, strict=True):
+    for name, colour, curve in zip(names, colours, calibrations, strict=True):
         label = f"{name}: {curve.note}"
         axes.plot(curve.score, 100 * curve.precision, color=colour, marker="o", markersize=4, label=label)
     _clean(axes, f"calibration at tIoU {tiou:.3g}", "score of the detections", "hits among them, %", None)

@@ -1,4 +1,4 @@
-"""Error analyses as tables, as CSV and as a picture."""
+"""Error analyses as tables, CSV and a figure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ssn_feat.evaluation.error_analysis import KINDS, ErrorAnalysis
 from ssn_feat.evaluation.error_buckets import Bucket
 from ssn_feat.files import replacing
 
-# One colour for what is right, five apart from each other for what is wrong.
+# One colour for true positives and five distinct colours for the kinds of errors.
 COLOURS = ("#3ca951", "#4269d0", "#a463f2", "#efb118", "#ff725c", "#9498a0")
 MISSED, FOUND = "#c9514a", "#4269d0"
 _WHAT = {"coverage": "coverage", "length": "length, s", "instances": "instances", "context": "context"}
@@ -49,7 +49,7 @@ def _percent(value: float) -> str:
 
 
 def write_analysis_csv(path: Path, analyses: Sequence[ErrorAnalysis]) -> None:
-    """Lines of file, table, row, column, value; values are shares, not percentages; empty where there is none."""
+    """Lines of file, table, row, column, value; values are shares, not percentages, and empty instead of NaN."""
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "table", "row", "column", "value"])
@@ -74,9 +74,9 @@ def _cells(analysis: ErrorAnalysis) -> Iterator[tuple[str, str, str, float]]:
 
 
 def error_figure(analysis: ErrorAnalysis) -> Figure:
-    """False positives by rank and their impact, above what is missed and how mAP_N depends on the instances."""
+    """A figure of false positives by rank, their impact, missed instances, and mAP_N by kind of instance."""
     figure = Figure(figsize=(12, 9), dpi=120, layout="constrained", facecolor="white")
-    # Names of files are data: no mathematics in them.
+    # File names must not be parsed as mathematics.
     figure.suptitle(analysis.name, fontsize=12, color=INK, x=0.01, ha="left", parse_math=False, weight="bold")
     upper, middle, lower = figure.subfigures(3, 1, squeeze=False, height_ratios=(1.25, 1, 1))[:, 0]
     profile, impact = upper.subplots(1, 2, width_ratios=(1.6, 1))
@@ -106,13 +106,15 @@ def _clean(axes: Axes) -> None:
 
 def _draw_profile(axes: Axes, analysis: ErrorAnalysis) -> None:
     shares: NDArray[np.float64] = 100 * np.nan_to_num(analysis.shares)
-    place = np.arange(len(shares))
+    positions = np.arange(len(shares))
     bottom = np.zeros(len(shares))
     for kind, colour, values in zip(KINDS, COLOURS, shares.T, strict=True):
-        axes.bar(place, values, bottom=bottom, width=0.78, color=colour, label=kind, edgecolor="white", linewidth=0.6)
+        axes.bar(
+            positions, values, bottom=bottom, width=0.78, color=colour, label=kind, edgecolor="white", linewidth=0.6
+        )
         bottom += values
     _clean(axes)
-    axes.set_xticks(place, [f"{group + 1}G" for group in place])
+    axes.set_xticks(positions, [f"{group + 1}G" for group in positions])
     axes.set(ylim=(0, 100), xlim=(-0.6, len(shares) - 0.4))
     _head(axes, "The detections of highest score, G (number of truths) at a time, %")
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=6, frameon=False, fontsize=8, handlelength=1)
@@ -132,12 +134,12 @@ def _draw_impact(axes: Axes, analysis: ErrorAnalysis) -> None:
 
 
 def _draw_buckets(axes: Axes, analysis: ErrorAnalysis, values: Sequence[float], colour: str) -> None:
-    """A bar for each bucket, characteristics side by side with a gap between."""
-    place, ticks, at = [], [], 0.0
+    """A bar for each bucket, grouped by characteristic."""
+    positions, ticks, at = [], [], 0.0
     for what, rows in analysis.buckets.items():
-        own = at + np.arange(len(rows))
+        group_positions = at + np.arange(len(rows))
         axes.text(
-            own.mean(),
+            group_positions.mean(),
             1.0,
             _WHAT[what],
             transform=axes.get_xaxis_transform(),
@@ -146,16 +148,16 @@ def _draw_buckets(axes: Axes, analysis: ErrorAnalysis, values: Sequence[float], 
             fontsize=8,
             color=FAINT,
         )
-        place.extend(own.tolist())
+        positions.extend(group_positions.tolist())
         ticks.extend([f"{row.name}\n{_short(row)}\nn={row.instances}" for row in rows])
-        at = own[-1] + 1.8
+        at = group_positions[-1] + 1.8
     heights = 100 * np.nan_to_num(np.array(values, dtype=np.float64))
-    bars = axes.bar(place, heights, color=colour, width=0.78)
+    bars = axes.bar(positions, heights, color=colour, width=0.78)
     axes.bar_label(bars, ["–" if np.isnan(v) else f"{100 * v:.1f}" for v in values], padding=2, fontsize=8, color=INK)
     _clean(axes)
-    axes.set_xticks(place, ticks, fontsize=7)
-    # Room for the number above the highest bar.
-    axes.set(ylim=(0, max(10.0, 1.12 * float(heights.max()))), xlim=(-0.7, place[-1] + 0.7))
+    axes.set_xticks(positions, ticks, fontsize=7)
+    # Leaves room for the number above the highest bar.
+    axes.set(ylim=(0, max(10.0, 1.12 * float(heights.max()))), xlim=(-0.7, positions[-1] + 0.7))
 
 
 def _short(bucket: Bucket) -> str:

@@ -68,7 +68,15 @@ def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractRepo
     there are no videos, weights do not fit, or the store has another recipe or cannot be written.
     """
     options = resolve_defaults(options)
-    files = list_video_files(options.videos, options.annotations, options.subsets, options.prefix, options.name)
+    files = list_video_files(
+        options.videos,
+        options.annotations,
+        options.subsets,
+        options.prefix,
+        options.name,
+        options.ids,
+        options.names,
+    )
     plan = make_plan(options, files, again)
     if not options.quiet:
         print(describe_plan(plan), flush=True)

@@ -11,7 +11,8 @@ import tyro
 
 from ssn_feat.errors import UserError
 from ssn_feat.store import Compression
-from ssn_feat.video import STREAMS, SnippetOptions
+from ssn_feat.video import STREAMS, ImageNames, SnippetOptions
+from ssn_feat.video.find_videos import IdFrom
 
 
 @dataclass(frozen=True)
@@ -19,14 +20,17 @@ class ExtractOptions:
     """Extract features of videos into a feature store. Run it again to resume: committed videos are skipped."""
 
     videos: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="VIDEOS")]
-    """A folder of videos or of folders of images, including subfolders; one video; or a .txt file with one path per
-    line."""
+    """A folder of videos or of folders of images, including subfolders; one video; a .txt file with one path per line;
+    or a .csv file with lines id,path."""
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """The feature store to write, NAME.zarr or a URL such as s3://BUCKET/NAME.zarr; created if it does not exist."""
     annotations: str | None = None
     """Annotations (a path or DIALECT:PATH). Only the videos that they name are extracted; missing ones are reported."""
     subsets: tuple[str, ...] = ()
     """Subsets of the annotations to extract, e.g. training validation; default: all."""
+    ids: IdFrom = "stem"
+    """Ids of the videos: the file name without its ending, or path: the path below VIDEOS without the ending, such as
+    day1/cam2."""
     prefix: str = ""
     """Prefix of file names before the video's id; v_ for most copies of ActivityNet."""
     name: str = ""
@@ -42,6 +46,12 @@ class ExtractOptions:
     """Store the features of each crop instead of their mean."""
     fps: float | None = None
     """Frame rate of folders of images, which have no times."""
+    frames: str = ImageNames.frames
+    """Names of the frames in folders of images, e.g. frame_{:010d}.jpg: {:010d} stands for the number, of any number of
+    digits; without an ending .jpg, .jpeg and .png match. Does not change the features."""
+    flow_frames: str = ImageNames.flow
+    """Names of the flow images in folders of images, e.g. flow/{axis}/{:05d}.jpg; {axis} stands for x and y, or u and
+    v."""
     compress: Compression | None = None
     """Compression of the store: none (the default of a new store) or zstd. Does not change the features."""
     allow_incomplete: bool = False
@@ -81,10 +91,16 @@ class ExtractOptions:
             raise UserError("subsets need annotations that assign videos to subsets")
         if self.fps is not None and not self.fps > 0:
             raise UserError(f"fps must be positive, not {self.fps}")
+        _ = self.names
         _ = self.part
         for stream in self.snippets.streams:
             self.backbone_of(stream)
             self.weights_of(stream)
+
+    @property
+    def names(self) -> ImageNames:
+        """Names of the images in folders."""
+        return ImageNames(self.frames, self.flow_frames)
 
     @property
     def part(self) -> tuple[int, int]:

@@ -18,7 +18,7 @@ from ssn_feat.backbones import Backbone
 from ssn_feat.backbones.weights import file_sha256
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.prefetch import prefetch
-from ssn_feat.video import ResolvedSnippets, SnippetOptions, Snippets, snippets
+from ssn_feat.video import ImageNames, ResolvedSnippets, SnippetOptions, Snippets, snippets
 
 _LONG = 2.0  # times the median length of a row
 
@@ -44,14 +44,15 @@ def extract_video(
     batch: int = 16,
     keep_crops: bool = False,
     fps: float | None = None,
+    names: ImageNames | None = None,
     on_rows: Callable[[int], None] | None = None,
 ) -> ExtractedVideo:
     """Decode a video once and turn its snippets into features of every stream of ``options``.
 
-    ``path``: a video file, or a folder of images whose frame rate is ``fps``. ``backbones``: one per stream; the first
-    one's device also computes flow. ``batch``: snippets per batch; it changes speed and memory, not features. Features
-    of several crops are averaged in float32 unless ``keep_crops``. ``on_rows`` is called with the number of rows after
-    each batch.
+    ``path``: a video file, or a folder of images whose frame rate is ``fps``, named as ``names`` says. ``backbones``:
+    one per stream; the first one's device also computes flow. ``batch``: snippets per batch; it changes speed and
+    memory, not features. Features of several crops are averaged in float32 unless ``keep_crops``. ``on_rows`` is called
+    with the number of rows after each batch.
 
     A truncated or damaged video gives the features of the decodable part; ``info["damage"]`` then says what is wrong.
     Raises UserError where the video cannot be read or a backbone does not fit the options.
@@ -60,7 +61,7 @@ def extract_video(
     device = next(iter(backbones.values())).device
     cut = resolve_snippets(options, backbones, device.type)
     check_backbones(backbones, cut)
-    source = snippets(path, cut, batch, device, fps)
+    source = snippets(path, cut, batch, device, fps, names)
     feeders = {str(stream): Feeder(backbones[stream], keep_crops) for stream in cut.streams}
     parts: dict[str, list[torch.Tensor]] = {stream: [] for stream in cut.streams}
     with closing(source), closing(prefetch(source)) as batches:
@@ -182,8 +183,9 @@ def _source(path: Path) -> dict[str, Any]:
     """Name, bytes and sha256 of a file; of a folder, of all the files in it in the order of their names."""
     if path.is_file():
         return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-    files = sorted(file for file in path.iterdir() if file.is_file())
-    digest = hashlib.sha256("".join(f"{file_sha256(file)}  {file.name}\n" for file in files).encode())
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    lines = (f"{file_sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
+    digest = hashlib.sha256("".join(lines).encode())
     return {"name": path.name, "bytes": sum(file.stat().st_size for file in files), "sha256": digest.hexdigest()}
 
 

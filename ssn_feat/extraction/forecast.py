@@ -48,7 +48,7 @@ def _seconds_of_a_batch(
     """Seconds for the second batch of a video, all stages in sequence; None if the video has only one batch."""
     device = next(iter(backbones.values())).device
     feeders = {stream: Feeder(backbone, options.keep_crops) for stream, backbone in backbones.items()}
-    with closing(snippets(path, cut, _ROWS, device, options.fps)) as batches:
+    with closing(snippets(path, cut, _ROWS, device, options.fps, options.names)) as batches:
         for number in range(2):
             started = time.perf_counter()
             batch = next(batches, None)

@@ -20,6 +20,7 @@ from ssn_feat.progress import about
 from ssn_feat.store import FeatureStore, location, open_store, store_exists
 from ssn_feat.terminal import printable
 from ssn_feat.video import ResolvedSnippets, expected_snippets, open_source
+from ssn_feat.video.find_videos import left_out_line
 from ssn_feat.video.raft import load_raft
 
 # Probing takes milliseconds per video: about this many videos, evenly spaced, are probed for the plan.
@@ -86,7 +87,7 @@ def make_plan(options: ExtractOptions, files: VideoFiles, again: Collection[str]
         done = frozenset(store.ids) & files.videos.keys() - set(again)
         failed_before = len(store.failures().keys() & files.videos.keys())
     todo = {video_id: path for video_id, path in files.videos.items() if video_id not in done}
-    rows = _predicted_rows(todo, snippets, options.fps)
+    rows = _predicted_rows(todo, snippets, options)
     rate = predicted_rate(options, backbones, snippets, todo) if sum(rows.values()) > _FORECAST_FROM else None
     return ExtractionPlan(options, snippets, files, backbones, recipe, done, todo, rows, failed_before, rate)
 
@@ -97,13 +98,20 @@ def _shard_of(files: VideoFiles, options: ExtractOptions) -> VideoFiles:
     return replace(files, videos=dict(list(files.videos.items())[index::parts]))
 
 
-def _predicted_rows(videos: Mapping[str, Path], snippets: ResolvedSnippets, fps: float | None) -> dict[str, float]:
+def _predicted_rows(
+    videos: Mapping[str, Path], snippets: ResolvedSnippets, options: ExtractOptions
+) -> dict[str, float]:
     known: dict[str, float] = {}
     for video_id in list(videos)[:: max(1, len(videos) // _PROBED)]:
         try:
-            with closing(
-                open_source(videos[video_id], fps, stream=snippets.video_stream, untimed_fps=snippets.nominal_fps)
-            ) as source:
+            source = open_source(
+                videos[video_id],
+                options.fps,
+                stream=snippets.video_stream,
+                untimed_fps=snippets.nominal_fps,
+                names=options.names,
+            )
+            with closing(source):
                 expected = expected_snippets(source.probe, snippets)
         except UserError:  # reported when the video is extracted
             continue
@@ -123,6 +131,8 @@ def describe_plan(plan: ExtractionPlan) -> str:
             lines.append(f"missing  {_listing(files.missing)}")
         if files.others:
             lines.append(f"         {len(files.others)} videos that the annotations do not name are left out")
+    if files.left_out:
+        lines.append(f"         {printable(left_out_line(files.left_out))}")
     lines.append(f"store    {location(options.store)}: {len(plan.done)} done, {len(plan.todo)} to extract")
     if plan.failed_before:
         lines[-1] += f", of which {plan.failed_before} failed before"

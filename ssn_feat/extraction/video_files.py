@@ -2,60 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ssn_feat.annotations import read_annotations
 from ssn_feat.annotations.dataset import Dataset
+from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.errors import UserError
-
-ENDINGS = (
-    *(".mp4", ".m4v", ".mov", ".3gp", ".mkv", ".webm", ".ogv", ".avi", ".divx", ".mpg", ".mpeg", ".vob"),
-    *(".ts", ".mts", ".m2ts", ".wmv", ".flv", ".f4v"),
-)
-
-_IMAGE = re.compile(r"img_\d+\.(jpg|jpeg|png)$", re.IGNORECASE)
-
-
-def find_videos(where: Path, prefix: str = "") -> dict[str, Path]:
-    """Videos by id, sorted by id. The id is the file name without its ending and without ``prefix``.
-
-    ``where``: a folder, whose subfolders are searched too; a ``.txt`` file with one path per line, relative to that
-    file; or one video. A folder of images ``img_00001.jpg``, ... is a video too; its id is the folder's name. Raises
-    UserError if nothing is found or two files have the same id.
-    """
-    files: dict[str, Path] = {}
-    for path in sorted(_files(where)):
-        video_id = (path.name if path.is_dir() else path.stem).removeprefix(prefix)
-        if video_id in files:
-            raise UserError(f"two videos have the id {video_id!r}: {files[video_id]} and {path}; keep one of them")
-        if video_id:
-            files[video_id] = path
-    if not files:
-        raise UserError(f"no videos in {where} (known endings: {' '.join(ENDINGS)})")
-    return dict(sorted(files.items()))
-
-
-def _files(where: Path) -> Iterable[Path]:
-    if where.is_dir():
-        for folder, folders, names in os.walk(where, followlinks=True):
-            if any(_IMAGE.match(name) for name in names):
-                folders.clear()
-                yield Path(folder)
-                continue
-            for name in names:
-                if os.path.splitext(name)[1].lower() in ENDINGS and not name.startswith("."):
-                    yield Path(folder, name)
-    elif where.suffix.lower() == ".txt" and where.is_file():
-        lines = (line.strip() for line in where.read_text(encoding="utf-8").splitlines())
-        yield from (where.parent / line for line in lines if line)
-    elif where.is_file():
-        yield where
-    else:
-        raise UserError(f"there is no folder or file of videos at {where}")
+from ssn_feat.video.find_videos import IdFrom, find_videos
+from ssn_feat.video.image_folders import ImageNames
 
 
 @dataclass(frozen=True)
@@ -72,19 +28,30 @@ class VideoFiles:
     """Ids of files that are not in the annotations, sorted."""
     expected: int | None = None
     """Number of videos that the annotations name; None without annotations."""
+    left_out: tuple[str, ...] = ()
+    """Files that are not videos, sorted; see :class:`ssn_feat.video.find_videos.FoundVideos`."""
 
 
 def list_video_files(
-    where: Path, annotations: str | None = None, subsets: Sequence[str] = (), prefix: str = "", name: str = ""
+    where: Path,
+    annotations: str | None = None,
+    subsets: Sequence[str] = (),
+    prefix: str = "",
+    name: str = "",
+    ids: IdFrom = "stem",
+    names: ImageNames | None = None,
 ) -> VideoFiles:
     """The videos at ``where``, compared with those that ``annotations`` (in ``subsets``) name.
 
-    Raises UserError if no video is found, or the annotations name none of them.
+    Ids are those of the files, with which the ids of the annotations are matched
+    (:func:`ssn_feat.annotations.matching.match_ids`). Raises UserError if no video is found, or the annotations name
+    none of them.
     """
-    files = find_videos(where, prefix)
+    found = find_videos(where, prefix, ids, names)
+    files = found.videos
     if annotations is None:
-        return VideoFiles(name or where.stem or where.resolve().stem, files)
-    dataset = read_annotations(annotations)
+        return VideoFiles(name or where.stem or where.resolve().stem, files, left_out=found.left_out)
+    dataset = match_dataset(read_annotations(annotations), files, f"the files in {where}")
     expected = _expected(dataset, subsets)
     wanted = {video_id: path for video_id, path in files.items() if video_id in expected}
     if not wanted:
@@ -95,6 +62,7 @@ def list_video_files(
         tuple(sorted(expected - files.keys())),
         tuple(i for i in files if i not in expected),
         len(expected),
+        found.left_out,
     )
 
 
@@ -106,10 +74,10 @@ def _expected(dataset: Dataset, subsets: Sequence[str]) -> set[str]:
 
 def _advice(files: Mapping[str, Path], expected: set[str]) -> str:
     a, b = next(iter(files)), min(expected)
-    hint = f": files have ids such as {a!r}, the annotations such as {b!r}"
-    if any(video_id.removeprefix("v_") in expected for video_id in files):
-        hint += "; --prefix v_ makes them match"
-    return hint
+    return (
+        f": files have ids such as {a!r}, the annotations such as {b!r}; a .csv file with lines id,path as VIDEOS "
+        "gives each file its id"
+    )
 
 
-__all__ = ["ENDINGS", "VideoFiles", "find_videos", "list_video_files"]
+__all__ = ["VideoFiles", "list_video_files"]

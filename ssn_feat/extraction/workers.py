@@ -228,6 +228,7 @@ def _extracted(
         batch=options.batch,
         keep_crops=options.keep_crops,
         fps=options.fps,
+        names=options.names,
         on_rows=on_rows,
     )
     damage = video.info["damage"]

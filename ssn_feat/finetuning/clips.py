@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssn_feat.annotations import Dataset, Video, read_annotations
+from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.backbones.weights import save_state
 from ssn_feat.cli import to_dict
@@ -36,6 +37,7 @@ from ssn_feat.heads.ssn import initialise
 from ssn_feat.sampling.draws import epoch_generator
 from ssn_feat.training.fit_options import OptimisationOptions
 from ssn_feat.training.training_data import digest_of
+from ssn_feat.video.find_videos import IdFrom
 from ssn_feat.video.random_access import IndexedVideo
 from ssn_feat.video.snippet_options import ResolvedSnippets, SnippetOptions
 
@@ -200,6 +202,8 @@ class FitClipsOptions:
     """Weights to start from; default: those of the network. Weights of an RGB network are inflated for flow."""
     subset: str = "training"
     """Subset of the annotations to train on."""
+    ids: IdFrom = "stem"
+    """Ids of the videos, as for extract/run.py."""
     prefix: str = ""
     """Prefix of file names before the video id."""
     seed: int = 0
@@ -296,8 +300,12 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
     cut = replace(options.snippets, streams=(stream,)).resolved({stream: backbone.input_size}, device=group.device.type)
     if stream == "flow" and not options.quiet:
         print(f"flow by {cut.flow_method}: extract with --flow-method {cut.flow_method}")
-    files = list_video_files(options.videos, options.annotations, (options.subset,), options.prefix)
-    dataset = read_annotations(options.annotations).subset(options.subset)
+    names = options.pixels.names
+    files = list_video_files(
+        options.videos, options.annotations, (options.subset,), options.prefix, ids=options.ids, names=names
+    )
+    dataset = match_dataset(read_annotations(options.annotations), files.videos, "the files", quiet=True)
+    dataset = dataset.subset(options.subset)
     videos = index_videos(files.videos, tuple(dataset.videos), options.pixels, group, options.quiet)
     clips = clips_of(dataset, videos, cut, options.clips.background)
     task = ClipsTask(clips, options.clips, backbone.feature_dim, options.seed, group.device)

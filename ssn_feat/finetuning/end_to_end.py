@@ -19,7 +19,6 @@ from ssn_feat.backbones.weights import file_sha256, save_state
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.recipes import recipe_of, snippet_options_of
-from ssn_feat.extraction.video_files import find_videos
 from ssn_feat.finetuning.distributed import Processes, processes
 from ssn_feat.finetuning.feature_network import TuningOptions
 from ssn_feat.finetuning.pixel_runs import BACKBONE, PixelFolder, train
@@ -36,6 +35,7 @@ from ssn_feat.training.presets import PRESETS as FIT_PRESETS
 from ssn_feat.training.ssn_task import SSNTask
 from ssn_feat.training.task import EpochPlan
 from ssn_feat.training.training_data import TrainingData, digest_of, read_data
+from ssn_feat.video.find_videos import IdFrom, find_videos
 from ssn_feat.video.random_access import IndexedVideo
 from ssn_feat.video.snippet_options import ResolvedSnippets
 
@@ -59,6 +59,8 @@ class EndToEndOptions:
     """Backbones package.module:callable that the store names and that may be imported, which runs their code."""
     flow_weights: str = ""
     """File of the weights of raft flow, if the store was made with raft."""
+    ids: IdFrom = "stem"
+    """Ids of the videos, as for extract/run.py."""
     prefix: str = ""
     """Prefix of file names before the video id."""
     save_every: float = 300.0
@@ -251,7 +253,7 @@ def _videos(
     """
     table, store, quiet = data.table, data.store, options.fit.quiet or not group.first
     bytes_of = {name: store.read(name, ()).info.get("source", {}).get("bytes") for name in table.ids}
-    files = find_videos(options.videos, options.prefix)
+    files = find_videos(options.videos, options.prefix, options.ids, options.pixels.names).videos
     videos = index_videos(files, table.ids, options.pixels, group, quiet, partial(_same_file, bytes_of))
     for at, video in enumerate(videos):
         spans, stored = video.grid(snippets).spans, table.spans[table.rows_of(at)]

@@ -25,6 +25,7 @@ from ssn_feat.progress import progress_bar
 from ssn_feat.signals import on_signal
 from ssn_feat.video.cache import PixelCache
 from ssn_feat.video.frame_index import FrameIndex, index_frames
+from ssn_feat.video.image_folders import ImageNames
 from ssn_feat.video.opencv import import_cv2
 from ssn_feat.video.random_access import IndexedVideo, SnippetRows
 from ssn_feat.video.snippet_options import ResolvedSnippets
@@ -45,6 +46,10 @@ class PixelOptions:
     training. Every worker uses memory of the GPU."""
     fps: float | None = None
     """Frame rate of folders of images, which have no time stamps."""
+    frames: str = ImageNames.frames
+    """Names of the frames in folders of images, as for extract/run.py."""
+    flow_frames: str = ImageNames.flow
+    """Names of the flow images in folders of images, as for extract/run.py."""
     variation: Annotated[AugmentationOptions, tyro.conf.OmitArgPrefixes] = field(default_factory=AugmentationOptions)
     """Data augmentation."""
 
@@ -53,6 +58,12 @@ class PixelOptions:
             raise UserError(f"workers must not be negative, they are {self.workers}")
         if not self.cache_gb > 0:
             raise UserError(f"cache_gb must be positive, it is {self.cache_gb}")
+        _ = self.names
+
+    @property
+    def names(self) -> ImageNames:
+        """Names of the images in folders."""
+        return ImageNames(self.frames, self.flow_frames)
 
     def open_cache(self) -> PixelCache | None:
         """The cache, created if it does not exist; None without a cache."""
@@ -200,7 +211,7 @@ def index_videos(
         raise UserError(f"no file for {len(missing)} of {len(ids)} videos, the first is {missing[0]!r}")
     share = list(ids)[processes.rank :: processes.count]
     folder = None if options.cache is None else options.cache / "indices"
-    work = (delayed(_index)(name, paths[name], options.fps, folder, check) for name in share)
+    work = (delayed(_index)(name, paths[name], options, folder, check) for name in share)
     indexed: list[tuple[str, FrameIndex | str]] = []
     with nullcontext() if quiet else progress_bar("indexing videos", len(share)) as advance:
         for entry in Parallel(n_jobs=max(options.workers, 1), return_as="generator")(work):
@@ -216,16 +227,16 @@ def index_videos(
     for name, index in indices.items():
         if index.damage and processes.first:
             print(f"note: video {name!r} is incomplete: {index.damage}", file=sys.stderr)
-    return [IndexedVideo(name, paths[name], indices[name], options.fps) for name in ids]
+    return [IndexedVideo(name, paths[name], indices[name], options.fps, options.names) for name in ids]
 
 
 def _index(
-    name: str, path: Path, fps: float | None, folder: Path | None, check: Callable[[str, Path], str]
+    name: str, path: Path, options: PixelOptions, folder: Path | None, check: Callable[[str, Path], str]
 ) -> tuple[str, FrameIndex | str]:
     _use_one_thread(0)
     try:
         wrong = check(name, path)
-        return name, wrong or index_frames(path, fps, folder)
+        return name, wrong or index_frames(path, options.fps, folder, options.names)
     except UserError as error:
         return name, str(error)
 

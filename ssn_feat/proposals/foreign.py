@@ -130,7 +130,7 @@ def _csv_rows(path: Path, duration: float) -> tuple[list[tuple[float, float, flo
                 names = ", ".join(columns) or "none"
                 raise UserError(f"{path}, line 1: expected columns xmin and xmax, or tmin and tmax, found {names}")
             factors = ["score"] if "score" in columns else [name for name in _SCORES if name in columns]
-            found: list[tuple[float, float, float]] = []
+            rows: list[tuple[float, float, float]] = []
             for row in reader:
                 values = [row[name] or "" for name in (*edges, *factors)]
                 if not all(map(_is_number, values)):
@@ -140,9 +140,9 @@ def _csv_rows(path: Path, duration: float) -> tuple[list[tuple[float, float, flo
                     raise UserError(
                         f"{path}, line {reader.line_num}: {edges[1]} {end:g} lies before {edges[0]} {start:g}"
                     )
-                rank = math.prod(scores) if scores else -float(len(found))
-                found.append((start * duration, end * duration, rank))
-            return found, bool(factors)
+                rank = math.prod(scores) if scores else -float(len(rows))
+                rows.append((start * duration, end * duration, rank))
+            return rows, bool(factors)
     except OSError as error:
         raise UserError(f"cannot read proposals from {path}: {error.strerror}") from None
     except (UnicodeDecodeError, csv.Error) as error:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ssn_feat.annotations.matching import annotated_ids
 from ssn_feat.drawing.colours import class_colours, ink_on
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_output import MethodResult, tables
@@ -23,7 +24,6 @@ from ssn_feat.evaluation.compare_proposals import compare
 from ssn_feat.evaluation.compared_methods import load_proposals
 from ssn_feat.evaluation.evaluate import EvaluatedFiles, evaluate_files
 from ssn_feat.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
-from ssn_feat.extraction.video_files import find_videos
 from ssn_feat.files import replacing
 from ssn_feat.report.charts import proposal_charts, training_charts
 from ssn_feat.report.figures import write_figures
@@ -32,6 +32,7 @@ from ssn_feat.report.page_sections import PageSections
 from ssn_feat.report.report_options import ReportOptions
 from ssn_feat.report.summary import add_detections, training_tables
 from ssn_feat.report.videos import Shown, actionness_of, evaluated_detections, video_index, video_records
+from ssn_feat.video.find_videos import find_videos
 
 _TEMPLATES = resources.files("ssn_feat.report") / "templates"
 
@@ -86,7 +87,9 @@ def _shown(options: ReportOptions, inputs: PageInputs, measured: EvaluatedFiles 
     proposals = [load_proposals(path, dataset) for path in inputs.proposals]
     detections, hits = evaluated_detections(measured) if measured is not None else ([], [])
     actionness = actionness_of(list(dataset.videos), proposals, options.store, inputs.runs)
-    files = find_videos(options.videos) if options.videos is not None else {}
+    files = find_videos(options.videos, ids=options.ids).videos if options.videos is not None else {}
+    if files:
+        files = dict(zip(annotated_ids(dataset, files, f"the files in {options.videos}"), files.values(), strict=True))
     if options.videos is not None and not files.keys() & dataset.videos.keys():
         raise UserError(f"none of the {len(files)} files in {options.videos} has the id of one of the videos")
     return Shown(dataset, detections, hits, proposals, actionness, files)

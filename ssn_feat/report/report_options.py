@@ -14,6 +14,7 @@ from ssn_feat.evaluation.error_buckets import BucketScheme
 from ssn_feat.evaluation.evaluate_options import EvaluateOptions
 from ssn_feat.evaluation.matching import Definition
 from ssn_feat.results.detections import Reversed
+from ssn_feat.video.find_videos import IdFrom
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class ReportOptions:
     timelines show the actionness in the files of proposals."""
     videos: Path | None = None
     """Folder of the video files, which the page plays from there."""
+    ids: IdFrom = "stem"
+    """Ids of these files, as for extract/run.py."""
     title: str = "Temporal action detection"
     """Title of the page."""
     shown_proposals: int = 60

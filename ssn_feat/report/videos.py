@@ -1,4 +1,4 @@
-"""What the page knows of each video: one compact record, read by the page when its video is chosen."""
+"""The data of each video on the page: a compact record, which the page parses when the video is chosen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ssn_feat.results.ragged import Float
 from ssn_feat.runs.checkpoints import CHECKPOINT, read_run_checkpoint
 from ssn_feat.store import open_store
 
-# Points of a curve of actionness: more than a screen has columns show nothing more.
+# Largest number of points of an actionness curve; a screen has fewer columns.
 _POINTS = 2000
 
 Curve = tuple[NDArray[np.floating], Float]
@@ -33,58 +33,60 @@ Curve = tuple[NDArray[np.floating], Float]
 
 @dataclass(frozen=True)
 class Shown:
-    """Collections of a data set of which timelines show a part."""
+    """The data that timelines show."""
 
     dataset: Dataset
-    """The videos and their truth."""
+    """The videos and their instances."""
     detections: Sequence[Detections] = ()
-    """Of each file, classes and videos as in ``dataset``."""
+    """Detections of each file, with the classes and videos of ``dataset``."""
     hits: Sequence[NDArray[np.bool_]] = ()
-    """Of each file, which detections are hits."""
+    """Whether each detection is a hit, for each file."""
     proposals: Sequence[Proposals] = ()
-    """Of each file."""
+    """Proposals of each file."""
     actionness: Mapping[str, Curve] = field(default_factory=dict)
-    """By video: probability of action ``(T,)`` and spans ``(T, 2)``, seconds."""
+    """Probability of action ``(T,)`` and spans ``(T, 2)`` in seconds, by video."""
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Files of the videos."""
+    """Video files by id."""
 
     def scored(self, number: int) -> Scored:
         """The detections of one file as arrays."""
-        found = self.detections[number]
-        return Scored(found.videos, found.classes, found.intervals, found.scores)
+        detections = self.detections[number]
+        return Scored(detections.videos, detections.classes, detections.intervals, detections.scores)
 
 
-def shown_of(measured: EvaluatedFiles) -> tuple[list[Detections], list[NDArray[np.bool_]]]:
-    """Detections in the evaluated videos, and which of them are hits at the threshold next to 0.5, of each file."""
+def evaluated_detections(measured: EvaluatedFiles) -> tuple[list[Detections], list[NDArray[np.bool_]]]:
+    """Detections of each file in the evaluated videos, and whether they are hits at the threshold closest to 0.5."""
     detections, hits = [], []
-    for found, evaluation in zip(measured.detections, measured.evaluations, strict=True):
-        own = found.matched(measured.evaluation_set.dataset, unknown="drop")
+    for file, evaluation in zip(measured.detections, measured.evaluations, strict=True):
+        matched = file.matched(measured.evaluation_set.dataset, unknown="drop")
         ranked = evaluation.ranked
         hit = np.zeros(len(ranked.order), dtype=bool)
         hit[ranked.order] = ranked.matched[measured.level] >= 0
-        detections.append(own)
-        # Detections in other videos, where they count as false alarms, come last.
-        hits.append(hit[: len(own.scores)])
+        detections.append(matched)
+        # Detections in other videos come last, if they count.
+        hits.append(hit[: len(matched.scores)])
     return detections, hits
 
 
 def actionness_of(
     ids: Sequence[str], proposals: Sequence[Proposals], store: Path | None, runs: Sequence[Path]
 ) -> dict[str, Curve]:
-    """Probability of action and spans by video: of actionness runs on the features of ``store``, or what files hold.
+    """Probability of action and spans by video, from actionness runs on the features of ``store`` or else from files.
 
-    Raises UserError where a store is given but no actionness run, or they do not fit.
+    Raises UserError if a store is given without an actionness run, or if they do not fit.
     """
     if store is None:
-        found: dict[str, Curve] = {}
+        curves: dict[str, Curve] = {}
         for each in reversed(proposals):
             if each.actionness is not None and each.spans is not None:
-                found.update((video, (each.actionness[video], spans)) for video, spans in each.spans.items())
-        return found
+                curves.update((video, (each.actionness[video], spans)) for video, spans in each.spans.items())
+        return curves
     opened = open_store(store)
     sources = [actionness_run(run, opened) for run in runs if _is_actionness(run)]
     if not sources:
-        raise UserError("--store gives timelines their actionness by a run: name a run folder of an actionness head")
+        raise UserError(
+            "--store needs an actionness run, which computes the actionness of the timelines: add its folder"
+        )
     names = {stored: video for video, stored in match_ids(ids, opened.ids).ids.items()}
     videos = read_videos(opened, names, sources)
     return {
@@ -95,17 +97,17 @@ def actionness_of(
 
 
 def _is_actionness(run: Path) -> bool:
-    """Not by ``load_run``, which refuses runs of networks: they are on the page too."""
+    """Whether ``run`` is an actionness run; ``load_run`` would refuse runs of networks, which pages show too."""
     path = run / CHECKPOINT
     return path.is_file() and read_run_checkpoint(path).get("head", {}).get("kind") == "actionness"
 
 
-def index(shown: Shown, threshold: float) -> dict[str, list[Any]]:
+def video_index(shown: Shown, threshold: float) -> dict[str, list[Any]]:
     """Columns of the list of videos: id, duration, subset, number of instances, AP of each file (see
     :func:`ssn_feat.evaluation.average_precision.video_average_precision`) at ``threshold``."""
     videos = list(shown.dataset.videos.values())
     truths, sizes = truths_of(shown.dataset), (len(videos), len(shown.dataset.labels))
-    solved = [
+    precision = [
         video_average_precision(shown.scored(number), truths, *sizes, threshold)
         for number in range(len(shown.detections))
     ]
@@ -113,15 +115,15 @@ def index(shown: Shown, threshold: float) -> dict[str, list[Any]]:
         "id": [video.id for video in videos],
         "duration": [round(video.duration, 2) for video in videos],
         "instances": [len(video.instances) for video in videos],
-        "ap": [[None if np.isnan(value) else round(float(value), 3) for value in own] for own in solved],
+        "ap": [[None if np.isnan(value) else round(float(value), 3) for value in values] for values in precision],
     }
 
 
-def records(shown: Shown, page: Path, proposals: int, detections: int) -> Iterator[dict[str, Any]]:
-    """What the timeline of each video shows, in the order of the data set; times are seconds.
+def video_records(shown: Shown, page: Path, proposals: int, detections: int) -> Iterator[dict[str, Any]]:
+    """The data of the timeline of each video, in the order of the data set; times are seconds.
 
-    ``page``: where the page lies, from which video files are named. ``proposals``, ``detections``: at most so many,
-    the best, of each file.
+    ``page``: path of the page, to which the paths of video files are relative. ``proposals``, ``detections``: number of
+    them that are kept of each file, best first.
     """
     labels = shown.dataset.label_index
     for video in shown.dataset.videos.values():
@@ -130,8 +132,8 @@ def records(shown: Shown, page: Path, proposals: int, detections: int) -> Iterat
             "actionness": _curve(shown.actionness.get(video.id)),
             "proposals": [_best_proposals(each, video, proposals) for each in shown.proposals],
             "detections": [
-                _best_detections(found, hit, video, detections)
-                for found, hit in zip(shown.detections, shown.hits, strict=True)
+                _best_detections(file, hit, video, detections)
+                for file, hit in zip(shown.detections, shown.hits, strict=True)
             ],
             "source": _address(shown.files.get(video.id), page),
         }
@@ -146,7 +148,7 @@ def _score(value: float) -> float:
 
 
 def _curve(curve: Curve | None) -> dict[str, list[float]] | None:
-    """Middle of each snippet, and probability; neighbours are averaged where there are more than a screen shows."""
+    """Centre of each snippet and probability; neighbours are averaged if there are too many for a screen."""
     if curve is None or not len(curve[0]):
         return None
     values, spans = np.asarray(curve[0], dtype=np.float64), curve[1]
@@ -159,43 +161,43 @@ def _curve(curve: Curve | None) -> dict[str, list[float]] | None:
     return {"times": np.round(centres, 3).tolist(), "values": np.round(values, 3).tolist()}
 
 
-def _best_proposals(found: Proposals, video: Video, count: int) -> dict[str, Any]:
-    if video.id not in found.intervals:
+def _best_proposals(proposals: Proposals, video: Video, count: int) -> dict[str, Any]:
+    if video.id not in proposals.intervals:
         return {"number": 0, "rows": []}
-    intervals, scores = found.intervals[video.id], found.scores[video.id]
+    intervals, scores = proposals.intervals[video.id], proposals.scores[video.id]
     order = np.argsort(-scores, kind="stable")[:count]
     rows = [[_time(intervals[i, 0]), _time(intervals[i, 1]), _score(scores[i])] for i in order]
     return {"number": len(scores), "rows": rows}
 
 
-def _best_detections(found: Detections, hits: NDArray[np.bool_], video: Video, count: int) -> dict[str, Any]:
-    if video.id not in found:
+def _best_detections(detections: Detections, hits: NDArray[np.bool_], video: Video, count: int) -> dict[str, Any]:
+    if video.id not in detections:
         return {"number": 0, "rows": []}
-    own = found.rows(video.id)
-    order = own.start + np.argsort(-found.scores[own], kind="stable")[:count]
+    video_rows = detections.rows(video.id)
+    order = video_rows.start + np.argsort(-detections.scores[video_rows], kind="stable")[:count]
     rows = [
         [
-            int(found.classes[i]),
-            _time(found.intervals[i, 0]),
-            _time(found.intervals[i, 1]),
-            _score(found.scores[i]),
+            int(detections.classes[i]),
+            _time(detections.intervals[i, 0]),
+            _time(detections.intervals[i, 1]),
+            _score(detections.scores[i]),
             int(hits[i]),
         ]
         for i in order
     ]
-    return {"number": own.stop - own.start, "rows": rows}
+    return {"number": video_rows.stop - video_rows.start, "rows": rows}
 
 
 def _address(file: Path | None, page: Path) -> str | None:
-    """Of a video file for the page: relative to it, so that both can be moved together; None for folders of images."""
+    """Address of a video file relative to the page, so that both can be moved; None for folders of images."""
     if file is None or file.is_dir():
         return None
     try:
         relative = Path(os.path.relpath(file.absolute(), page.absolute().parent)).as_posix()
     except ValueError:  # another drive
         return file.absolute().as_uri()
-    # A first part with a colon would be read as a scheme.
+    # A first component with a colon would be read as a scheme.
     return quote(f"./{relative}", safe="/")
 
 
-__all__ = ["Shown", "actionness_of", "index", "records", "shown_of"]
+__all__ = ["Shown", "actionness_of", "evaluated_detections", "video_index", "video_records"]

@@ -155,7 +155,28 @@ def test_the_command_line(faulty: Path) -> None:
     )
     assert call().returncode == 2
     assert "usage: python -m ssn_feat.annotations COMMAND [options]" in call("--help").stdout
-    assert "usage: python -m ssn_feat.annotations validate [FILE.yaml] ANNOTATIONS" in call("validate", "--help").stdout
+    assert (
+        "usage: python -m ssn_feat.annotations validate [FILE.yaml] [OPTIONS] ANNOTATIONS"
+        in call("validate", "--help").stdout
+    )
+
+
+def test_ids_are_compared_with_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec = tmp_path / "a.csv"
+    rows = "".join(f"videos/{name}.mp4,0,1,run,9\n" for name in ("x", "y", "lost"))
+    spec.write_text(f"video,start,end,label,duration\n{rows}")
+    for name in ("x.mp4", "y.avi", "other.mp4", "data.bin"):
+        (tmp_path / "videos" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "videos" / name).touch()
+    videos = tmp_path / "videos"
+    assert validate(ValidateOptions(str(spec), videos=videos)) == 1
+    printed = capsys.readouterr().out
+    assert f"{videos}: 2 of 3 annotated videos have a file\n" in printed
+    assert "without their folder and their ending: 'videos/x.mp4' is 'x' (2 videos)\n" in printed
+    assert "  1 file left out: data.bin\n  missing: 1: videos/lost.mp4\n  not annotated: 1: other\n" in printed
+    (videos / "lost.mp4").touch()
+    assert validate(ValidateOptions(str(spec), videos=videos)) == 0
+    assert "missing" not in capsys.readouterr().out
 
 
 def test_real_files(shared: Path) -> None:

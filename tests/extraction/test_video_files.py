@@ -1,4 +1,4 @@
-"""Files are found by id; what annotations name and what is there are compared."""
+"""The videos that annotations name and the files that are found are compared."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ssn_feat.errors import UserError
-from ssn_feat.extraction.video_files import find_videos, list_video_files
+from ssn_feat.extraction.video_files import list_video_files
 
 
 @pytest.fixture
@@ -26,32 +26,6 @@ def annotations(path: Path, *ids: str) -> str:
     return str(path)
 
 
-def test_folder_is_searched_with_its_subfolders(folder: Path) -> None:
-    found = find_videos(folder)
-    assert found == {"a": folder / "sub/a.WEBM", "b": folder / "b.mp4", "c.d": folder / "sub/c.d.avi"}
-    assert list(found) == ["a", "b", "c.d"]
-
-
-def test_one_file_and_a_list_of_files(folder: Path) -> None:
-    assert find_videos(folder / "b.mp4") == {"b": folder / "b.mp4"}
-    listed = folder / "list.txt"
-    listed.write_text("b.mp4\n\nsub/a.WEBM\n")
-    assert list(find_videos(listed)) == ["a", "b"]
-
-
-def test_two_files_of_one_id(folder: Path) -> None:
-    (folder / "sub/b.mkv").touch()
-    with pytest.raises(UserError, match=r"two videos have the id 'b': .*b\.mp4 and .*b\.mkv"):
-        find_videos(folder)
-
-
-def test_nothing_there(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no folder or file of videos at"):
-        find_videos(tmp_path / "none")
-    with pytest.raises(UserError, match="no videos in"):
-        find_videos(tmp_path)
-
-
 def test_coverage(folder: Path) -> None:
     found = list_video_files(folder, annotations(folder / "toy.json", "a", "b", "x", "y"))
     assert list(found.videos) == ["a", "b"]
@@ -64,9 +38,36 @@ def test_coverage(folder: Path) -> None:
     assert list_video_files(folder).name == "videos"
 
 
-def test_prefix_of_file_names(tmp_path: Path) -> None:
+def test_prefix_of_file_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "v_abc.mp4").touch()
     spec = annotations(tmp_path / "anet.json", "abc", "def")
-    with pytest.raises(UserError, match=r"none of the 2 videos .*'v_abc'.*'abc'; --prefix v_ makes them match"):
-        list_video_files(tmp_path, spec)
     assert list(list_video_files(tmp_path, spec, prefix="v_").videos) == ["abc"]
+    assert not capsys.readouterr().err
+    matched = list_video_files(tmp_path, spec)
+    assert (list(matched.videos), matched.missing) == (["v_abc"], ("def",))
+    assert "match those of the files in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", ["base.mp4", "videos/base.mp4", "v_base", " base "])
+def test_ids_of_annotations_are_matched_with_the_files(
+    tmp_path: Path, written: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("base.mp4", "other.mp4"):
+        (tmp_path / name).touch()
+    found = list_video_files(tmp_path, annotations(tmp_path / "a.json", written, "lost"))
+    assert (list(found.videos), found.missing, found.others) == (["base"], ("lost",), ("other",))
+    assert f"{written!r} is 'base' (1 video)" in capsys.readouterr().err
+
+
+def test_no_id_in_common(tmp_path: Path) -> None:
+    (tmp_path / "abc.mp4").touch()
+    spec = annotations(tmp_path / "a.json", "def")
+    with pytest.raises(UserError, match=r"none of the 1 videos .* such as 'abc', .* such as 'def'; a \.csv file"):
+        list_video_files(tmp_path, spec)
+
+
+def test_files_that_are_left_out_are_listed(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.dat"):
+        (tmp_path / name).touch()
+    assert list_video_files(tmp_path).left_out == ("b.dat",)
+    assert list_video_files(tmp_path, annotations(tmp_path / "a.json", "a")).left_out == ("b.dat",)
