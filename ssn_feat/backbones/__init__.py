@@ -1,4 +1,4 @@
-"""Pixels to features: 8-bit images or stacks of optical flow in, one float vector a snippet out."""
+"""Backbones: map 8-bit images or stacks of optical flow to one float feature vector per snippet."""
 
 from ssn_feat.backbones.architecture import Architecture, Normalisation
 from ssn_feat.backbones.backbone import STREAM_CHANNELS, Backbone

@@ -18,8 +18,8 @@ Stream = Literal["rgb", "flow", "rgbdiff", "clip"]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 STREAM_CHANNELS: dict[str, int] = {"rgb": 3, "flow": 10, "rgbdiff": 15, "clip": 3}
-"""Channels that a stream's network takes: one image; the flow of five frame pairs as x0 y0 x1 y1 ...; the differences
-of six frames; one image of a clip."""
+"""Input channels per stream. rgb: one image; flow: five frame pairs as x0 y0 x1 y1 ...; rgbdiff: the differences of
+six frames; clip: one image of a clip."""
 
 _DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -27,17 +27,17 @@ _DTYPES: dict[str, torch.dtype] = {
     "float16": torch.float16,
 }
 
-# Larger batches are no faster on a CPU: their activations leave the cache, and blocks beyond 32 MB come from the system
-# anew for every layer (efficientnet_lite0 on one thread: 67 images/s in fours, 50 in sixteens).
+# Larger batches are not faster on a CPU: their activations do not fit the cache, and every layer requests blocks over
+# 32 MB from the system again (efficientnet_lite0 on one thread: 67 images/s with batch size 4, 50 with 16).
 _CPU_BATCH = 4
 
 
 class Backbone:
-    """Pixels of snippets to features, normalisation included.
+    """Maps pixels of snippets to features, including normalisation.
 
-    ``backbone(pixels)`` is for extraction. For fine-tuning, load it with ``trainable=True`` and use
-    ``backbone.module(backbone.preprocess(pixels))``; then :meth:`inference` gives the fast form and :meth:`save` a file
-    of weights.
+    Use ``backbone(pixels)`` for extraction. For fine-tuning, load it with ``trainable=True`` and use
+    ``backbone.module(backbone.preprocess(pixels))``; then :meth:`inference` returns the fast form and :meth:`save`
+    writes the weights to a file.
     """
 
     def __init__(
@@ -55,32 +55,32 @@ class Backbone:
     ) -> None:
         check_stream(stream)
         self.name = name
-        """The specification that it was loaded by, e.g. ``bninception``."""
+        """The specification that the backbone was loaded from, e.g. ``bninception``."""
         self.stream = stream
         """``rgb``, ``flow``, ``rgbdiff`` or ``clip``."""
         self.module = module
         """Maps normalised float32 (B, C, H, W) (clips: (B, C, T, H, W)) to (B, D)."""
         self.feature_dim = feature_dim
-        """D."""
+        """Feature dimension D."""
         self.input_size = input_size
-        """Height and width of the input, pixels."""
+        """Height and width of the input, in pixels."""
         self.channels = STREAM_CHANNELS[stream]
-        """C, of the module's input."""
+        """Number of channels C of the module's input."""
         self.clip_length = clip_length
-        """T of a video model, else None."""
+        """Number of frames T of a video model, else None."""
         self.normalisation = normalisation
-        """Of this stream's pixels."""
+        """Normalisation of this stream's pixels."""
         self.weights_sha256 = weights_sha256
-        """Of the file of weights, or of names and values where there is no file; training does not change it."""
+        """SHA-256 of the weights file, or of names and values if there is no file; not updated by training."""
         self.trainable = trainable
         """False once batch norm is folded into the convolutions."""
         self.precision = precision
-        """What the module computes in; features come out as float32."""
+        """Precision of the module's computation; features are always float32."""
         self._kept_statistics: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Device of the weights."""
         return next((p.device for p in self.module.parameters()), torch.device("cpu"))
 
     @property
@@ -91,18 +91,18 @@ class Backbone:
 
     @property
     def pixel_shape(self) -> tuple[int, ...]:
-        """Shape of the pixels of one input: :attr:`input_shape`, with one frame more for differences of frames."""
+        """Shape of the pixels of one input: :attr:`input_shape`, with one more frame for frame differences."""
         if self.stream != "rgbdiff":
             return self.input_shape
         return (self.channels + 3, *self.input_shape[1:])
 
     def preprocess(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Normalised input of :attr:`module`.
+        """Return the normalised input of :attr:`module`.
 
-        ``pixels``: uint8 (B, C, H, W), (B, C, T, H, W) for a video model; BGR, or flow where 128 is no motion (also
-        float32, on the same scale); for rgbdiff BGR of one frame after the other, of which neighbours are subtracted
-        (so that no mean is left). Returns (B, *input_shape) on the backbone's device, in its precision. Raises
-        UserError for another dtype or shape.
+        ``pixels``: uint8 (B, C, H, W), or (B, C, T, H, W) for a video model. Channels are BGR, or flow where 128 is no
+        motion (flow may also be float32 on the same scale). For rgbdiff, they are the BGR channels of consecutive
+        frames; neighbouring frames are subtracted, which cancels the mean. Returns (B, *input_shape) on the backbone's
+        device, in its precision. Raises UserError for another dtype or shape.
         """
         self._check(pixels)
         pixels = self._moved(pixels)
@@ -117,11 +117,11 @@ class Backbone:
         layout = torch.channels_last
         if self.clip_length is not None:
             layout, mean, std = torch.channels_last_3d, mean[..., None], std[..., None]
-        own = pixels.to(torch.float32, memory_format=layout, copy=True)
-        return own.sub_(mean).div_(std).to(_DTYPES[self.precision])
+        normalised = pixels.to(torch.float32, memory_format=layout, copy=True)
+        return normalised.sub_(mean).div_(std).to(_DTYPES[self.precision])
 
     def _statistics(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and std, (1, 1, 1) or (C, 1, 1); kept on the device, for which each new tensor would be waited for."""
+        """Return mean and std, (1, 1, 1) or (C, 1, 1), cached on the device because a new tensor would synchronise."""
         if self._kept_statistics is None or self._kept_statistics[0].device != device:
             mean, std = (
                 torch.tensor(values, device=device).reshape(-1, 1, 1)
@@ -131,17 +131,17 @@ class Backbone:
         return self._kept_statistics
 
     def _moved(self, pixels: torch.Tensor) -> torch.Tensor:
-        """``pixels`` on the backbone's device; the host need not wait for a copy from pinned memory."""
+        """Move ``pixels`` to the backbone's device; pinned memory makes the copy asynchronous."""
         if self.device.type == "cuda" and pixels.device.type == "cpu":
             pixels = pixels.pin_memory()
         return pixels.to(self.device, non_blocking=True)
 
     @torch.inference_mode()
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Features of snippets: pixels as in :meth:`preprocess` -> float32 (B, D) on the backbone's device.
+        """Map pixels, as in :meth:`preprocess`, to features: float32 (B, D) on the backbone's device.
 
-        Any B: a CPU takes a few inputs at a time. Puts :attr:`module` in evaluation mode. Raises UserError for pixels
-        of another dtype or shape.
+        B can be any size; a CPU processes a few inputs at a time. Sets :attr:`module` to evaluation mode. Raises
+        UserError for pixels of another dtype or shape.
         """
         self._check(pixels)
         if len(pixels) == 0:
@@ -165,10 +165,10 @@ class Backbone:
             )
 
     def inference(self, check: bool = False, precision: Precision = "float32", compiled: bool = False) -> Backbone:
-        """A fast copy for extraction: batch norm folded, channels last, no gradients; the same device.
+        """Return a fast copy for extraction on the same device: batch norm folded, channels last, no gradients.
 
-        ``check`` runs the folded network once against the plain one and keeps the plain one where they differ.
-        ``precision``: what the copy computes in. ``compiled``: by torch.compile, which takes a minute or so at first.
+        ``check``: compare the folded network with the plain one on one input and keep the plain one if they differ.
+        ``precision``: precision of the copy. ``compiled``: use torch.compile; the first call takes about a minute.
         """
         example = None
         if check:
@@ -191,7 +191,7 @@ class Backbone:
         )
 
     def state(self) -> dict[str, torch.Tensor]:
-        """The weights as they are now, on the CPU. Raises UserError for the folded form of inference."""
+        """Return a copy of the current weights on the CPU. Raises UserError for the folded inference form."""
         if not self.trainable:
             raise UserError(
                 f"batch norm is folded in this {self.name}: load it with trainable=True to save its weights"
@@ -199,11 +199,11 @@ class Backbone:
         return {name: value.detach().cpu().clone().contiguous() for name, value in self.module.state_dict().items()}
 
     def save(self, path: Path | str) -> None:
-        """Write the weights to a file that ``load_backbone(name, stream, weights=path)`` reads back bit by bit."""
+        """Write the weights to a file that ``load_backbone(name, stream, weights=path)`` reads back bit for bit."""
         save_state(Path(path), self.state(), {"backbone": self.name, "stream": self.stream})
 
     def recipe(self) -> dict[str, Any]:
-        """All of the backbone that decides a feature's value, as plain values."""
+        """Return all settings of the backbone that determine feature values, as plain values."""
         normalisation = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.normalisation).items()}
         recipe = {
             "name": self.name,
@@ -220,6 +220,6 @@ class Backbone:
 
 
 def check_stream(stream: str) -> None:
-    """Raises UserError for an unknown stream."""
+    """Raise UserError for an unknown stream."""
     if stream not in get_args(Stream):
         raise UserError(f"unknown stream {stream!r}: {' or '.join(get_args(Stream))}")

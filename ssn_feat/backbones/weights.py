@@ -1,4 +1,4 @@
-"""Files of network weights: read without running code, checked name by name, hashed."""
+"""Files of network weights: read without running code, check each name, compute hashes."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ _COUNTERS = "num_batches_tracked"  # absent from files written before PyTorch 0.
 
 @dataclass(frozen=True)
 class BackboneWeights:
-    """What a file of weights holds, sorted into the parts that a reader may want."""
+    """The content of a weights file, split into its parts."""
 
     path: Path
     sha256: str
-    """Of the file's bytes."""
+    """SHA-256 of the file's bytes."""
     backbone: State
-    """Weights of the backbone, with the names that its own state dict has."""
+    """Weights of the backbone, named as in its state dict."""
     heads: State = field(default_factory=dict)
     """Weights outside the backbone: ``activity_fc.weight``, ``completeness_fc.bias``, ``classifier_fc.weight``, ..."""
     reg_stats: torch.Tensor | None = None
-    """float64 (2, 2) of an SSN checkpoint: [[mean location, mean size], [std location, std size]]."""
+    """float64 (2, 2) from an SSN checkpoint: [[mean location, mean size], [std location, std size]]."""
     about: dict[str, Any] = field(default_factory=dict)
-    """The file's plain fields beside the weights (arch, epoch, backbone, stream, ...)."""
+    """Plain fields of the file other than the weights (arch, epoch, backbone, stream, ...)."""
 
 
 def read_weights(path: Path | str) -> BackboneWeights:
-    """Read a file of weights of any of these kinds, on the CPU.
+    """Read a weights file of any of these kinds to the CPU.
 
     A plain state dict (ImageNet initialisation); ``{"state_dict": ...}``; SSN and actionness checkpoints of the
-    original implementation, where ``module.`` and ``base_model.`` stand before the names of the backbone and heads and
-    ``reg_stats`` come beside them; files of :meth:`ssn_feat.backbones.Backbone.save`. Nothing in the file is executed.
-    Raises UserError for a file that is missing, damaged, holds other objects than tensors and plain values, or holds
-    values that are not finite.
+    original implementation, with the name prefixes ``module.`` and ``base_model.`` for backbone and heads and with
+    ``reg_stats`` as a separate entry; files of :meth:`ssn_feat.backbones.Backbone.save`. Nothing in the file is
+    executed. Raises UserError for a file that is missing or damaged, or that holds objects other than tensors and
+    plain values, or non-finite values.
     """
     path = Path(path)
     content = _load(path)
@@ -92,7 +92,7 @@ def _load(path: Path) -> Mapping[Any, Any]:
 
 
 def _split(tensors: State) -> tuple[State, State]:
-    """Backbone and heads of a state dict, after the prefix that DataParallel adds is gone."""
+    """Split a state dict into backbone and heads, after removing the prefix that DataParallel adds."""
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     prefix = "base_model."
@@ -105,11 +105,11 @@ def _split(tensors: State) -> tuple[State, State]:
 def load_state(
     module: nn.Module, state: Mapping[str, torch.Tensor], channels: int | None, passed_over: Sequence[str], source: str
 ) -> None:
-    """Copy weights into ``module`` and give its first convolution ``channels`` input channels (None: leave it).
+    """Copy weights into ``module`` and set its first convolution to ``channels`` input channels (None: unchanged).
 
-    Weights of an RGB network are inflated; weights that have ``channels`` channels already are taken bit by bit.
-    Names that begin with one of ``passed_over`` (removed layers) are passed over. Batch-norm tensors may be (1, C).
-    Raises UserError with the list of the names that are missing, unknown or of another shape.
+    Weights of an RGB network are inflated; weights that already have ``channels`` channels are used unchanged.
+    Names that start with one of ``passed_over`` (removed layers) are ignored. Batch-norm tensors may be (1, C).
+    Raises UserError with the names that are missing, unknown or of another shape.
     """
     state = {name: value for name, value in state.items() if not name.startswith(tuple(passed_over))}
     if channels is not None and _input_channels(module, state) == channels:
@@ -123,22 +123,22 @@ def load_state(
 
 
 def _input_channels(module: nn.Module, state: Mapping[str, torch.Tensor]) -> int | None:
-    """Input channels of the first convolution's kernels among the weights, or None where they are not there."""
+    """Return the input channels of the first convolution's kernels in ``state``, or None if ``state`` lacks them."""
     kernels = state.get(f"{first_convolution(module)[0]}.weight")
     return kernels.shape[1] if kernels is not None and kernels.ndim >= 4 else None
 
 
 def _unwrapped(value: torch.Tensor, expected: torch.Tensor | None) -> torch.Tensor:
-    """Batch-norm tensors of the published ImageNet initialisation are (1, C)."""
+    """Reshape (1, C) batch-norm tensors, as in the published ImageNet initialisation, to (C,)."""
     return value[0] if expected is not None and expected.ndim == 1 and value.shape == (1, *expected.shape) else value
 
 
-def _check_names(expected: State, found: State, source: str) -> None:
-    missing = [name for name in expected if name not in found and not name.endswith(_COUNTERS)]
-    extra = [name for name in found if name not in expected and not name.endswith(_COUNTERS)]
+def _check_names(expected: State, state: State, source: str) -> None:
+    missing = [name for name in expected if name not in state and not name.endswith(_COUNTERS)]
+    extra = [name for name in state if name not in expected and not name.endswith(_COUNTERS)]
     misshapen = [
         f"{name} {tuple(value.shape)} instead of {tuple(expected[name].shape)}"
-        for name, value in found.items()
+        for name, value in state.items()
         if name in expected and value.shape != expected[name].shape
     ]
     parts = {"missing": missing, "not of this network": extra, "of another shape": misshapen}
@@ -153,7 +153,7 @@ def _listed(names: Iterable[str], most: int = 20) -> str:
 
 
 def save_state(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
-    """Write weights and plain fields so that :func:`read_weights` reads them; the file appears all at once."""
+    """Write weights and plain fields so that :func:`read_weights` can read them; the write is atomic."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -164,13 +164,13 @@ def save_state(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str
 
 
 def file_sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Return the SHA-256 hex digest of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def state_sha256(state: Mapping[str, torch.Tensor]) -> str:
-    """Hex digest of names, dtypes, shapes and values, for weights that come from no single file."""
+    """Return the SHA-256 hex digest of names, dtypes, shapes and values, for weights not from a single file."""
     digest = hashlib.sha256()
     for name in sorted(state):
         value = state[name].detach().cpu().contiguous()

@@ -148,7 +148,7 @@ def test_what_only_a_file_names_is_not_imported(
     (store.path / "videos/a/rgb/c/0/0").write_bytes(b"damaged")
     here = {"videos": str(tmp_path), "store": "", "backbone": [spec], "dask": "tcp://127.0.0.1:9"}
     store.record_run({"videos": {"a": 4.0}, "options": here | {"snippets": {"streams": ["rgb"]}}})
-    refused = f"names {spec} as a backbone, code that would be imported.*--trust-modules {spec}"
+    refused = f"names {spec} as a backbone, whose code would be imported.*--trust-modules {spec}"
     for trusted in ((), (f"{stolen_module}:other",)):
         with pytest.raises(UserError, match=refused):
             verify_store(VerifyOptions(store.path, repair=True, trust_modules=trusted))
