@@ -1,4 +1,4 @@
-"""Pixels that were decoded once, kept on disk: a folder with a bound on its size that several processes share."""
+"""Disk cache of decoded pixels: a folder of limited size that several processes share."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 
-# The folder is looked through after a process has written this share of the bound; above the second share the files
-# that were used longest ago go, until the third is left. Up to 20 processes that write at once keep within the bound.
+# A process scans the folder after it has written the first fraction of the limit. If the files exceed the second
+# fraction, it deletes the least recently used down to the third. Up to 20 concurrent writers stay within the limit.
 _LOOK, _FULL, _LEFT = 0.005, 0.9, 0.75
-# Checksum of all that follows; height, width and channels.
+# Checksum of all following bytes; height, width and channels.
 _HEADER = struct.Struct("<I3I")
 _CHECKSUM = 4
-# Half-written files of processes that died are removed after this many seconds.
+# Partial files of terminated processes are removed after this many seconds.
 _STALE = 600.0
 
 
 @dataclass
 class PixelCache:
-    """Images by name in ``folder``, at most ``limit`` bytes of them; those used longest ago go first.
+    """Images by name in ``folder``, at most ``limit`` bytes; the least recently used are deleted first.
 
-    Images are kept bit by bit. A file appears complete or not at all; a damaged one counts as absent.
+    Images are stored losslessly. Files are written atomically; a damaged file counts as absent.
     """
 
     folder: Path
@@ -44,11 +44,11 @@ class PixelCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UserError(f"cannot make the cache {self.folder}: {error.strerror}") from None
-        self._written = self.limit  # look through it at the first write
+            raise UserError(f"cannot create the cache {self.folder}: {error.strerror}") from None
+        self._written = self.limit  # scan the folder at the first write
 
     def get(self, name: str) -> NDArray[np.uint8] | None:
-        """The image called ``name``, uint8 (H, W, C), or None."""
+        """Return the image ``name``, uint8 (H, W, C), or None."""
         path = self._path(name)
         try:
             content = path.read_bytes()
@@ -64,7 +64,7 @@ class PixelCache:
         return data.reshape(shape)
 
     def put(self, name: str, image: NDArray[np.uint8]) -> None:
-        """Keep an image, uint8 (H, W, C). A full disk is no reason to stop: the image is then not kept."""
+        """Store an image, uint8 (H, W, C). A full disk is not an error: the image is then not stored."""
         content = _HEADER.pack(0, *image.shape)[_CHECKSUM:] + image.tobytes()
         content = google_crc32c.value(content).to_bytes(_CHECKSUM, "little") + content
         if len(content) > self.limit * (1 - _FULL):
@@ -83,7 +83,7 @@ class PixelCache:
             partial.unlink(missing_ok=True)
 
     def size(self) -> int:
-        """Bytes of all files in it."""
+        """Return the total size of all files in bytes."""
         return sum(size for _, size, _ in self._files())
 
     def _path(self, name: str) -> Path:
@@ -91,7 +91,7 @@ class PixelCache:
         return self.folder / digest[:2] / digest[2:40]
 
     def _files(self) -> Iterator[tuple[float, int, str]]:
-        """Last use, bytes and path of each file. Others may remove some meanwhile."""
+        """Yield last use, size in bytes and path of each file. Other processes may delete files meanwhile."""
         for shard in sorted(self.folder.glob("[0-9a-f][0-9a-f]")):
             with contextlib.suppress(OSError), os.scandir(shard) as entries:
                 for entry in entries:

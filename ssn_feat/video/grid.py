@@ -1,4 +1,4 @@
-"""The snippet grid: which frames each row of features looks at, and which seconds it stands for."""
+"""The snippet grid: the frames that each row of features reads, and the time interval that it covers."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import numpy as np
 from ssn_feat.errors import UserError
 
 FLOW_LENGTH = 5
-"""Pairs of consecutive frames in a snippet, as flow networks take them."""
+"""Number of pairs of consecutive frames in a snippet, as flow networks expect."""
 
 
 @dataclass(frozen=True)
 class SnippetGrid:
-    """The snippets of one video, the same for all of its streams."""
+    """The snippets of one video, which all of its streams share."""
 
     first: np.ndarray
     """(T,) int64: the first frame of each snippet, counted from 0."""
@@ -27,11 +27,11 @@ class SnippetGrid:
 
 
 def snippet_starts(frames: int, stride: int) -> np.ndarray:
-    """(T,) int64 first frames of the snippets of a video of ``frames`` frames; T >= 1.
+    """Return the first frames, (T,) int64, of the snippets of a video of ``frames`` frames; T >= 1.
 
     ``arange(0, frames - 5, stride)``, as in the test sampling of SSN: the 5 flow fields of a snippet need 6 frames, so
-    each of these starts is valid and no later one is. A video too short for one snippet has one at frame 0, which
-    repeats the last frame in place of the missing ones.
+    all of these starts are valid and later ones are not. A video too short for one snippet has one snippet at frame
+    0, which repeats the last frame in place of the missing ones.
     """
     return np.arange(0, max(frames - FLOW_LENGTH, 1), stride, dtype=np.int64)
 
@@ -39,14 +39,14 @@ def snippet_starts(frames: int, stride: int) -> np.ndarray:
 def snippet_grid(
     times: Sequence[float] | np.ndarray, duration: float, stride: int, gaps: Sequence[int] | np.ndarray = ()
 ) -> SnippetGrid:
-    """The grid of a video from the times of its frames.
+    """Compute the grid of a video from the times of its frames.
 
     ``times`` (F,) seconds, strictly increasing; ``duration`` seconds, the end of the last frame; ``gaps``: numbers of
-    frames before which the timestamps jump. The cell of a snippet reaches from the time of its first frame to that of
-    the next snippet's; the last ends at ``duration``. So every frame lies in exactly one cell, also where the frame
-    rate varies. The parts between gaps have a grid each, so that no cell and no snippet spans a gap.
+    frames before which the timestamps jump. The cell of a snippet extends from the time of its first frame to that of
+    the next snippet; the last cell ends at ``duration``. Every frame is in exactly one cell, even if the frame rate
+    varies. Each part between gaps has its own grid, so cells and snippets never span a gap.
 
-    Raises UserError if there is no frame, times do not increase, ``duration`` is not after the last frame, or
+    Raises UserError if there are no frames, times do not increase, ``duration`` is not after the last frame, or
     ``stride`` is below 1.
     """
     times = np.asarray(times, dtype=np.float64)
@@ -70,7 +70,7 @@ def snippet_grid(
 
 
 def _end(times: np.ndarray, begin: int, end: int) -> float:
-    """End of the last frame before a gap: after the mean interval of its part, or at the next frame."""
+    """Return the end of the last frame before a gap: one mean interval later, but at most the next frame's time."""
     interval = (times[end - 1] - times[begin]) / (end - 1 - begin) if end - 1 > begin else np.inf
     return float(min(times[end - 1] + interval, times[end]))
 

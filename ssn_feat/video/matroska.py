@@ -1,4 +1,4 @@
-"""Whether the structure of a Matroska or WebM file is whole: decoders skip what they cannot parse, and say nothing."""
+"""Check that the structure of a Matroska or WebM file is intact: decoders silently skip data they cannot parse."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import BinaryIO
 
 _HEADER, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _ANYWHERE = frozenset({0xEC, 0xBF})  # Void, CRC-32
-# What may stand in a file, in a segment and in a cluster (RFC 9559, section 5.1).
+# Elements allowed in a file, in a segment and in a cluster (RFC 9559, section 5.1).
 _LEVELS = (
     _ANYWHERE | {_HEADER, _SEGMENT},
     # SeekHead, Info, Tracks, Cluster, Cues, Attachments, Chapters, Tags
@@ -19,11 +19,11 @@ _LEVELS = (
 
 
 def find_break(path: Path) -> str:
-    """Where the structure of a file breaks, in a few words; empty for one that is whole, and for other formats.
+    """Describe where the structure of a file breaks; return "" if it is intact or the file has another format.
 
-    Reads a few bytes of each block: the elements of the file, its segments and their clusters must follow each other
-    without a gap, be of kinds that belong there and end with what holds them. Sizes left open by a live recording are
-    allowed for.
+    Reads a few bytes of each block. The elements of the file, its segments and their clusters must follow each other
+    without gaps, be allowed at their level and end within their parent. Unknown sizes, as written by live recordings,
+    are accepted.
     """
     total = path.stat().st_size
     with path.open("rb") as file:
@@ -35,7 +35,7 @@ def find_break(path: Path) -> str:
                 ends.pop()
             number, start, size = _element(file, at)
             while len(ends) > 1 and number not in _LEVELS[len(ends) - 1] and ends[-1] == total:
-                ends.pop()  # a cluster or segment of open size ends where something stands that cannot be in it
+                ends.pop()  # a cluster or segment of unknown size ends at the first element not allowed in it
             end = total if size is None and number in (_SEGMENT, _CLUSTER) else start + (size or 0)
             if number == _SEGMENT and end > total:
                 return f"{end - total:,} bytes of the file are missing"
@@ -48,7 +48,7 @@ def find_break(path: Path) -> str:
 
 
 def _element(file: BinaryIO, at: int) -> tuple[int, int, int | None]:
-    """Kind, first byte of the content and size of the element at a byte; size None where left open, kind 0 for none."""
+    """Return kind, content offset and size of the element at ``at``; size None if unknown, kind 0 if there is none."""
     file.seek(at, os.SEEK_SET)
     head = file.read(12)
     length = 9 - head[0].bit_length() if head else 9

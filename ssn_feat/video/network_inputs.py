@@ -1,4 +1,4 @@
-"""From a decoded image to the pixels that a network sees: resizing and crops, uint8 in and uint8 out."""
+"""Resizing and cropping of decoded images to network inputs, from uint8 to uint8."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Box:
 
 
 def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """(width, height) at which the shorter side is ``short_side``; the longer is rounded down. 0 keeps the size."""
+    """Return (width, height) with shorter side ``short_side``; the longer is rounded down. 0 keeps the size."""
     if short_side == 0 or min(width, height) == short_side:
         return width, height
     if width < height:
@@ -38,10 +38,10 @@ def scaled_size(width: int, height: int, short_side: int) -> tuple[int, int]:
 
 
 def resize(image: np.ndarray, size: tuple[int, int], how: Resize = "plain") -> np.ndarray:
-    """``image`` uint8 (H, W[, 3]) at ``size`` (width, height), bilinear.
+    """Resize ``image`` uint8 (H, W[, 3]) to ``size`` (width, height) with bilinear interpolation.
 
-    ``plain`` reads the four nearest pixels, as frame extractors do. ``smooth`` widens the filter when shrinking, as
-    Pillow does and with it the original's image transforms: no aliasing, but slower.
+    ``plain`` reads the four nearest pixels, as frame extractors do. ``smooth`` widens the filter when shrinking, as in
+    Pillow and therefore in the original's image transforms: it avoids aliasing but is slower.
     """
     if image.shape[1::-1] == size:
         return image
@@ -55,9 +55,9 @@ def resize(image: np.ndarray, size: tuple[int, int], how: Resize = "plain") -> n
 
 
 def resize_images(images: torch.Tensor, size: tuple[int, int], how: Resize = "plain") -> torch.Tensor:
-    """:func:`resize` of a batch on its device: uint8 (N, C, H, W) at ``size`` (width, height).
+    """Apply :func:`resize` to a batch on its device: uint8 (N, C, H, W) to ``size`` (width, height).
 
-    OpenCV and Pillow compute with whole numbers: single pixels differ from theirs by one gray level.
+    OpenCV and Pillow use integer arithmetic, so single pixels differ from theirs by one gray level.
     """
     if images.shape[:1:-1] == size:
         return images
@@ -68,18 +68,18 @@ def resize_images(images: torch.Tensor, size: tuple[int, int], how: Resize = "pl
 
 
 def gray_images(images: torch.Tensor) -> torch.Tensor:
-    """Gray uint8 (N, H, W) of BGR uint8 (N, 3, H, W) on its device, bit by bit as :func:`ssn_feat.video.to_gray`."""
+    """Convert BGR uint8 (N, 3, H, W) to gray uint8 (N, H, W) on its device; equals :func:`ssn_feat.video.to_gray`."""
     blue, green, red = images.to(torch.int32).unbind(1)
     return ((blue * 3735 + green * 19235 + red * 9798 + (1 << 14)) >> 15).to(torch.uint8)
 
 
 def crop_boxes(width: int, height: int, crop: int, crops: Crops) -> list[Box]:
-    """The crops of side ``crop`` of an image, in order.
+    """Return the crops of side ``crop`` of an image, in order.
 
     ``center``: one. ``three``: at the start, the middle and the end of the longer side. ``ten``: upper left, upper
-    right, lower left, lower right, centre, each plain and then mirrored, as the original's over-sampling. Its corners
-    lie on multiples of a quarter of the slack (rounded down), so the right and lower ones may miss the edge by up to
-    3 pixels. Raises UserError if the image is smaller than the crop.
+    right, lower left, lower right, centre, each plain and then mirrored, as in the original's over-sampling. The
+    corners are multiples of a quarter of the slack (rounded down), so the right and lower crops may miss the edge by
+    up to 3 pixels. Raises UserError if the image is smaller than the crop.
     """
     if width < crop or height < crop:
         raise UserError(
@@ -98,7 +98,7 @@ def crop_boxes(width: int, height: int, crop: int, crops: Crops) -> list[Box]:
 
 
 def crop_images(images: torch.Tensor, boxes: list[Box], crop: int) -> torch.Tensor:
-    """Crops of BGR or gray images or of planes of flow: (N, C, H, W) -> (N, len(boxes), C, crop, crop)."""
+    """Crop BGR or gray images or flow planes: (N, C, H, W) -> (N, len(boxes), C, crop, crop)."""
     parts = []
     for box in boxes:
         part = images[:, :, box.y : box.y + crop, box.x : box.x + crop]
@@ -107,9 +107,9 @@ def crop_images(images: torch.Tensor, boxes: list[Box], crop: int) -> torch.Tens
 
 
 def crop_flow(fields: torch.Tensor, boxes: list[Box], crop: int) -> torch.Tensor:
-    """Crops of flow on the scale of 8 bits, channels x0 y0 x1 y1 ...: (N, 2L, H, W) -> (N, len(boxes), 2L, crop, crop).
+    """Crop flow on the 8-bit scale, channels x0 y0 x1 y1 ...: (N, 2L, H, W) -> (N, len(boxes), 2L, crop, crop).
 
-    In a mirrored crop motion to the right becomes motion to the left: its x channels are inverted (255 - value).
+    Mirroring turns motion to the right into motion to the left, so x channels are inverted (255 - value).
     """
     cropped = crop_images(fields, boxes, crop)
     mirrored = [i for i, box in enumerate(boxes) if box.mirrored]

@@ -1,4 +1,4 @@
-"""RAFT optical flow (Teed and Deng 2020) by torchvision, with weights from a file."""
+"""RAFT optical flow (Teed and Deng 2020) from torchvision, with weights from a file."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from torch.nn.functional import pad
 
 from ssn_feat.errors import UserError
 
-_STEP, _SMALLEST = 8, 128  # RAFT works at an eighth of the size and needs 16 pixels a side there
+_STEP, _SMALLEST = 8, 128  # RAFT works at 1/8 of the size and needs 16 pixels per side there
 
 
 def load_raft(path: Path) -> torch.nn.Module:
-    """torchvision's ``raft_large`` or ``raft_small``, whichever the state dict in ``path`` fits; in evaluation mode.
+    """Load torchvision's ``raft_large`` or ``raft_small``, as the state dict in ``path`` requires, in evaluation mode.
 
-    Raises UserError where torchvision is missing, the file cannot be read, or it fits neither network.
+    Raises UserError if torchvision is missing, if the file cannot be read, or if it fits neither network.
     """
     try:
         from torchvision.models import optical_flow
@@ -28,7 +28,7 @@ def load_raft(path: Path) -> torch.nn.Module:
         raise UserError(f"cannot read the RAFT weights {path}: {' '.join(str(error).split())[:200]}") from None
     first = state.get("feature_encoder.convnormrelu.0.weight") if isinstance(state, dict) else None
     if first is None:
-        raise UserError(f"{path} is no state dict of torchvision's RAFT (no feature_encoder.convnormrelu.0.weight)")
+        raise UserError(f"{path} is not a state dict of torchvision's RAFT (no feature_encoder.convnormrelu.0.weight)")
     model = (optical_flow.raft_small if len(first) == 32 else optical_flow.raft_large)(weights=None)
     try:
         model.load_state_dict(state)
@@ -39,9 +39,9 @@ def load_raft(path: Path) -> torch.nn.Module:
 
 
 def raft(model: torch.nn.Module, prev: torch.Tensor, next: torch.Tensor, batch_size: int = 8) -> torch.Tensor:
-    """Flow from ``prev`` to ``next``, gray uint8 (N, H, W) on the model's device -> float32 (N, 2, H, W) pixels.
+    """Compute flow (pixels) from ``prev`` to ``next``: gray uint8 (N, H, W) on its device -> float32 (N, 2, H, W).
 
-    The gray image stands in all three colour channels; borders are repeated up to a multiple of 8 pixels.
+    The gray image is repeated in all three colour channels; borders are replicated up to a multiple of 8 pixels.
     """
     height, width = prev.shape[1:]
     if min(height, width) < _SMALLEST:

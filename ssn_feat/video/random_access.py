@@ -1,7 +1,7 @@
-"""Single snippets of a video, whole pictures before they are cropped: what training from pixels reads.
+"""Random access to the uncropped snippets of a video, for training from pixels.
 
-:func:`ssn_feat.video.snippets` makes all snippets of a video in one pass; here any of them is made for itself, from
-the same frames, resized, and with flow computed and quantised in the same way.
+:func:`ssn_feat.video.snippets` produces all snippets of a video in one pass; this module produces any single snippet
+from the same frames, resized, with flow computed and quantised in the same way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ssn_feat.video.opencv import import_cv2
 from ssn_feat.video.resampled import LATE
 from ssn_feat.video.snippet_options import ResolvedSnippets
 
-# Frame pairs whose flow is computed at once.
+# Number of frame pairs whose flow is computed at once.
 _PAIRS = 20
 _NO_MOTION = 128
 
@@ -38,7 +38,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class IndexedVideo:
-    """A video of which every frame is known."""
+    """A video with an index of all its frames."""
 
     id: str
     path: Path
@@ -49,17 +49,17 @@ class IndexedVideo:
     """Names of the images of a folder; None for the default ones."""
 
     def shown(self, options: ResolvedSnippets) -> NDArray[np.int64]:
-        """Number of the video's frame for each frame of its grid: all in order, or those of a nominal rate."""
+        """Return the video frame number of each grid frame: all in order, or those of a nominal rate."""
         return self._sampled(options)[0]
 
     def grid(self, options: ResolvedSnippets) -> SnippetGrid:
-        """Its snippets."""
+        """Return the snippet grid of the video."""
         shown, times = self._sampled(options)
         parts = np.searchsorted(self.index.gaps, shown, side="right")
         return snippet_grid(times, self.index.duration, options.stride, np.flatnonzero(np.diff(parts)) + 1)
 
     def _sampled(self, options: ResolvedSnippets) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Numbers of frames, and times of the grid, as :class:`ssn_feat.video.ResampledSource` gives them."""
+        """Return frame numbers and times of the grid, as :class:`ssn_feat.video.ResampledSource` defines them."""
         fps, times = options.nominal_fps, self.index.times
         if not fps:
             return np.arange(len(times)), times
@@ -74,17 +74,17 @@ class IndexedVideo:
 
     @cached_property
     def key(self) -> str:
-        """Tells it from all other videos, wherever it lies: by its id, and times and checksums of its frames."""
+        """A key that identifies the video independent of its path: from its id and its frames' times and checksums."""
         digest = hashlib.sha256(self.id.encode())
         digest.update(self.index.times.tobytes() + self.index.checksums.tobytes())
-        if not len(self.index.checksums):  # a folder of images: by their names, sizes and dates
+        if not len(self.index.checksums):  # a folder of images: use their names, sizes and modification times
             files = sorted((f.name, f.stat().st_size, f.stat().st_mtime_ns) for f in self.path.iterdir())
             digest.update(json.dumps(files).encode())
         return digest.hexdigest()
 
 
 class SnippetRows:
-    """Snippets of one stream by their row in the grid. ``cache`` keeps them; ``device`` computes flow."""
+    """Snippets of one stream by their row in the grid. ``cache`` stores them; flow is computed on ``device``."""
 
     def __init__(
         self,
@@ -94,17 +94,17 @@ class SnippetRows:
         device: torch.device | str = "cpu",
     ) -> None:
         if stream not in ("rgb", "flow"):
-            raise UserError(f"pixels of the stream {stream!r} cannot be read row by row: rgb or flow")
+            raise UserError(f"pixels of the stream {stream!r} cannot be read row by row: use rgb or flow")
         if options.deinterlace != "auto" or options.video_stream != -1:
             raise UserError("single snippets are read from the default video stream, with deinterlace auto")
         if stream == "flow" and not options.flow_quantised:
-            raise UserError("networks are trained on flow in 8 bits: leave flow_quantised on, here and in their store")
+            raise UserError("networks are trained on 8-bit flow: leave flow_quantised on, here and in their store")
         cut = next(part for part in options.by_crop() if stream in part.streams)
         self.options, self.stream, self.cache = replace(cut, streams=(stream,)), stream, cache
         self._device = str(device)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For a process of its own: what computes flow is made there."""
+        """Return the state for pickling, without the flow function: each process creates its own."""
         return {name: value for name, value in vars(self).items() if name != "_flow"}
 
     @cached_property
@@ -115,34 +115,34 @@ class SnippetRows:
 
     @cached_property
     def _recipe(self) -> str:
-        """What decides the pixels of given frames."""
+        """The options that determine the pixels of given frames."""
         deciding = ["short_side", "stretch", "resize"]
         if self.stream == "flow":
             deciding += ["flow_method", "flow_weights", "flow_bound"]
         return json.dumps([self.stream, *(getattr(self.options, name) for name in deciding)])
 
     def read(self, video: IndexedVideo, rows: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
-        """Pictures of the snippets: uint8 (H, W, C) by row; C = 3 (B G R), or 10 (x0 y0 x1 y1 ...).
+        """Read the images of the snippets: uint8 (H, W, C) by row; C = 3 (B G R), or 10 (x0 y0 x1 y1 ...).
 
         H and W are those of the resized video. Frames beyond the end repeat the last frame, or its last flow.
-        Raises UserError naming the video and the time where a picture cannot be made.
+        Raises UserError with the video and the time if an image cannot be produced.
         """
         shown, grid, wanted = video.shown(self.options), video.grid(self.options), sorted({int(row) for row in rows})
         parts = {row: self._parts(shown, int(grid.first[row]), int(grid.stop[row])) for row in wanted}
-        found: dict[int, NDArray[np.uint8]] = {}
+        images: dict[int, NDArray[np.uint8]] = {}
         names = {row: f"{video.key} {part} {self._recipe}" for row, part in parts.items()}
         if self.cache is not None:
-            found = {row: image for row in wanted if (image := self.cache.get(names[row])) is not None}
-        missing = {row: part for row, part in parts.items() if row not in found}
+            images = {row: image for row in wanted if (image := self.cache.get(names[row])) is not None}
+        missing = {row: part for row, part in parts.items() if row not in images}
         if missing:
             for row, image in self._make(video, missing).items():
                 if self.cache is not None:
                     self.cache.put(names[row], image)
-                found[row] = image
-        return found
+                images[row] = image
+        return images
 
     def _parts(self, shown: NDArray[np.int64], start: int, stop: int) -> list[Pair]:
-        """The frames or pairs of frames of a snippet, by the video's numbers; a frame is a pair with itself.
+        """Return the frames or frame pairs of a snippet, by video frame number; a frame is a pair with itself.
 
         ``start``: the snippet's first frame; ``stop``: the frame after the last one that it may read.
         """
@@ -168,7 +168,7 @@ class SnippetRows:
         return {(n, n): self._resized(image) for n, image in access.read(first for first, _ in parts)}
 
     def _computed(self, access: FrameAccess, parts: list[Pair]) -> dict[Pair, NDArray[np.uint8]]:
-        """8-bit flow (H, W, 2) of each pair of frames."""
+        """Compute the 8-bit flow (H, W, 2) of each pair of frames."""
         fields = {}
         for begin in range(0, len(parts), _PAIRS):
             some = parts[begin : begin + _PAIRS]

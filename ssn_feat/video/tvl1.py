@@ -1,12 +1,12 @@
-"""TV-L1 optical flow (Zach, Pock and Bischof 2007) on batches of image pairs, in torch.
+"""TV-L1 optical flow (Zach, Pock and Bischof 2007) on batches of image pairs, in PyTorch.
 
 The method, its parameters and its numerics are those of OpenCV's ``DualTVL1OpticalFlow`` with default parameters, on
 which two-stream networks were trained: a pyramid of 5 scales with step 0.8, 5 warps per scale, bicubic warping with
-zeros outside the image, a 5x5 median of the flow before every 30 iterations, one pass of them over the 8-bit gray
-values as they are. At this step the pyramid reaches displacements of about 8 pixels; faster motion is lost.
+zeros outside the image, a 5x5 median filter of the flow before every 30 iterations, and one pass over the unscaled
+8-bit gray values. With this step the pyramid covers displacements of about 8 pixels; faster motion is lost.
 
-Inside the solver flow is multiplied by tau / theta: the forward differences of that are the steps of the dual variable,
-which spares two multiplications per iteration.
+The solver stores flow multiplied by tau / theta. Its forward differences are then the steps of the dual variable,
+which saves two multiplications per iteration.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ _INNER, _OUTER = 30, 10
 _SMALLEST_SCALE = 16
 _GAIN = TAU / THETA
 
-# Pairs that a GPU solves at once: on an H100, 8 run at 92 % of the speed of 32.
+# Number of pairs that a GPU solves at once: on an H100, 8 pairs reach 92 % of the speed of 32.
 _GPU_BATCH = 16
 
-# Iterations of each warp, coarsest scale first, that bring the six reference pairs within 0.05 px of the converged
-# solution without ever asking how far it has come: most are needed where a scale begins.
+# Iterations of each warp, coarsest scale first. They bring the six reference pairs within 0.05 px of the converged
+# solution without a convergence test. The first warps of a scale need the most iterations.
 _FIXED_COARSEST = (120, 90, 60, 60, 30)
 _FIXED_FINER = (60, 30, 20, 20, 20)
 
 
 def tvl1(prev: torch.Tensor, next: torch.Tensor, fixed: bool = False) -> torch.Tensor:
-    """Flow from each ``prev`` to its ``next``: uint8 (N, H, W) on any device -> float32 (N, 2, H, W) pixels.
+    """Compute flow from each ``prev`` to its ``next``: uint8 (N, H, W) on any device -> float32 (N, 2, H, W) pixels.
 
-    By default iterations of a pair stop when the flow changes by less than 0.01 pixels (root mean square), as
-    OpenCV's; pairs are then solved one by one. ``fixed`` runs a fixed number of iterations instead: the whole batch
-    at once with no word from the device to the host in between, which is what a GPU is fast at; the mean difference
-    to the converged flow is below 0.05 pixels. Raises UserError on images below 16 pixels a side.
+    By default the iterations of a pair stop when the flow changes by less than 0.01 pixels (root mean square), as in
+    OpenCV, and pairs are solved one by one. ``fixed`` runs a fixed number of iterations instead: it solves the whole
+    batch at once without synchronising the host with the device, which is fast on a GPU. The mean difference to the
+    converged flow is below 0.05 pixels. Raises UserError if the images have less than 16 pixels per side.
     """
     if min(prev.shape[1:]) < _SMALLEST_SCALE:
         size = f"{prev.shape[2]}x{prev.shape[1]}"
         raise UserError(f"images of {size} are too small for tvl1 flow (at least {_SMALLEST_SCALE} pixels a side)")
     if len(prev) == 0:
         return prev.new_empty((0, 2, *prev.shape[1:]), dtype=torch.float32)
-    # Kernels and graphs start on the current device, which is each thread's own.
+    # Kernels and graphs start on the current device, which is set per thread.
     with torch.no_grad(), torch.cuda.device(prev.device) if prev.device.type == "cuda" else nullcontext():
         if fixed and prev.device.type == "cuda":
             return _solve_by_graph(prev, next)
@@ -59,10 +59,11 @@ def tvl1(prev: torch.Tensor, next: torch.Tensor, fixed: bool = False) -> torch.T
 
 
 def fixed_traffic(height: int, width: int) -> int:
-    """Bytes that the iterations of a pair must move with ``fixed``: each reads 11 planes of float32 and writes 6.
+    """Return the bytes that the ``fixed`` iterations of a pair move: each reads 11 float32 planes and writes 6.
 
-    Read are flow and dual variable (2 and 4 planes), residual, descent and gradient (1, 2 and 2); written are flow and
-    dual variable. Divided by a device's bandwidth it is the least time of a pair that does not stay in a cache.
+    An iteration reads flow and dual variable (2 and 4 planes), residual, descent and gradient (1, 2 and 2), and writes
+    flow and dual variable. The result divided by the device's bandwidth is the minimum time of a pair that does not
+    stay in a cache.
     """
     sizes = [(height, width)]
     while len(sizes) < _SCALES:
@@ -84,20 +85,20 @@ def _solve_by_graph(prev: torch.Tensor, next: torch.Tensor) -> torch.Tensor:
 
 
 class _Graph:
-    """All the work on one batch as a CUDA graph: the host starts it with one call instead of thousands."""
+    """The solution of one batch as a CUDA graph, which the host launches with one call instead of thousands."""
 
     def __init__(self, count: int, height: int, width: int, device: torch.device) -> None:
         self._lock = threading.Lock()
         self._prev = torch.zeros((count, height, width), dtype=torch.uint8, device=device)
         self._next = torch.zeros_like(self._prev)
-        _solve(self._prev, self._next, fixed=True)  # compiles kernels, fills caches: neither can happen in a capture
+        _solve(self._prev, self._next, fixed=True)  # compiles kernels and fills caches, impossible in a capture
         self._graph = torch.cuda.CUDAGraph()
-        # Other threads go on using the GPU (a backbone, say) while this one records.
+        # Other threads may use the GPU (for a backbone, for example) while this one records.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._flow = _solve(self._prev, self._next, fixed=True)
 
     def solve(self, prev: torch.Tensor, next: torch.Tensor, flow: torch.Tensor) -> None:
-        """Write the flow of at most ``count`` pairs; what lies in the rest of the buffers is solved and left."""
+        """Write the flow of up to ``count`` pairs to ``flow``; the rest of the buffers is solved and ignored."""
         with self._lock:
             self._prev[: len(prev)].copy_(prev)
             self._next[: len(next)].copy_(next)
@@ -126,7 +127,7 @@ def _solve(prev: torch.Tensor, next: torch.Tensor, fixed: bool) -> torch.Tensor:
 
 
 def _pyramid(images: torch.Tensor) -> list[torch.Tensor]:
-    """Gray (N, 1, h, w) float32 at every scale, finest first; sizes are rounded, sampling is at exactly 1 / 0.8."""
+    """Return gray float32 (N, 1, h, w) per scale, finest first. Sizes are rounded; the step is exactly 1 / 0.8."""
     scales = [images[:, None].to(torch.float32)]
     while len(scales) < _SCALES:
         height, width = (round(side * _SCALE_STEP) for side in scales[-1].shape[2:])
@@ -144,7 +145,7 @@ def _resample(images: torch.Tensor, size: tuple[int, int], ratios: tuple[float, 
 
 @functools.lru_cache(maxsize=64)
 def _linear_weights(old: int, new: int, ratio: float, device: torch.device) -> torch.Tensor:
-    """(new, old) matrix of linear interpolation at ``(i + 0.5) * ratio - 0.5``, clamped to the image."""
+    """Return the (new, old) matrix of linear interpolation at ``(i + 0.5) * ratio - 0.5``, clamped to the image."""
     at = ((torch.arange(new, dtype=torch.float64) + 0.5) * ratio - 0.5).clamp(0, old - 1)
     lower = at.floor().long().clamp(max=old - 2)
     weights = torch.zeros(new, old, dtype=torch.float64)
@@ -157,7 +158,7 @@ def _linear_weights(old: int, new: int, ratio: float, device: torch.device) -> t
 def _solve_scale(
     prev: torch.Tensor, next: torch.Tensor, u: torch.Tensor, counts: tuple[int, ...] | None
 ) -> torch.Tensor:
-    """The flow of one scale. prev, next (N, 1, h, w); u (N, 2, h, w), scaled; counts: iterations of each warp."""
+    """Solve one scale. prev, next (N, 1, h, w); u (N, 2, h, w), scaled; counts: iterations of each warp."""
     state = _state_class(u.device.type)(u)
     moved = torch.cat([next, *_central_differences(next)], dim=1)
     limit = _EPSILON**2 * _GAIN**2 * u.shape[2] * u.shape[3]
@@ -174,7 +175,7 @@ def _solve_scale(
 
 
 def _state_class(device_type: str) -> type[State]:
-    """The solver's inner loop for a device: Triton kernels on a GPU where Triton is installed, else plain torch."""
+    """Return the inner loop for a device: Triton kernels on a GPU if Triton is installed, else plain PyTorch."""
     if device_type == "cuda":
         try:
             from ssn_feat.video.tvl1_kernels import KernelState
@@ -193,8 +194,8 @@ def _central_differences(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tens
 def _linearise(state: State, prev: torch.Tensor, moved: torch.Tensor) -> None:
     """Warp the second image by the flow and write the residual as a linear function of the flow around it.
 
-    Thresholding (Zach et al., equation 15) moves the flow along the gradient g by a factor between -l and l, l = lambda
-    * theta, which is -residual / |g|^2 inside. Dividing by |g|^2 here leaves one clamp for each iteration.
+    Thresholding (Zach et al., equation 15) moves the flow along the gradient g by the factor -residual / |g|^2, clamped
+    to -l..l with l = lambda * theta. Dividing by |g|^2 here leaves one clamp per iteration.
     """
     u = state.u / _GAIN
     warped = state.warp(moved, u)

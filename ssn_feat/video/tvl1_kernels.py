@@ -1,8 +1,8 @@
 """TV-L1 flow on a GPU as three Triton kernels: one iteration, the warp and the median filter.
 
-They compute the same as :class:`ssn_feat.video.tvl1_state.State`. Memory traffic limits an iteration, so an iteration
-is one kernel: it reads each plane once and computes the new flow of the right and the lower neighbour a second time
-instead of waiting for them. It writes to a second set of buffers, since neighbours still read the first one.
+They compute the same as :class:`ssn_feat.video.tvl1_state.State`. Memory bandwidth limits the speed, so an iteration
+is one kernel: it reads each plane once and recomputes the new flow of the right and the lower neighbour instead of
+waiting for them. It writes to a second set of buffers because neighbours still read the first one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import triton.language as tl
 
 from ssn_feat.video.tvl1_state import CUBIC_SLOPE, LIMIT, TAU, State
 
-# One warp a block and two pixels a thread were fastest on an H100; the sort of the median wants larger blocks.
+# One warp per block and two pixels per thread were fastest on an H100; the sort of the median needs larger blocks.
 _BLOCK, _MEDIAN_BLOCK = 64, 128
 
 
@@ -22,7 +22,7 @@ def _new_flow(  # type: ignore[no-untyped-def]
     flow, dual_x, dual_y, residual, descent, gradient, at, x, y, inside, plane, width,
     LIMIT: tl.constexpr, TAU: tl.constexpr
 ):  # fmt: skip
-    """The flow of the pixels ``at`` after this iteration, both components."""
+    """Return both components of the flow of the pixels ``at`` after this iteration."""
     left, above = inside & (x > 0), inside & (y > 0)
     u0 = tl.load(flow + at, inside, 0.0)
     u1 = tl.load(flow + plane + at, inside, 0.0)
@@ -107,8 +107,8 @@ def _median(source, target, height, width, BLOCK: tl.constexpr):  # type: ignore
     tap = tl.arange(0, 32)[None, :]
     x = tl.minimum(tl.maximum((at % width)[:, None] + tap % 5 - 2, 0), width - 1)
     y = tl.minimum(tl.maximum((at // width)[:, None] + tap // 5 - 2, 0), height - 1)
-    # 25 values and 7 beyond any flow: the median is number 12 of them all. Not infinite: the sort of Triton 3.2, which
-    # belongs to torch 2.6, multiplies values by 0.
+    # 25 values and 7 that exceed any flow: the median is number 12 of all. The 7 are finite because the sort of
+    # Triton 3.2, which comes with torch 2.6, multiplies values by 0.
     values = tl.load(source + offset + y * width + x, inside[:, None] & (tap < 25), 1e30)
     middle = tl.where(tap == 12, tl.sort(values, dim=1), 0.0)
     tl.store(target + offset + at, tl.sum(middle, axis=1), inside)
@@ -130,7 +130,7 @@ class KernelState(State):
         return target
 
     def median(self) -> None:
-        """5x5 median of the flow."""
+        """Apply a 5x5 median filter to the flow."""
         count, channels, height, width = self.u.shape
         target = torch.empty_like(self.u)
         grid = (triton.cdiv(height * width, _MEDIAN_BLOCK), count * channels)
@@ -138,7 +138,7 @@ class KernelState(State):
         self.u = target
 
     def step(self) -> None:
-        """One iteration."""
+        """Run one iteration."""
         count, _, height, width = self.u.shape
         now = (self.u, self.dual_x, self.dual_y)
         grid = (triton.cdiv(height * width, _BLOCK), count)
@@ -149,5 +149,5 @@ class KernelState(State):
         (self.u, self.dual_x, self.dual_y), self._next = self._next, now
 
     def squared_change(self) -> float:
-        """Sum of the squares of what the last step changed."""
+        """Return the sum of squared changes of the flow in the last step."""
         return float((self.u - self._next[0]).square().sum())

@@ -1,4 +1,4 @@
-"""The state of one scale of the TV-L1 solver and one iteration of it, in plain torch."""
+"""The state of one scale of the TV-L1 solver and its iteration, in plain PyTorch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MEDIAN = 5
 
 
 class State:
-    """Flow, dual variables and the linearised residual of one scale, and room for intermediate results."""
+    """Flow, dual variables and the linearised residual of one scale, with buffers for intermediate results."""
 
     def __init__(self, u: torch.Tensor) -> None:
         self.u = u
@@ -29,15 +29,15 @@ class State:
         self._change, self._norm, self._threshold = torch.empty_like(u), torch.empty_like(u), torch.empty_like(u[:, :1])
 
     def warp(self, images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-        """``images`` (N, C, h, w) at each pixel's position moved by ``u`` (N, 2, h, w) pixels; zero outside."""
+        """Sample ``images`` (N, C, h, w) at each pixel's position plus ``u`` (N, 2, h, w) pixels; zero outside."""
         return warp_opencv(images, u) if u.device.type == "cpu" else warp_gathered(images, u)
 
     def median(self) -> None:
-        """5x5 median of the flow."""
+        """Apply a 5x5 median filter to the flow."""
         self.u = median_opencv(self.u) if self.u.device.type == "cpu" else median_network(self.u)
 
     def step(self) -> None:
-        """One iteration, in place: few passes over few planes, which is what it costs on a CPU."""
+        """Run one iteration in place, with few passes over few planes, which determine its cost on a CPU."""
         u, dual_x, dual_y, change, norm = self.u, self.dual_x, self.dual_y, self._change, self._norm
         step_x, step_y, threshold, descent = self._step_x, self._step_y, self._threshold, self.descent
         torch.addcmul(self.residual, descent[:, :1], u[:, :1], out=threshold)
@@ -55,13 +55,13 @@ class State:
         dual_y.add_(step_y).div_(norm)
 
     def squared_change(self) -> float:
-        """Sum of the squares of what the last step changed."""
+        """Return the sum of squared changes of the flow in the last step."""
         change = self._change.view(-1)
         return float(torch.dot(change, change))
 
 
 def warp_opencv(images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """:meth:`State.warp` of tensors on the CPU."""
+    """Apply :meth:`State.warp` to tensors on the CPU."""
     cv2 = import_cv2()
     x = torch.arange(u.shape[3], dtype=u.dtype) + u[:, 0]
     y = torch.arange(u.shape[2], dtype=u.dtype)[:, None] + u[:, 1]
@@ -73,10 +73,10 @@ def warp_opencv(images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
 
 
 def warp_gathered(images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
-    """:meth:`State.warp` on any device.
+    """Apply :meth:`State.warp` on any device.
 
-    Unlike ``grid_sample``, whose coordinates are fractions of the image, it is exact where nothing moves: the solver
-    takes the rounding of such coordinates in even areas for motion of up to some pixels.
+    Unlike ``grid_sample``, whose coordinates are fractions of the image, it is exact where nothing moves. In uniform
+    areas the solver would interpret the rounding of such coordinates as motion of up to a few pixels.
     """
     count, channels, height, width = images.shape
     x = torch.arange(width, dtype=u.dtype, device=u.device) + u[:, 0]
@@ -95,7 +95,7 @@ def warp_gathered(images: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
 
 
 def _cubic(distance: torch.Tensor) -> torch.Tensor:
-    """Keys' kernel with the slope that OpenCV uses."""
+    """Evaluate Keys' kernel with the slope that OpenCV uses."""
     d, slope = distance.abs(), CUBIC_SLOPE
     near = ((slope + 2) * d - (slope + 3)) * d * d + 1
     far = ((slope * d - 5 * slope) * d + 8 * slope) * d - 4 * slope
@@ -103,14 +103,14 @@ def _cubic(distance: torch.Tensor) -> torch.Tensor:
 
 
 def median_opencv(u: torch.Tensor) -> torch.Tensor:
-    """5x5 median of each plane of a CPU tensor, borders replicated."""
+    """Apply a 5x5 median filter to each plane of a CPU tensor, with replicated borders."""
     cv2 = import_cv2()
     planes = [torch.from_numpy(cv2.medianBlur(plane.numpy(), _MEDIAN)) for plane in u.flatten(0, 1)]
     return torch.stack(planes).view_as(u)
 
 
 def median_network(u: torch.Tensor) -> torch.Tensor:
-    """5x5 median of each plane by compare-exchanges alone, borders replicated: one kernel when compiled."""
+    """Apply a 5x5 median filter with replicated borders by compare-exchanges only: one kernel when compiled."""
     height, width = u.shape[2:]
     padded = pad(u, (_MEDIAN // 2,) * 4, mode="replicate")
     values = [padded[..., i : i + height, j : j + width] for i in range(_MEDIAN) for j in range(_MEDIAN)]
@@ -122,9 +122,9 @@ def median_network(u: torch.Tensor) -> torch.Tensor:
 
 
 def _median_exchanges(count: int) -> list[tuple[int, int, bool, bool]]:
-    """Compare-exchanges (low, high, low needed, high needed) that bring the median of ``count`` values to the middle.
+    """Return compare-exchanges (low, high, low needed, high needed) that move the median of ``count`` to the middle.
 
-    Batcher's odd-even merge sort without the exchanges on which the middle does not depend.
+    Batcher's odd-even merge sort without the exchanges that do not affect the middle.
     """
     network = []
     half = 1

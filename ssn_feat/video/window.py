@@ -1,4 +1,4 @@
-"""The frames and flow fields of a video that pending snippets need: made once each, forgotten when no longer needed."""
+"""The frames and flow fields that pending snippets of a video need: each is computed once and dropped after use."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from ssn_feat.video.network_inputs import (
 from ssn_feat.video.snippet_options import ResolvedSnippets
 
 _NO_MOTION = 128
-# Frames that a device resizes at once: enough to hide the time that it takes to start its work.
+# Number of frames that a device resizes at once: enough to hide the launch overhead.
 _BLOCK = 16
 
 
 class _Waiting(NamedTuple):
-    """A frame on its way to the device, and what of it is needed."""
+    """A frame to be copied to the device, and whether its pixels and its gray image are needed."""
 
     frame: int
     image: np.ndarray
@@ -41,10 +41,10 @@ class _Waiting(NamedTuple):
 
 
 class Window:
-    """What the streams of one size of crop need, from the first pending snippet to the frame decoded last.
+    """The inputs of streams with the same crop size, from the first pending snippet to the last decoded frame.
 
-    ``options``: resolved, all of one size of crop. On a ``device`` other than the CPU, frames are resized, turned gray
-    and cropped there in blocks, unless a flow method of the CPU needs them here.
+    ``options``: resolved, with one crop size. On a ``device`` other than the CPU, frames are resized, converted to
+    gray and cropped there in blocks, unless a CPU flow method needs them on the CPU.
     """
 
     def __init__(self, source: FrameSource, options: ResolvedSnippets, device: torch.device) -> None:
@@ -69,12 +69,12 @@ class Window:
 
     @property
     def reach(self) -> int:
-        """The last frame that a snippet looks at, counted from its first."""
+        """The last frame that a snippet reads, relative to its first."""
         return max(FLOW_LENGTH, *self._offsets, 0)
 
     def add(self, index: int, image: Callable[[], np.ndarray]) -> None:
-        """Keep what the streams need of the source's current frame, which is number ``index``."""
-        # The first frames are all kept: a video too short for one snippet repeats its last frame.
+        """Keep the data that the streams need from the current frame of the source, number ``index``."""
+        # Keep all of the first frames: a video too short for one snippet repeats its last frame.
         early = index <= FLOW_LENGTH
         pixels = any(index >= offset and (index - offset) % self._options.stride == 0 for offset in self._offsets)
         pixels, gray = bool(self._offsets) and (early or pixels), False
@@ -106,7 +106,7 @@ class Window:
             self._pixels[index] = crop_images(planes[None], self._boxes, options.crop)[0]
 
     def _keep_waiting(self) -> None:
-        """:meth:`_keep` of all waiting frames at once, on the device."""
+        """Apply :meth:`_keep` to all waiting frames at once, on the device."""
         waiting, self._waiting = self._waiting, []
         if not waiting:
             return
@@ -115,7 +115,7 @@ class Window:
         images = resize_images(images.permute(0, 3, 1, 2), size, self._options.resize)
         of_gray = [(each.frame, image) for each, image in zip(waiting, images, strict=True) if each.gray]
         of_pixels = [(each.frame, image) for each, image in zip(waiting, images, strict=True) if each.pixels]
-        # Stacked, not indexed by a list, for which the host would wait.
+        # Stack instead of indexing with a list, which would make the host wait.
         if of_gray:
             grays = gray_images(torch.stack([image for _, image in of_gray]))
             self._gray.update(zip((frame for frame, _ in of_gray), grays, strict=True))
@@ -136,7 +136,7 @@ class Window:
         return resize(image, self._scaled(image), self._options.resize)
 
     def _scaled(self, image: np.ndarray) -> tuple[int, int]:
-        """(width, height) to which all frames are scaled; settles it, and the crops, by the first one."""
+        """Return (width, height) of all scaled frames; the first frame determines it and the crops."""
         options = self._options
         if self._size is None:
             height, width = image.shape[:2]
@@ -146,11 +146,11 @@ class Window:
         return self._size
 
     def end(self, frames: int) -> None:
-        """The video has ``frames`` frames and no more: what snippets read beyond its ends is repeated from now on."""
+        """Set the final number of frames; from now on, snippets that read beyond the ends repeat frames."""
         self._last = frames - 1
         if "flow" not in self._options.streams or frames > 1:
             return
-        # One frame: no motion.
+        # A single frame has no motion.
         self._keep_waiting()
         if self._stored is not None:
             still = np.full(self._source.image().shape[:2], _NO_MOTION, dtype=np.uint8)
@@ -159,7 +159,7 @@ class Window:
             self._gray[1] = self._gray[0]
 
     def take(self, row: int, count: int) -> dict[str, torch.Tensor]:
-        """Inputs of the snippets ``row`` .. ``row + count - 1``; forgets what no later snippet needs."""
+        """Return the inputs of snippets ``row`` .. ``row + count - 1``; drops the data that no later snippet needs."""
         options = self._options
         self._keep_waiting()
         starts = [(row + i) * options.stride for i in range(count)]
@@ -176,7 +176,7 @@ class Window:
         return inputs
 
     def _frames(self, start: int, offsets: Sequence[int]) -> list[int]:
-        """The frames that a snippet reads: beyond an end of the video, its own last one before that end (or any)."""
+        """Return the frames of a snippet; those outside the video become its nearest inside, or the video's last."""
         inside = [start + offset for offset in offsets if 0 <= start + offset <= self._last] or [self._last]
         return [min(max(start + offset, inside[0]), inside[-1]) for offset in offsets]
 
@@ -202,7 +202,7 @@ class Window:
 
 
 def _stack(parts: dict[int, torch.Tensor], wanted: Sequence[Sequence[int]]) -> torch.Tensor:
-    """(B, crops, C * n, crop, crop): of each list of n frames or pairs what is kept, each (crops, C, crop, crop)."""
+    """Stack lists of n frames or pairs, each (crops, C, crop, crop), to (B, crops, C * n, crop, crop)."""
     return torch.stack([torch.cat([parts[index] for index in indices], dim=1) for indices in wanted])
 
 

@@ -165,7 +165,7 @@ def test_flow_weights_that_cannot_be_used_stop_the_run(folder: Path, tmp_path: P
     with pytest.raises(UserError, match="flow_weights are for the flow_method raft, not for dis"):
         options(folder, tmp_path / "s.zarr", flow_method="dis", flow_weights="x.pth")
     pytest.importorskip("torchvision")
-    for content, message in ((None, "cannot read the RAFT weights"), ({"x": torch.ones(1)}, "is no state dict of")):
+    for content, message in ((None, "cannot read the RAFT weights"), ({"x": torch.ones(1)}, "is not a state dict of")):
         if content is not None:
             torch.save(content, tmp_path / "raft.pth")
         with pytest.raises(UserError, match=message):

@@ -59,7 +59,7 @@ def test_quantisation():
 
 def test_bad_input(moving):
     prev, next = moving
-    with pytest.raises(UserError, match="one shape"):
+    with pytest.raises(UserError, match="equal shape"):
         flow(prev, next[:2])
     with pytest.raises(UserError, match="uint8"):
         flow(prev.astype(np.float32), next.astype(np.float32))

@@ -35,7 +35,7 @@ def test_bad_weights(weights, tmp_path):
         flow(images, images, "raft", weights=tmp_path / "absent.pth")
     other = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, other)
-    with pytest.raises(UserError, match=r"other\.pth is no state dict"):
+    with pytest.raises(UserError, match=r"other\.pth is not a state dict"):
         flow(images, images, "raft", weights=other)
     state = torch.load(weights, weights_only=True)
     state.pop(sorted(state)[-1])
