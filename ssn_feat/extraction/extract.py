@@ -76,6 +76,7 @@ def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractRepo
         options.name,
         options.ids,
         options.names,
+        options.quiet,
     )
     plan = make_plan(options, files, again)
     if not options.quiet:

@@ -40,6 +40,7 @@ def list_video_files(
     name: str = "",
     ids: IdFrom = "stem",
     names: ImageNames | None = None,
+    quiet: bool = False,
 ) -> VideoFiles:
     """The videos at ``where``, compared with those that ``annotations`` (in ``subsets``) name.
 
@@ -51,7 +52,7 @@ def list_video_files(
     files = found.videos
     if annotations is None:
         return VideoFiles(name or where.stem or where.resolve().stem, files, left_out=found.left_out)
-    dataset = match_dataset(read_annotations(annotations), files, f"the files in {where}")
+    dataset = match_dataset(read_annotations(annotations), files, f"the files in {where}", quiet)
     expected = _expected(dataset, subsets)
     wanted = {video_id: path for video_id, path in files.items() if video_id in expected}
     if not wanted:

@@ -302,7 +302,13 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
         print(f"flow by {cut.flow_method}: extract with --flow-method {cut.flow_method}")
     names = options.pixels.names
     files = list_video_files(
-        options.videos, options.annotations, (options.subset,), options.prefix, ids=options.ids, names=names
+        options.videos,
+        options.annotations,
+        (options.subset,),
+        options.prefix,
+        ids=options.ids,
+        names=names,
+        quiet=options.quiet,
     )
     dataset = match_dataset(read_annotations(options.annotations), files.videos, "the files", quiet=True)
     dataset = dataset.subset(options.subset)
