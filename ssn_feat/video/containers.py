@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -30,6 +31,8 @@ _EXCLUDED_FORMATS = frozenset(
         "ffmetadata",
     ]
 )
+_PLAYLISTS = frozenset((".m3u8", ".m3u", ".mpd", ".sdp", ".ffconcat", ".ffcat", ".pls", ".asx", ".xspf", ".smil"))
+_CONTENT_OF_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"v=0\no=", b"v=0\r\no=")
 # The header's aspect ratio is trusted within these bounds, and ignored where pictures would change by less than this.
 _ASPECT_BOUNDS, _ASPECT_TOLERANCE = (0.25, 4.0), 0.01
 _HDR = {16: "PQ", 18: "HLG"}  # values of AVColorTransferCharacteristic
@@ -96,19 +99,26 @@ def open_container(path: Path) -> Any:
         # An absolute path cannot be mistaken for a URL.
         return av.open(str(path.absolute()), options=options, **lenient)
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
-        if playlist := _playlist(path):
-            raise UserError(f"{path} is {playlist}, which names other files: give the video itself") from None
+        refuse_playlist(path)
         raise UserError(
             f"{path} is not a video that FFmpeg can read ({_reason(error)}): damaged, or not a video at all"
         ) from None
 
 
-def _playlist(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(1024).lstrip(b"\xef\xbb\xbf \r\n")
-    if head.startswith((b"#EXTM3U", b"ffconcat")):
-        return "a playlist"
-    return "a DASH manifest" if b"<MPD" in head else ""
+def playlist_kind(path: Path) -> str:
+    """What a file is that names other files instead of holding a video, by its ending or content; else empty."""
+    head = b""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(1024).lstrip(b"\xef\xbb\xbf \r\n\t")
+    if head.startswith(_CONTENT_OF_PLAYLISTS) or b"<MPD" in head or path.suffix.lower() in _PLAYLISTS:
+        return "a DASH manifest" if b"<MPD" in head or path.suffix.lower() == ".mpd" else "a playlist"
+    return ""
+
+
+def refuse_playlist(path: Path) -> None:
+    """Raises UserError for a file that names other files instead of holding a video."""
+    if kind := playlist_kind(path):
+        raise UserError(f"{path} is {kind}, which only names other files: give the video files themselves")
 
 
 def _reason(error: Exception) -> str:
@@ -121,9 +131,7 @@ def choose_stream(container: Any, path: Path, number: int = -1) -> Any:
     Raises UserError where there is no such stream, and for a codec that FFmpeg cannot decode.
     """
     av = import_av()
-    streams = [
-        stream for stream in container.streams.video if not stream.disposition & av.stream.Disposition.attached_pic
-    ]
+    streams = video_streams(container)
     if not streams:
         raise UserError(f"{path} has no video stream")
     if number >= len(streams):
@@ -138,10 +146,10 @@ def choose_stream(container: Any, path: Path, number: int = -1) -> Any:
     return stream
 
 
-def video_streams(container: Any) -> int:
-    """Number of video streams, cover pictures excluded."""
-    av = import_av()
-    return sum(not stream.disposition & av.stream.Disposition.attached_pic for stream in container.streams.video)
+def video_streams(container: Any) -> list[Any]:
+    """The video streams of a container, cover pictures excluded."""
+    cover = import_av().stream.Disposition.attached_pic
+    return [stream for stream in container.streams.video if not stream.disposition & cover]
 
 
 def aspect_of(stream: Any) -> float:
@@ -202,7 +210,9 @@ __all__ = [
     "high_dynamic_range",
     "import_av",
     "open_container",
+    "playlist_kind",
     "probe_stream",
+    "refuse_playlist",
     "require_file",
     "video_streams",
 ]

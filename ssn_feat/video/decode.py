@@ -199,16 +199,14 @@ class VideoReader:
             yield f"frames without a plausible time, which was interpolated: {named}{more}"
         for time, seconds in self._gaps:
             yield f"the timestamps jump by {seconds:+.2f} s after {time:.2f} s: no row spans that gap"
-        streams = video_streams(self._decoder.container)
-        if streams > 1:
-            yield f"it has {streams} video streams, of which number {self._number()} was read: --video-stream chooses"
+        streams = [stream.index for stream in video_streams(self._decoder.container)]
+        if len(streams) > 1:
+            number = streams.index(self._decoder.stream.index)
+            yield f"it has {len(streams)} video streams, of which number {number} was read: --video-stream chooses"
         if name := high_dynamic_range(self._decoder.stream):
             yield f"its colours are {name} (high dynamic range), which are not mapped to the usual range"
         if said := self._guard.warning():
             yield said
-
-    def _number(self) -> int:
-        return [stream.index for stream in self._decoder.container.streams.video].index(self._decoder.stream.index)
 
     def close(self) -> None:
         """Free the decoder; the summary of a finished pass stays available."""

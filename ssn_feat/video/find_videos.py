@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import os
@@ -14,7 +13,7 @@ from typing import Literal
 
 from ssn_feat.errors import UserError
 from ssn_feat.files import VIDEO_ENDINGS
-from ssn_feat.video.containers import choose_stream, import_av, open_container
+from ssn_feat.video.containers import choose_stream, import_av, open_container, playlist_kind, refuse_playlist
 from ssn_feat.video.image_folders import ImageNames
 
 IdFrom = Literal["stem", "path"]
@@ -34,8 +33,6 @@ _NO_VIDEOS = frozenset(
 )
 # Downloads that have not finished would be cut videos under a wrong id.
 _UNFINISHED = frozenset((".part", ".partial", ".crdownload", ".download", ".tmp", ".ytdl", ".aria2"))
-_PLAYLISTS = frozenset((".m3u8", ".m3u", ".mpd", ".sdp", ".ffconcat", ".ffcat", ".pls", ".asx", ".xspf", ".smil"))
-_CONTENT_OF_PLAYLISTS = (b"#EXTM3U", b"ffconcat version", b"[playlist]", b"v=0\no=", b"v=0\r\no=")
 # Formats of single images, as FFmpeg names them, and one that fits many files.
 _IMAGE_FORMATS = ("_pipe", "image2", "bin")
 _PACKETS = 64  # of an unknown file that are read to find two pictures: a file with one is an image
@@ -93,16 +90,6 @@ def left_out_line(left_out: tuple[str, ...], named: int = 20) -> str:
     return f"{len(left_out)} file{'s' * (len(left_out) > 1)} left out: {', '.join(left_out[:named])}{more}"
 
 
-def playlist_kind(path: Path) -> str:
-    """What a file is that names other files instead of holding a video, by its ending or content; else empty."""
-    head = b""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        head = file.read(1024).lstrip(b"\xef\xbb\xbf \r\n\t")
-    if head.startswith(_CONTENT_OF_PLAYLISTS) or b"<MPD" in head or path.suffix.lower() in _PLAYLISTS:
-        return "a manifest (DASH)" if b"<MPD" in head or path.suffix.lower() == ".mpd" else "a playlist"
-    return ""
-
-
 def _files(where: Path, ids: IdFrom, names: ImageNames, left_out: list[str]) -> Iterator[tuple[str, Path]]:
     """Id and path of each video; what is left out is added to ``left_out``."""
     if where.is_dir():
@@ -111,15 +98,10 @@ def _files(where: Path, ids: IdFrom, names: ImageNames, left_out: list[str]) -> 
     elif where.is_file() and where.suffix.lower() in (".txt", ".csv"):
         yield from _listed(where, ids)
     elif where.is_file():
-        _refuse_playlist(where)
+        refuse_playlist(where)
         yield where.stem, where
     else:
         raise UserError(f"there is no folder or file of videos at {where}")
-
-
-def _refuse_playlist(path: Path) -> None:
-    if kind := playlist_kind(path):
-        raise UserError(f"{path} is {kind}, which only names other files: give the video files themselves")
 
 
 def _id_of(path: Path, folder: Path, ids: IdFrom) -> str:
@@ -178,7 +160,7 @@ def _listed(where: Path, ids: IdFrom) -> Iterator[tuple[str, Path]]:
         pairs = _rows(where, text)
     for video_id, name in pairs:
         path = where.parent / name
-        _refuse_playlist(path)
+        refuse_playlist(path)
         yield video_id or _id_of(path, where.parent, ids), path
 
 
@@ -219,4 +201,4 @@ def _is_video(path: Path) -> bool:
     return False
 
 
-__all__ = ["FoundVideos", "IdFrom", "find_videos", "left_out_line", "playlist_kind"]
+__all__ = ["FoundVideos", "IdFrom", "find_videos", "left_out_line"]
