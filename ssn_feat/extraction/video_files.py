@@ -30,6 +30,8 @@ class VideoFiles:
     """Number of videos that the annotations name; None without annotations."""
     left_out: tuple[str, ...] = ()
     """Files that are not videos, sorted; see :class:`ssn_feat.video.find_videos.FoundVideos`."""
+    dataset: Dataset | None = None
+    """The annotations with the ids of the files; None without annotations."""
 
 
 def list_video_files(
@@ -64,6 +66,7 @@ def list_video_files(
         tuple(i for i in files if i not in expected),
         len(expected),
         found.left_out,
+        dataset,
     )
 
 

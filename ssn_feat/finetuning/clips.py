@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ssn_feat.annotations import Dataset, Video, read_annotations
-from ssn_feat.annotations.matching import match_dataset
+from ssn_feat.annotations import Dataset, Video
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.backbones.weights import save_state
 from ssn_feat.cli import to_dict
@@ -310,8 +309,8 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
         names=names,
         quiet=options.quiet,
     )
-    dataset = match_dataset(read_annotations(options.annotations), files.videos, "the files", quiet=True)
-    dataset = dataset.subset(options.subset)
+    assert files.dataset is not None
+    dataset = files.dataset.subset(options.subset)
     videos = index_videos(files.videos, tuple(dataset.videos), options.pixels, group, options.quiet)
     clips = clips_of(dataset, videos, cut, options.clips.background)
     task = ClipsTask(clips, options.clips, backbone.feature_dim, options.seed, group.device)
