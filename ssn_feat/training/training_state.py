@@ -141,7 +141,9 @@ class Training(Generic[TaskT]):
         joined = {name: stack_parts(parts) if len(saved) > 1 else parts[0] for name, parts in shared.items()}
         if self.average is not None:
             trained = [state["trained"] for state in saved]
-            self.average, joined["model"] = joined["model"], stack_parts(trained) if len(saved) > 1 else trained[0]
+            average, joined["model"] = joined["model"], stack_parts(trained) if len(saved) > 1 else trained[0]
+            for name, value in self.average.items():  # which stay on their device
+                value.copy_(average[name])
         self.task.head.load_state_dict(joined["model"])
         self.optimiser.load_state_dict(joined["optimiser"])
         self.sums = torch.stack(shared["sums"], dim=1)
