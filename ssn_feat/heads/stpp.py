@@ -111,8 +111,9 @@ class Pyramid:
 
     def part_scaling(self, scaling: Tensor) -> Tensor:
         """Factor of each part, ``(N, parts)``: ``scaling`` ``(N, 2)`` of its stage, 1 in the course."""
-        stage = torch.from_numpy(self.stage_of_part).to(scaling.device)
-        return torch.stack([scaling[:, 0], torch.ones_like(scaling[:, 0]), scaling[:, 1]], dim=1)[:, stage]
+        # Without an index, which would have to be copied to the device: a captured step may not do that.
+        columns = (scaling[:, :1], torch.ones_like(scaling[:, :1]), scaling[:, 1:])
+        return torch.cat([column.expand(-1, n) for column, n in zip(columns, self.stage_parts, strict=True)], dim=1)
 
     def part_shares(self) -> NDArray[np.float64]:
         """For each part, one divided by the number of parts of its stage: float64 ``(parts,)``."""
