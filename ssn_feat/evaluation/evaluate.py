@@ -20,6 +20,7 @@ from ssn_feat.drawing.timeline import timeline_figure, timeline_of
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.bootstrap import draw_videos
+from ssn_feat.evaluation.compared_methods import load_proposals
 from ssn_feat.evaluation.curves import Calibration, calibration_of, recall_at_multiples
 from ssn_feat.evaluation.curves_figure import curves_figure
 from ssn_feat.evaluation.error_analysis import ErrorAnalysis, analyse
@@ -35,7 +36,6 @@ from ssn_feat.evaluation.output import (
     write_csv,
     write_json,
 )
-from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections, read_detections
 
 # From this share of detections with a score that another detection of their class has, a note says so.
@@ -200,12 +200,12 @@ def _write(evaluated: EvaluatedFiles, options: EvaluateOptions) -> None:
         draw(options.picture, options, evaluated.evaluation_set.known, evaluated.detections[0])
 
 
-def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: Detections | None) -> None:
+def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: Detections) -> None:
     """Write the timelines of ``options.videos``. Raises UserError on a video that the annotations do not have."""
     unknown = [video for video in options.videos if video not in dataset.videos]
     if unknown:
         raise UserError(f"cannot draw the video {unknown[0]!r}: it is not in {options.annotations}")
-    proposals = Proposals.load(options.proposals) if options.proposals else None
+    proposals = load_proposals(options.proposals, dataset) if options.proposals else None
     timelines = []
     for video in options.videos:
         intervals, curve = None, None
