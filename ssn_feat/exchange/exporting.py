@@ -77,14 +77,16 @@ def export_features(options: ExportFeaturesOptions) -> ExportReport:
     computes would differ by more than ``tolerance`` from the times in the store.
     """
     store = open_store(options.store)
+    stored = store.ids
+    present = frozenset(stored)
     dataset = read_annotations(options.annotations) if options.annotations else None
     if dataset is not None:
-        dataset = match_dataset(dataset, store.ids, f"the store {store.path}")
-    ids = [i for i in dataset.videos if i in set(store.ids)] if dataset else list(store.ids)
+        dataset = match_dataset(dataset, stored, f"the store {store.path}")
+    ids = [i for i in dataset.videos if i in present] if dataset else list(stored)
     if not ids:
         in_annotations = f", none of them in {options.annotations}" if dataset else ""
-        raise UserError(f"nothing to export: the store {store.path} holds {len(store)} videos{in_annotations}")
-    missing = tuple(i for i in dataset.videos if i not in set(ids)) if dataset else ()
+        raise UserError(f"nothing to export: the store {store.path} holds {len(stored)} videos{in_annotations}")
+    missing = tuple(i for i in dataset.videos if i not in present) if dataset else ()
     streams = _streams(store, options.streams)
     names = {video_id: _file_name(video_id, options) for video_id in ids}
     grid = None if options.format == "bmn" else grid_of(store, ids, options.tolerance)
