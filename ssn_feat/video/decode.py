@@ -231,7 +231,7 @@ def _in_seconds(
 
 
 def probe(path: Path | str) -> Probe:
-    """What the header of a video declares; only its first frame is decoded. Raises UserError like :func:`frames`."""
+    """What the header of a video declares, read with its first few frames. Raises UserError like :func:`frames`."""
     with VideoReader(path) as reader:
         return reader.probe
 

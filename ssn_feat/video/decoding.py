@@ -50,7 +50,7 @@ class StreamDecoder:
             raise
         self._time_base = self.stream.time_base
         self._start = _start(self.container, self.stream)
-        self.packets = self.unreadable = self.damaged = self.interlaced = self._shown = 0
+        self.packets = self.unreadable = self.damaged = self._shown = 0
         self.end = self.last = 0.0
         """Seconds from the container's start to the end, and to the beginning, of the last packet of any stream."""
         self.failure = ""
@@ -80,7 +80,6 @@ class StreamDecoder:
             for frame in frames:
                 self._shown += 1
                 self.damaged += frame.is_corrupt
-                self.interlaced += frame.interlaced_frame
                 yield frame
         if self.failure:
             yield from self._flushed()
