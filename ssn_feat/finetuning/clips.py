@@ -34,6 +34,7 @@ from ssn_feat.finetuning.pixels import PixelOptions, PixelSource, Request, index
 from ssn_feat.heads.dropout import dropout
 from ssn_feat.heads.ssn import initialise
 from ssn_feat.sampling.draws import epoch_generator
+from ssn_feat.sampling.segments import choose_rows
 from ssn_feat.training.fit_options import OptimisationOptions
 from ssn_feat.training.training_data import digest_of
 from ssn_feat.video.find_videos import IdFrom
@@ -64,9 +65,7 @@ class ClipSet:
 
     def draw(self, instances: NDArray[np.int64], segments: int, rng: np.random.Generator) -> NDArray[np.int64]:
         """Draw a row from each of ``segments`` equal parts of each instance: int64 (N, segments)."""
-        position = (np.arange(segments) + rng.random((len(instances), segments))) / segments
-        rows: NDArray[np.int64] = self.first[instances, None] + (position * self.count[instances, None]).astype(int)
-        return rows
+        return choose_rows(self.first[instances, None], self.count[instances, None], (segments,), rng)
 
 
 def trimmed_rows(
