@@ -66,9 +66,8 @@ def compared_methods(dataset: Dataset, options: CompareOptions) -> Iterator[Comp
         if name == "tag":
             for source, actionness in sources.items():
                 title = name if len(sources) == 1 else f"{name} {source}"
-                yield _run_built_in(
-                    title, partial(grouped, options=options.tag), _score_of_tag(options), dataset, actionness
-                )
+                groups = partial(grouped, options=options.tag)
+                yield _run_built_in(title, groups, options.tag.ranked_by, dataset, actionness)
         elif name in BUILT_IN:
             method, score = _built_in(options)[name]
             yield _run_built_in(name, method, score, dataset, best if score == "contrast" else None)
@@ -80,10 +79,6 @@ def _title(spec: str, specs: Sequence[str]) -> str:
     """Name of the function of a user's method; all of ``spec`` if another of ``specs`` has the same name."""
     short = spec.rpartition(":")[2]
     return spec if any(other != spec and other.rpartition(":")[2] == short for other in specs) else short
-
-
-def _score_of_tag(options: CompareOptions) -> str:
-    return "sum" if options.tag.original_grouping else options.tag.tag_score
 
 
 def _built_in(options: CompareOptions) -> dict[str, tuple[Method, str]]:

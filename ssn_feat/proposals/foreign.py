@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ssn_feat.annotations.records import number
 from ssn_feat.errors import UserError
 from ssn_feat.proposals.collection import Proposals
 
@@ -70,18 +71,20 @@ def read_frame_list(path: Path, fps: Mapping[str, float]) -> Proposals:
         raise UserError(f"{path} is not a list of proposals: byte {error.start} is not UTF-8 text") from None
     rows: dict[str, list[tuple[float, float, float]]] = {}
     scored: bool | None = None
-    for number, line in enumerate(lines, start=1):
+    for line_number, line in enumerate(lines, start=1):
         fields = line.split()
         if not fields:
             continue
-        if len(fields) not in (3, 4) or not all(map(_is_number, fields[1:])):
-            raise UserError(f"{path}, line {number}: expected 'video start_frame end_frame [score]', not {line[:60]!r}")
+        if len(fields) not in (3, 4) or any(number(field) is None for field in fields[1:]):
+            raise UserError(
+                f"{path}, line {line_number}: expected 'video start_frame end_frame [score]', not {line[:60]!r}"
+            )
         id, start, end, *score = fields
         if scored not in (None, bool(score)):
-            raise UserError(f"{path}, line {number}: {'a' if score else 'no'} score, unlike the lines before it")
+            raise UserError(f"{path}, line {line_number}: {'a' if score else 'no'} score, unlike the lines before it")
         scored = bool(score)
         if id not in fps or not fps[id] > 0:
-            raise UserError(f"{path}, line {number}: the frames per second of video {id!r} are not known")
+            raise UserError(f"{path}, line {line_number}: the frames per second of video {id!r} are not known")
         video_rows = rows.setdefault(id, [])
         rank = float(score[0]) if score else -float(len(video_rows))
         video_rows.append((float(start) / fps[id], float(end) / fps[id], rank))
@@ -133,7 +136,7 @@ def _csv_rows(path: Path, duration: float) -> tuple[list[tuple[float, float, flo
             rows: list[tuple[float, float, float]] = []
             for row in reader:
                 values = [row[name] or "" for name in (*edges, *factors)]
-                if not all(map(_is_number, values)):
+                if any(number(value) is None for value in values):
                     raise UserError(f"{path}, line {reader.line_num}: expected numbers, not {','.join(values)[:60]!r}")
                 start, end, *scores = map(float, values)
                 if end < start:
@@ -152,13 +155,6 @@ def _csv_rows(path: Path, duration: float) -> tuple[list[tuple[float, float, flo
 def _score_of(scored: set[bool]) -> str:
     """What ranks the proposals of files of which some have scores (True) or not."""
     return " or ".join(name for has, name in ((True, "score"), (False, "order")) if has in scored)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
 
 
 def _collection(path: Path, rows: Mapping[str, list[tuple[float, float, float]]], method: str, score: str) -> Proposals:

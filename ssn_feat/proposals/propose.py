@@ -183,8 +183,7 @@ def _provenance(options: ProposeOptions) -> dict[str, Any]:
 def method_of(options: ProposeOptions) -> tuple[Method, str, dict[str, Any]]:
     """The chosen method, the name of its score, and its parameters."""
     if options.method == "tag":
-        score = "sum" if options.tag.original_grouping else options.tag.tag_score
-        return partial(grouped, options=options.tag), score, to_dict(options.tag)
+        return partial(grouped, options=options.tag), options.tag.ranked_by, to_dict(options.tag)
     method: Method
     if options.method == "sliding":
         method, parameters = partial(sliding, options=options.sliding, seed=options.seed), to_dict(options.sliding)

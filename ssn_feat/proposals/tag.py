@@ -59,6 +59,11 @@ class TagOptions:
         if not self.minimum_length >= 0.0:
             raise UserError(f"the minimum length of a proposal must be at least 0 seconds, not {self.minimum_length}")
 
+    @property
+    def ranked_by(self) -> str:
+        """Name of the score of the groups."""
+        return "sum" if self.original_grouping else self.tag_score
+
 
 def tag(actionness: ArrayLike, spans: ArrayLike, options: TagOptions | None = None) -> tuple[Floats, Floats]:
     """Proposals of one video from the actionness of its snippets.
