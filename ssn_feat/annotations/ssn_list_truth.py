@@ -18,7 +18,7 @@ normalised list fractions of the video.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate, chain, pairwise
 from pathlib import Path
@@ -261,6 +261,11 @@ def names_of(path: str) -> tuple[str, ...]:
     return path, last, stem, last.removeprefix("v_"), stem.removeprefix("v_")
 
 
+def known_id(path: str, known: Container[str]) -> str | None:
+    """The first candidate of :func:`names_of` that is among the ``known`` ids; None if there is none."""
+    return next((name for name in names_of(path) if name in known), None)
+
+
 def ssn_list_records(path: Path, videos: Iterable[VideoRecord]) -> Records:
     """The instances in a list, normalised or in frames, as annotations of those of ``videos`` that it contains.
 
@@ -275,7 +280,7 @@ def ssn_list_records(path: Path, videos: Iterable[VideoRecord]) -> Records:
     width = len(str(max((int(block.truth[:, 0].max()) for block in blocks if len(block.truth)), default=0)))
     for block in blocks:
         where = f"block # {block.number}"
-        video = next((known[name] for name in names_of(block.path) if name in known), None)
+        video = known.get(known_id(block.path, known) or "")
         if video is None or video.duration is None:
             records.add_unreadable(where, f"the duration of video {block.path!r} is unknown")
         elif not block.length * block.factor > 0:
@@ -295,6 +300,7 @@ def ssn_list_records(path: Path, videos: Iterable[VideoRecord]) -> Records:
 __all__ = [
     "ListedBlock",
     "ListedVideo",
+    "known_id",
     "names_of",
     "read_listed_videos",
     "read_ssn_list",

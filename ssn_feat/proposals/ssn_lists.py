@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations.dataset import Dataset
-from ssn_feat.annotations.ssn_list_truth import ListedBlock, ListedVideo, names_of, read_listed_videos, read_ssn_list
+from ssn_feat.annotations.ssn_list_truth import ListedBlock, ListedVideo, known_id, read_listed_videos, read_ssn_list
 from ssn_feat.errors import UserError
 from ssn_feat.files import replacing
 from ssn_feat.proposals.collection import Proposals
@@ -85,7 +85,7 @@ def listed_proposals(blocks: Iterable[ListedBlock], durations: Mapping[str, floa
     """
     intervals, unknown, reversed_rows = dict[str, NDArray[np.float64]](), list[str](), 0
     for block in blocks:
-        id = next((name for name in names_of(block.path) if name in durations), None)
+        id = known_id(block.path, durations)
         if id is None:
             unknown.append(block.path)
             continue
