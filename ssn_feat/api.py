@@ -73,15 +73,16 @@ def fit(
         ssn = sf.fit(store, truth, "runs/ssn", proposals=proposals, streams=["rgb", "flow"], lr=0.01)
     """
     from ssn_feat.runs.checkpoints import load_run
-    from ssn_feat.runs.folders import run_folders
     from ssn_feat.training.fit import fit as run
+    from ssn_feat.training.fit import runs_of, stream_runs
     from ssn_feat.training.fit_options import FitOptions
     from ssn_feat.training.presets import PRESETS
 
     given = {"store": store, "annotations": annotations, "out": out, "quiet": True} | options
     chosen = options_from_keywords(FitOptions, given, PRESETS, preset)
     run(chosen)
-    runs = [load_run(folder) for folder in run_folders(chosen.out)]
+    heads = stream_runs(chosen).values() if chosen.fusion == "late" else [chosen]
+    runs = [load_run(each.out) for head in heads for each in runs_of(head)]
     return runs if chosen.seeds > 1 or chosen.fusion == "late" else runs[0]
 
 

@@ -150,7 +150,12 @@ def require_same(path: Path, began: Any, options: Any, may_differ: Collection[st
 
 def format_terms(terms: Mapping[str, Any]) -> str:
     """The losses and accuracies of a line of the log as text."""
-    return ", ".join(f"{name} {value:.3f}" for name, value in terms.items() if name not in ("epoch", "lr"))
+    return ", ".join(f"{name} {value:.3f}" for name, value in terms_of(terms).items())
+
+
+def terms_of(line: Mapping[str, Any]) -> dict[str, Any]:
+    """The losses and accuracies of a line of the log, without its epoch and learning rate."""
+    return {name: value for name, value in line.items() if name not in ("epoch", "lr")}
 
 
 def environment() -> dict[str, Any]:
@@ -169,4 +174,4 @@ def environment() -> dict[str, Any]:
     }
 
 
-__all__ = ["RunFolder", "environment", "format_terms", "is_run", "require_same", "run_folders"]
+__all__ = ["RunFolder", "environment", "format_terms", "is_run", "require_same", "run_folders", "terms_of"]

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from ssn_feat.errors import UserError
 from ssn_feat.heads.features import stream_dims
 from ssn_feat.runs.checkpoints import CHECKPOINT
-from ssn_feat.runs.folders import EVENTS, RunFolder, is_run, run_folders
+from ssn_feat.runs.folders import EVENTS, RunFolder, is_run, run_folders, terms_of
 from ssn_feat.store import open_store
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.loop import run_epochs, stop_requested, threads_and_seed
@@ -82,23 +82,29 @@ def _fit_streams(options: FitOptions) -> dict[str, Any]:
         raise UserError(f"{options.out} holds a run of one head: choose another --out for a head of each stream")
     # Check every stream before the first is trained.
     stream_dims(open_store(options.store), options.streams)
-    names = {stream: quote(stream, safe="") for stream in options.streams}
-    runs = {s: replace(options, streams=(s,), fusion="early", out=options.out / name) for s, name in names.items()}
+    runs = stream_runs(options)
     for run in runs.values():
         _checkpoints_to_resume(run)
     outer = {stream: [options, run] if run.seeds > 1 else [options] for stream, run in runs.items()}
     summaries = {stream: _fit(run, outer[stream]) for stream, run in runs.items()}
-    result: dict[str, Any] = {"runs": names, "streams": summaries}
+    result: dict[str, Any] = {"runs": {stream: run.out.name for stream, run in runs.items()}, "streams": summaries}
     for kind in ("final", "mean", "spread"):
         values = {
             f"{stream} {term}": value
             for stream, summary in summaries.items()
-            for term, value in summary.get(kind, {}).items()
-            if term not in ("epoch", "lr")
+            for term, value in terms_of(summary.get(kind, {})).items()
         }
         result |= {kind: values} if values else {}
     RunFolder(options.out).summarise(result)
     return result
+
+
+def stream_runs(options: FitOptions) -> dict[str, FitOptions]:
+    """The options of the head of each stream with late fusion; its run is in OUT/STREAM."""
+    return {
+        stream: replace(options, streams=(stream,), fusion="early", out=options.out / quote(stream, safe=""))
+        for stream in options.streams
+    }
 
 
 def _checkpoints_to_resume(options: FitOptions) -> list[dict[str, Any]]:
@@ -136,4 +142,4 @@ def _require_same_point(options: FitOptions, saved: Sequence[dict[str, Any]], ru
         )
 
 
-__all__ = ["fit", "runs_of"]
+__all__ = ["fit", "runs_of", "stream_runs"]

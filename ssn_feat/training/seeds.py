@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ssn_feat.runs.folders import RunFolder
+from ssn_feat.runs.folders import RunFolder, terms_of
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.task import EpochPlan, FeatureTask
 
@@ -74,7 +74,7 @@ def summarise_seeds(options: FitOptions, summaries: Sequence[Mapping[str, Any]])
     with N - 1) of each term of the last epoch, and the summary of each seed by its number.
     """
     finals = [summary["final"] for summary in summaries]
-    terms = [name for name in finals[0] if name not in ("epoch", "lr")]
+    terms = list(terms_of(finals[0]))
     values = {name: [final[name] for final in finals] for name in terms}
     seeds = range(options.seed, options.seed + options.seeds)
     result = {

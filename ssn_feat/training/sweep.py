@@ -18,7 +18,7 @@ from ssn_feat.cli import from_dict, to_dict
 from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.errors import UserError
 from ssn_feat.runs.checkpoints import write_atomically
-from ssn_feat.runs.folders import RESUME_MAY_CHANGE, is_run, run_folders
+from ssn_feat.runs.folders import RESUME_MAY_CHANGE, is_run, run_folders, terms_of
 from ssn_feat.terminal import printable_lines
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
@@ -161,7 +161,7 @@ def _line(summary: Mapping[str, Any]) -> dict[str, tuple[float, float]]:
     """Mean and spread of each term at the end of a run, over seeds if there are several."""
     if "mean" in summary:
         return {name: (mean, summary["spread"][name]) for name, mean in summary["mean"].items()}
-    return {name: (value, 0.0) for name, value in summary["final"].items() if name not in ("epoch", "lr")}
+    return {name: (value, 0.0) for name, value in terms_of(summary["final"]).items()}
 
 
 __all__ = ["SWEEP_PRESETS", "SweepOptions", "combinations", "sweep"]
