@@ -166,7 +166,7 @@ def _sources(
     return sources
 
 
-def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None) -> Proposals:
+def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None, quiet: bool = False) -> Proposals:
     """Read proposals of any supported format, which the suffix decides, with the durations of ``dataset`` or ``fps``.
 
     A folder holds one csv file per video, as BSN and BMN write them. Raises UserError if the file is invalid or holds
@@ -185,7 +185,7 @@ def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None) -> Pro
         raise UserError(f"unknown format of {path}: supported are .npz, .json, .txt (an SSN list) and folders of .csv")
     if not len(proposals):
         raise UserError(f"{path} holds no proposal")
-    names = dict(zip(proposals.ids, annotated_ids(dataset, proposals.ids, str(path)), strict=True))
+    names = dict(zip(proposals.ids, annotated_ids(dataset, proposals.ids, str(path), quiet), strict=True))
     return proposals.renamed(names)
 
 

@@ -205,7 +205,7 @@ def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: 
     unknown = [video for video in options.videos if video not in dataset.videos]
     if unknown:
         raise UserError(f"cannot draw the video {unknown[0]!r}: it is not in {options.annotations}")
-    proposals = load_proposals(options.proposals, dataset) if options.proposals else None
+    proposals = load_proposals(options.proposals, dataset, quiet=options.quiet) if options.proposals else None
     timelines = []
     for video in options.videos:
         intervals, curve = None, None

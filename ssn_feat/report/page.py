@@ -84,12 +84,18 @@ def _shown(options: ReportOptions, inputs: PageInputs, measured: EvaluatedFiles 
         measured.evaluation_set if measured is not None else read_evaluation_set(options.evaluated(()))
     )
     dataset = truth.dataset
-    proposals = [load_proposals(path, dataset) for path in inputs.proposals]
+    proposals = [load_proposals(path, dataset, quiet=options.quiet) for path in inputs.proposals]
     detections, hits = evaluated_detections(measured) if measured is not None else ([], [])
     actionness = actionness_of(list(dataset.videos), proposals, options.store, inputs.runs)
     files = find_videos(options.videos, ids=options.ids).videos if options.videos is not None else {}
     if files:
-        files = dict(zip(annotated_ids(dataset, files, f"the files in {options.videos}"), files.values(), strict=True))
+        files = dict(
+            zip(
+                annotated_ids(dataset, files, f"the files in {options.videos}", options.quiet),
+                files.values(),
+                strict=True,
+            )
+        )
     if options.videos is not None and not files.keys() & dataset.videos.keys():
         raise UserError(f"none of the {len(files)} files in {options.videos} has the id of one of the videos")
     return Shown(dataset, detections, hits, proposals, actionness, files)
