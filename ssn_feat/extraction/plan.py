@@ -108,6 +108,7 @@ def _predicted_rows(
                 videos[video_id],
                 options.fps,
                 stream=snippets.video_stream,
+                deinterlace=snippets.deinterlace == "auto",
                 untimed_fps=snippets.nominal_fps,
                 names=options.names,
             )
