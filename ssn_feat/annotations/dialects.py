@@ -85,7 +85,7 @@ def read_annotations(spec: str | Path) -> Dataset:
     ignores), or ``ssn-list:LIST@DURATIONS`` (the instances in an SSN proposal list; DURATIONS is a JSON object of
     seconds by video id, or other annotations of the videos).
 
-    Raises UserError if there is no such file, if its dialect is not known, or if it is faulty (naming the key or line).
+    Raises UserError if the file does not exist, its dialect is unknown, or its content is invalid (names key or line).
 
     ::
 
