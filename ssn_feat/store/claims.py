@@ -8,6 +8,7 @@ of others.
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 import uuid
@@ -129,7 +130,7 @@ class Claims:
             yield
             if stored is None:  # removed in the meantime
                 continue
-            if self._is_active(stored):
+            if self._is_active(stored, self.claim_store.now):
                 return None
             yield
             self.claim_store.remove(key, stored.content)
@@ -138,25 +139,31 @@ class Claims:
 
     def active(self) -> list[Claim]:
         """Claims of running processes, sorted by id."""
-        claims = [_claim_of(stored) for _, stored in self._all() if self._is_active(stored)]
+        now = self._clock_of_all()
+        claims = [_claim_of(stored) for _, stored in self._all() if self._is_active(stored, now)]
         return sorted((claim for claim in claims if claim is not None), key=lambda claim: claim.id)
 
     def clean(self) -> None:
         """Remove the claims of ended processes."""
+        now = self._clock_of_all()
         for key, stored in self._all():
-            if not self._is_active(stored):
+            if not self._is_active(stored, now):
                 self.claim_store.remove(key, stored.content)
         self.claim_store.close()
+
+    def _clock_of_all(self) -> Callable[[], float]:
+        """The time of the claim store, asked for once, and only if a claim of another machine is met."""
+        return functools.cache(self.claim_store.now)
 
     def _all(self) -> list[tuple[str, StoredClaim]]:
         stored = ((key, self.claim_store.read(key)) for key in self.claim_store.keys())  # noqa: SIM118
         return [(key, claim) for key, claim in stored if claim is not None]
 
-    def _is_active(self, stored: StoredClaim) -> bool:
+    def _is_active(self, stored: StoredClaim, now: Callable[[], float]) -> bool:
         owner = _owner_of(stored)
         if owner is not None and owner.host == self._me().host:
             return not self._is_dead(owner)
-        return self.claim_store.now() - stored.renewed < LEASE_SECONDS
+        return now() - stored.renewed < LEASE_SECONDS
 
 
 def _run_to_end(steps: Generator[None, None, HeldClaim | None]) -> HeldClaim | None:

@@ -15,6 +15,7 @@ from store_writers import rows_of, started
 from ssn_feat.store import FeatureStore, StoreWriteError, create_store, open_or_create_store, open_store, status, verify
 from ssn_feat.store.backends import group_attributes, group_bytes
 from ssn_feat.store.claims import LEASE_SECONDS
+from ssn_feat.store.local_backend import LocalClaims
 
 
 @pytest.fixture
@@ -124,6 +125,22 @@ def test_claim_of_another_machine_ends_with_its_lease(store: FeatureStore) -> No
     os.utime(path, (old, old))
     store.claims.clean()
     assert not path.exists()
+
+
+def test_listing_of_claims_asks_for_the_time_once(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    claims = store.claims.claim_store
+    assert isinstance(claims, LocalClaims)
+    claims.path.mkdir(parents=True)
+    for number in range(5):
+        (claims.path / f"v{number}").write_text(json.dumps({"id": f"v{number}", "owner": "elsewhere~1~0"}))
+    asked: list[float] = []
+    now = LocalClaims.now
+    monkeypatch.setattr(LocalClaims, "now", lambda self: asked.append(now(self)) or asked[-1])
+    assert len(store.claims.active()) == 5
+    assert len(asked) == 1
+    store.claims.clean()
+    assert len(asked) == 2
+    assert len(store.claims.active()) == 5
 
 
 def files_of(path: Path) -> dict[str, bytes]:
