@@ -76,7 +76,7 @@ class LocalBackend(StoreBackend):
         target = self.path / name
         with self.staging.folder() as folder:
             write_synced(folder / GROUP, group_bytes(attributes))
-            target.mkdir(parents=True, exist_ok=True)
+            target.mkdir(exist_ok=True)  # without parents: a store that was deleted is not made again in part
             os.replace(folder / GROUP, target / GROUP)
 
     def remove(self, name: str) -> None:

@@ -16,7 +16,7 @@ from ssn_feat.store.location import open_backend
 from ssn_feat.store.packed import PackedStore
 from ssn_feat.store.reading import FAILED, RUNS, VIDEOS
 from ssn_feat.store.recipe import fingerprint, plain_recipe
-from ssn_feat.store.staging import writing
+from ssn_feat.store.staging import list_folder, writing
 
 # Object stores may list a new object before it can be read.
 _RETRY_SECONDS = (0.0, 0.1, 0.3)
@@ -109,7 +109,9 @@ def _open(backend: StoreBackend) -> FeatureStore:
         raise UserError(f"cannot read the feature store {path}: {error.strerror}") from None
     except OSError:
         problem, advice = "does not exist", f"python extract/run.py VIDEOS {path} creates one"
-        if backend.is_taken():
+        if _is_remainder(backend):
+            problem, advice = "has lost its zarr.json", "if it was deleted on purpose, delete the rest of this folder, too"
+        elif backend.is_taken():
             problem, advice = "exists but is not a feature store", "choose a path that does not exist for a new one"
         raise UserError(f"feature store {path} {problem}; {_suggestion(backend) or advice}") from None
     except ValueError as error:
@@ -139,6 +141,14 @@ def _root_attributes(backend: StoreBackend) -> dict[str, Any]:
         # Created by another process between the two calls.
         time.sleep(seconds)
     return backend.attributes("")
+
+
+def _is_remainder(backend: StoreBackend) -> bool:
+    """Whether a folder holds groups of a store and nothing else: the rest of a store that was deleted in part."""
+    if not isinstance(backend, LocalBackend) or not backend.path.is_dir():
+        return False
+    names = {entry.name for entry in list_folder(backend.path)}
+    return bool(names) and names <= {VIDEOS, FAILED, RUNS}
 
 
 def _suggestion(backend: StoreBackend) -> str:

@@ -34,6 +34,11 @@ def writing(path: Path | str, errors: tuple[type[Exception], ...] = (OSError,)) 
     except UserError:
         raise
     except errors as error:
+        if isinstance(error, FileNotFoundError) and isinstance(path, Path) and not path.exists():
+            raise StoreWriteError(
+                f"the store {path} was deleted or moved during this run: move it back, or run the same command again "
+                "to extract everything anew"
+            ) from error
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:200] or type(error).__name__
         raise StoreWriteError(
             f"cannot write to the store {path}: {reason}; "

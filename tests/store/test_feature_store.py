@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -345,6 +346,31 @@ def test_discarded_video_is_pending_again(store: FeatureStore) -> None:
     store.discard("a")
     assert store.ids == ()
     assert store.write("a", *made(seed=1))
+
+
+def test_store_deleted_during_a_run_is_not_made_again_in_part(store: FeatureStore) -> None:
+    features, spans = made(rgb=4)
+    for video_id in ("t", "u"):
+        store.write(video_id, features, spans)
+    shutil.rmtree(store.path)
+    for attempt in (
+        lambda: store.record_failure("v", "bad"),
+        lambda: store.record_run({"videos": {}, "missing": [], "options": {}}),
+        lambda: store.write("v", features, spans),
+    ):
+        with pytest.raises(StoreWriteError, match=r"was deleted or moved during this run: move it back, or run"):
+            attempt()
+    assert not store.path.exists()
+    assert not store.backend.staging.path.exists()
+
+
+def test_what_is_left_of_a_deleted_store_is_named(store: FeatureStore) -> None:
+    store.record_failure("v", "bad")
+    shutil.rmtree(store.path / "videos")
+    (store.path / "zarr.json").unlink()
+    for attempt in (lambda: open_store(store.path), lambda: open_or_create_store(store.path, store.recipe)):
+        with pytest.raises(UserError, match=r"has lost its zarr\.json; if it was deleted on purpose, delete the rest"):
+            attempt()
 
 
 def test_staging_of_the_dead_is_removed_and_of_the_living_kept(store: FeatureStore) -> None:
