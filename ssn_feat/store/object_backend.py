@@ -10,6 +10,7 @@ Credentials and endpoints come from the environment (or the configuration files)
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -27,6 +28,9 @@ from ssn_feat.store.staging import Owner, StoreReadError, writing
 
 # Groups that exist before the store's own metadata: its writer is still at work, or was killed.
 _WRITTEN_FIRST = {"videos", "failed", "runs"}
+# s3fs repeats requests (of a read twice over), and botocore repeats each of these. With their defaults, a server that
+# resets every connection is asked 125 times in four minutes before a read fails.
+_RETRIES, _ATTEMPTS = 2, 3
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -55,13 +59,16 @@ class ObjectBackend(StoreBackend):
         from fsspec.core import url_to_fs
 
         scheme = self.path.partition(":")[0]
+        is_s3 = scheme in ("s3", "s3a")
         try:
-            files, root = url_to_fs(self.path)
+            files, root = url_to_fs(self.path, **(_s3_options() if is_s3 else {}))
         except ImportError:
-            extra = "ssn-feat[s3]" if scheme in ("s3", "s3a") else f"the fsspec package for {scheme}://"
+            extra = "ssn-feat[s3]" if is_s3 else f"the fsspec package for {scheme}://"
             raise UserError(f"{self.path} needs a package that is not installed: pip install '{extra}'") from None
         except ValueError as error:
             raise UserError(f"{self.path} is not a valid location of a store: {error}") from None
+        if is_s3:
+            files.retries = _RETRIES  # s3fs offers no option for it
         return files, root.rstrip("/")
 
     @property
@@ -298,6 +305,13 @@ class ObjectClaims:
 
     def close(self) -> None:
         """Does nothing: a prefix without objects does not exist."""
+
+
+def _s3_options() -> dict[str, Any]:
+    """Options of s3fs. The environment variable of botocore takes precedence."""
+    if "AWS_MAX_ATTEMPTS" in os.environ:
+        return {}
+    return {"config_kwargs": {"retries": {"total_max_attempts": _ATTEMPTS}}}
 
 
 def _modification_time(info: Mapping[str, Any]) -> float:

@@ -110,7 +110,7 @@ def _open(backend: StoreBackend) -> FeatureStore:
     except OSError:
         problem, advice = "does not exist", f"python extract/run.py VIDEOS {path} creates one"
         if _is_remainder(backend):
-            problem, advice = "has lost its zarr.json", "if it was deleted on purpose, delete the rest of this folder, too"
+            problem, advice = "has lost its zarr.json", "if it was deleted on purpose, delete this folder, too"
         elif backend.is_taken():
             problem, advice = "exists but is not a feature store", "choose a path that does not exist for a new one"
         raise UserError(f"feature store {path} {problem}; {_suggestion(backend) or advice}") from None

@@ -2,11 +2,14 @@
 
 import json
 import pickle
+import socket
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import fsspec
@@ -326,6 +329,36 @@ def test_claims_where_there_is_no_connection(server: str) -> None:
 def test_no_such_bucket(server: str) -> None:
     with pytest.raises(UserError, match=r"cannot write to the store s3://nothing/s.zarr"):
         create_store("s3://nothing/s.zarr", RECIPE)
+
+
+def test_server_that_closes_every_connection_is_asked_a_bounded_number_of_times(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    s3fs = pytest.importorskip("s3fs")
+    monkeypatch.setattr("random.random", lambda: 0.0)  # the time between two attempts
+    asked = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def close_all() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listening.accept()
+                    asked.append(connection.recv(4096))
+                    connection.close()
+
+        thread = Thread(target=close_all, daemon=True)
+        thread.start()
+        monkeypatch.delenv("AWS_MAX_ATTEMPTS", raising=False)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listening.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "someone")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+        s3fs.S3FileSystem.clear_instance_cache()
+        with pytest.raises(StoreReadError, match=r"cannot read the store s3://bucket/x\.zarr: Connection was closed"):
+            open_store("s3://bucket/x.zarr")
+        s3fs.S3FileSystem.clear_instance_cache()
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join()
+    assert 2 <= len(asked) <= 40
 
 
 @pytest.mark.parametrize(
