@@ -167,4 +167,18 @@ def dataset_coverage(dataset: Dataset, available: Iterable[str]) -> DatasetCover
     )
 
 
-__all__ = ["DatasetCoverage", "Protocol", "dataset_coverage", "protocol"]
+def separate_ambiguous(dataset: Dataset, label: str) -> Dataset:
+    """The data set without the class ``label``, whose instances become ambiguous intervals."""
+    if label not in dataset.label_index:
+        return dataset
+
+    def separate(video: Video) -> Video:
+        marks = tuple(i for i in video.instances if i.label == label)
+        instances = tuple(i for i in video.instances if i.label != label)
+        return replace(video, instances=instances, ambiguous=(*video.ambiguous, *marks))
+
+    videos = map(separate, dataset.videos.values())
+    return Dataset.of(dataset.name, videos, [name for name in dataset.labels if name != label])
+
+
+__all__ = ["DatasetCoverage", "Protocol", "dataset_coverage", "protocol", "separate_ambiguous"]

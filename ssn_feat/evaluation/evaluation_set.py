@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from ssn_feat.annotations import Dataset, read_annotations
-from ssn_feat.annotations.dataset import Video
-from ssn_feat.annotations.protocols import protocol
+from ssn_feat.annotations.protocols import protocol, separate_ambiguous
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.evaluate_options import EvaluateOptions
 from ssn_feat.evaluation.matching import Truths
@@ -44,7 +43,7 @@ def read_evaluation_set(options: EvaluateOptions, dataset: Dataset | None = None
 
     Raises UserError if the annotations are missing or have no instance in the evaluated videos.
     """
-    known = _separate_ambiguous(dataset or read_annotations(options.annotations), options.ambiguous)
+    known = separate_ambiguous(dataset or read_annotations(options.annotations), options.ambiguous)
     line = None
     if options.protocol is not None:
         chosen_by = protocol(options.protocol)
@@ -58,20 +57,6 @@ def read_evaluation_set(options: EvaluateOptions, dataset: Dataset | None = None
         chosen = chosen.only(with_truth)
     empty = sum(not video.instances for video in subset.videos.values())
     return EvaluationSet(known, chosen, empty, len(chosen.videos) > len(with_truth), line)
-
-
-def _separate_ambiguous(dataset: Dataset, label: str) -> Dataset:
-    """The data set without the class ``label``, whose instances become ambiguous intervals."""
-    if label not in dataset.label_index:
-        return dataset
-
-    def separate(video: Video) -> Video:
-        marks = tuple(i for i in video.instances if i.label == label)
-        instances = tuple(i for i in video.instances if i.label != label)
-        return replace(video, instances=instances, ambiguous=(*video.ambiguous, *marks))
-
-    videos = map(separate, dataset.videos.values())
-    return Dataset.of(dataset.name, videos, [name for name in dataset.labels if name != label])
 
 
 __all__ = ["EvaluationSet", "read_evaluation_set"]
