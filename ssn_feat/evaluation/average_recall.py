@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -137,69 +136,45 @@ def recall_at_tiou(proposals: Proposals, dataset: Dataset, thresholds: ArrayLike
     Raises UserError if there are no instances.
     """
     best = np.concatenate([overlaps for _, overlaps in best_overlaps(proposals, dataset, number)])
-    return np.array([(best >= threshold).mean() for threshold in np.asarray(thresholds, dtype=np.float64)])
+    mean: Floats = share_found(best, thresholds).mean(axis=0)
+    return mean
 
 
-@dataclass(frozen=True)
-class Breakdown:
-    """Average recall of groups of instances: their names, instances ``(G,)`` and recall ``(G,)``, NaN if empty."""
-
-    names: tuple[str, ...]
-    instances: Indices
-    recall: Floats
+def share_found(overlaps: Floats, thresholds: ArrayLike) -> Floats:
+    """Whether each instance is found at each threshold, given its highest tIoU ``(M,)``: 0 or 1, float64 ``(M, K)``."""
+    found: Floats = (overlaps[:, None] >= np.asarray(thresholds, dtype=np.float64)).astype(np.float64)
+    return found
 
 
-def recall_by(
-    proposals: Proposals,
-    dataset: Dataset,
-    what: Literal["length", "number"],
-    edges: Sequence[float],
-    thresholds: ArrayLike = TIOU_GRIDS["activitynet"],
-    number: int | None = None,
-) -> Breakdown:
-    """Mean recall over the thresholds, by ``length`` of the instances in seconds or by their ``number`` in the video.
+def counted_proposals(proposals: Proposals, dataset: Dataset, number: float | None, budget: Budget) -> Indices:
+    """How many proposals of each video with instances count, best first, at ``number`` per video: int64 ``(V,)``.
 
-    ``edges``: ascending; a group includes its upper edge, and the last group has no upper edge. ``number``: only this
-    many of the best proposals of each video count (None: all). Raises UserError if there are no instances.
+    ``budget`` as in :func:`recall_curve`: the same share of the proposals of each video, so that there are ``number``
+    on average, or the best ``number`` of each video. None, and numbers that are not reached: all proposals.
+    Raises UserError if there are no instances.
     """
-    values, best = [], []
-    for video, overlaps in best_overlaps(proposals, dataset, number):
-        times = video.intervals()
-        lengths = times[:, 1] - times[:, 0]
-        values.append(lengths if what == "length" else np.full(len(times), float(len(times))))
-        best.append(overlaps)
-    tious = np.asarray(thresholds, dtype=np.float64)
-    share = (np.concatenate(best)[:, None] >= tious).mean(axis=1)
-    group = np.searchsorted(np.asarray(edges, dtype=np.float64), np.concatenate(values), side="left")
-    instances = np.bincount(group, minlength=len(edges) + 1)
-    mean = np.full(len(instances), np.nan)
-    np.divide(np.bincount(group, weights=share, minlength=len(instances)), instances, out=mean, where=instances > 0)
-    return Breakdown(_lengths(edges) if what == "length" else _numbers(edges), instances, mean)
+    available = np.array([len(proposals.intervals.get(video.id, ())) for video in _with_truth(dataset)], dtype=np.int64)
+    if number is None or not available.any():
+        return available
+    average = available.sum() / len(available)
+    wanted = available * (number / average) if budget == "average" else np.full(len(available), number)
+    # Slightly more, so that rounding does not lose a proposal.
+    counts: Indices = np.minimum(np.floor(wanted + 1e-9).astype(np.int64), available)
+    return counts
 
 
-def _lengths(edges: Sequence[float]) -> tuple[str, ...]:
-    if not edges:
-        return ("all",)
-    between = (f"{low:g}-{high:g} s" for low, high in pairwise(edges))
-    return f"<={edges[0]:g} s", *between, f">{edges[-1]:g} s"
-
-
-def _numbers(edges: Sequence[float]) -> tuple[str, ...]:
-    if not edges:
-        return ("all",)
-    firsts = [1, *(int(edge) + 1 for edge in edges[:-1])]
-    spans = (f"{first}-{last:g}" if first < last else f"{first}" for first, last in zip(firsts, edges, strict=True))
-    return *spans, f">{edges[-1]:g}"
-
-
-def best_overlaps(proposals: Proposals, dataset: Dataset, number: int | None = None) -> Iterator[tuple[Video, Floats]]:
+def best_overlaps(
+    proposals: Proposals, dataset: Dataset, number: int | Indices | None = None
+) -> Iterator[tuple[Video, Floats]]:
     """Each video with instances, and the highest tIoU of its best ``number`` proposals with each instance.
 
+    ``number``: the same for all videos, or one for each video with instances ``(V,)``; None: all proposals.
     Raises UserError if there are no instances.
     """
     videos = _with_truth(dataset)
     truth = [video.intervals() for video in videos]
-    rows = [_best_ranked(proposals, video.id, number) for video in videos]
+    numbers = [None] * len(videos) if number is None else np.broadcast_to(number, len(videos)).tolist()
+    rows = [_best_ranked(proposals, video.id, each) for video, each in zip(videos, numbers, strict=True)]
     groups = [np.repeat(np.arange(len(videos)), list(map(len, parts))) for parts in (rows, truth)]
     _, instance, overlaps = overlapping(np.concatenate(rows), np.concatenate(truth), (groups[0], groups[1]))
     best = np.zeros(len(groups[1]))
@@ -267,11 +242,11 @@ def _first_finders(
 
 __all__ = [
     "TIOU_GRIDS",
-    "Breakdown",
     "Budget",
     "RecallCurve",
     "best_overlaps",
+    "counted_proposals",
     "recall_at_tiou",
-    "recall_by",
     "recall_curve",
+    "share_found",
 ]

@@ -47,8 +47,14 @@ class CompareOptions:
     """tIoU thresholds of average recall: 0.5:0.05:0.95 or 0.5:0.05:1.0."""
     tious: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8, 0.9)
     """tIoU thresholds at which recall is printed."""
-    recall_number: int | None = None
-    """Number of proposals per video, best first, that count for recall at tIoU; default: all."""
+    recall_number: int | Literal["equal", "all"] = "equal"
+    """Number of proposals per video, best first, that count for recall at tIoU and of groups of instances: a number,
+    all of them, or the same number for all methods (equal): the number of the method that has the fewest, at most
+    --maximum; the oracle does not count."""
+    ambiguous: str = "Ambiguous"
+    """A label that is not a class: its instances do not count."""
+    per_class: bool = False
+    """Also print average recall of the instances of each class."""
     seed: int = 0
     """Seed of random orders and random intervals."""
     lengths: tuple[float, ...] = (3.0, 6.0, 12.0, 18.0)
@@ -84,7 +90,7 @@ class CompareOptions:
             raise UserError("the runs of --actionness must have different names")
         if not all(0.0 < t <= 1.0 for t in self.tious):
             raise UserError(f"tIoU thresholds must be in (0, 1], not {self.tious}")
-        if self.recall_number is not None and self.recall_number < 1:
+        if isinstance(self.recall_number, int) and self.recall_number < 1:
             raise UserError(f"recall_number must be at least 1, not {self.recall_number}")
         if self.seed < 0:
             raise UserError(f"seed must be at least 0, not {self.seed}")

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Sequence
+
+import numpy as np
 
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.matching import match_dataset
-from ssn_feat.annotations.protocols import dataset_coverage, protocol
+from ssn_feat.annotations.protocols import dataset_coverage, protocol, separate_ambiguous
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import (
     TIOU_GRIDS,
-    recall_at_tiou,
-    recall_by,
+    RecallCurve,
+    best_overlaps,
+    counted_proposals,
     recall_curve,
+    share_found,
 )
 from ssn_feat.evaluation.compare_options import CompareOptions
-from ssn_feat.evaluation.compare_output import MethodResult, print_table, tables, write_results
+from ssn_feat.evaluation.compare_output import MethodResult, print_results, write_results
 from ssn_feat.evaluation.compared_methods import ComparedMethod, compared_methods
+from ssn_feat.evaluation.recall_groups import recall_by_class, recall_by_length, recall_by_number
+from ssn_feat.proposals import Proposals
 from ssn_feat.store import open_store
 from ssn_feat.terminal import printable_lines
 
@@ -28,39 +34,61 @@ def compare_proposals(options: CompareOptions) -> list[MethodResult]:
     """
     results, notes = compare(options)
     print(printable_lines("\n".join(notes)))
-    for title, rows in tables(results, options).items():
-        print_table(title, rows)
+    print_results(results, options)
     if options.out is not None:
         write_results(results, options, notes, options.out)
     return results
 
 
-def compare(options: CompareOptions) -> tuple[list[MethodResult], list[str]]:
+def compare(
+    options: CompareOptions, dataset: Dataset | None = None, loaded: Sequence[Proposals] | None = None
+) -> tuple[list[MethodResult], list[str]]:
     """The results of every file and method, and lines that describe what was counted; prints and writes nothing.
 
+    ``dataset`` and ``loaded`` replace the annotations and the files that ``options`` name, if they were read before.
     Raises UserError as :func:`compare_proposals`.
     """
-    dataset, notes = _evaluated_set(options)
+    dataset, notes = _evaluated_set(options, dataset)
+    curves = [(each, _curve(each, dataset, options)) for each in compared_methods(dataset, options, loaded)]
+    number = _counted_number([compared for compared, _ in curves], dataset, options)
     results = []
-    for compared in compared_methods(dataset, options):
-        results.append(_evaluate(compared, dataset, options))
+    for compared, curve in curves:
+        results.append(_evaluate(compared, curve, dataset, options, number))
         lacking = dataset_coverage(dataset, compared.proposals.ids)
         if lacking.unreachable:
             notes.append(f"{compared.name}: proposals of {lacking}".replace(" are available", ""))
     first = results[0].curve
-    best = "all" if options.recall_number is None else f"the best {options.recall_number}"
     notes += [
         f"{dataset.name}: {first.videos} of {len(dataset.videos)} videos have instances, {first.instances} in total",
-        f"AR: tIoU of {options.grid}, {options.budget} number of proposals up to {options.maximum}; "
-        f"R: {best} proposals of a video",
+        f"AR: mean recall over the tIoU thresholds of {options.grid}, at {options.budget} numbers of proposals per "
+        f"video; AUC: area up to {options.maximum}",
+        f"R@tIoU and groups of instances: {_number_line(number, options)}",
         f"ranked by: {', '.join(f'{result.name}: {result.score}' for result in results)}",
     ]
     return results, notes
 
 
-def _evaluated_set(options: CompareOptions) -> tuple[Dataset, list[str]]:
-    """The evaluated data set, and lines that describe it."""
-    dataset, notes = read_annotations(options.annotations), []
+def _counted_number(methods: Sequence[ComparedMethod], dataset: Dataset, options: CompareOptions) -> float | None:
+    """The number of proposals per video that counts for recall at tIoU and of groups; None: all."""
+    if options.recall_number == "all":
+        return None
+    if options.recall_number != "equal":
+        return float(options.recall_number)
+    compared = [method.proposals for method in methods if method.reference != "oracle"]
+    averages = [float(counted_proposals(each, dataset, None, options.budget).mean()) for each in compared]
+    return min([options.maximum, *filter(None, averages)]) if averages else None
+
+
+def _number_line(number: float | None, options: CompareOptions) -> str:
+    if number is None:
+        return "all proposals"
+    line = f"the best {number:.4g} proposals per video" + (" on average" if options.budget == "average" else "")
+    return f"{line}, which every method has" if options.recall_number == "equal" else line
+
+
+def _evaluated_set(options: CompareOptions, dataset: Dataset | None) -> tuple[Dataset, list[str]]:
+    """The evaluated part of ``dataset`` or of the annotations, and lines that describe it."""
+    dataset, notes = separate_ambiguous(dataset or read_annotations(options.annotations), options.ambiguous), []
     if options.protocol is not None:
         chosen = protocol(options.protocol)
         notes.append(f"protocol {chosen.line(dataset)}")
@@ -74,19 +102,35 @@ def _evaluated_set(options: CompareOptions) -> tuple[Dataset, list[str]]:
     return dataset, notes
 
 
-def _evaluate(compared: ComparedMethod, dataset: Dataset, options: CompareOptions) -> MethodResult:
-    started, proposals, grid = time.perf_counter(), compared.proposals, TIOU_GRIDS[options.grid]
+def _curve(compared: ComparedMethod, dataset: Dataset, options: CompareOptions) -> RecallCurve:
+    grid, proposals = TIOU_GRIDS[options.grid], compared.proposals
     try:
-        curve = recall_curve(proposals, dataset, options.maximum, grid, options.budget, numbers=options.numbers)
+        return recall_curve(proposals, dataset, options.maximum, grid, options.budget, numbers=options.numbers)
     except UserError as error:
         raise UserError(f"{compared.name}: {error}") from None
-    recall = recall_at_tiou(proposals, dataset, options.tious, options.recall_number)
-    by_length = recall_by(proposals, dataset, "length", options.lengths, grid, options.maximum)
-    by_number = recall_by(proposals, dataset, "number", options.instances, grid, options.maximum)
-    per_video = len(proposals.only(dataset.videos)) / len(dataset.videos)
-    seconds = time.perf_counter() - started
-    recalls = curve, recall, by_length, by_number
-    return MethodResult(compared.name, proposals.score, per_video, *recalls, compared.seconds, seconds)
+
+
+def _evaluate(
+    compared: ComparedMethod, curve: RecallCurve, dataset: Dataset, options: CompareOptions, number: float | None
+) -> MethodResult:
+    proposals, grid = compared.proposals, TIOU_GRIDS[options.grid]
+    counts = counted_proposals(proposals, dataset, number, options.budget)
+    overlaps = list(best_overlaps(proposals, dataset, counts))
+    best = np.concatenate([each for _, each in overlaps])
+    return MethodResult(
+        name=compared.name,
+        score=proposals.score,
+        reference=compared.reference,
+        per_video=len(proposals.only(dataset.videos)) / len(dataset.videos),
+        curve=curve,
+        number=number,
+        average=float(share_found(best, grid).mean()),
+        recall=share_found(best, options.tious).mean(axis=0),
+        by_length=recall_by_length(overlaps, options.lengths, grid),
+        by_number=recall_by_number(overlaps, options.instances, grid),
+        by_class=recall_by_class(overlaps, dataset, grid),
+        compute=compared.seconds,
+    )
 
 
 __all__ = ["CompareOptions", "MethodResult", "compare", "compare_proposals"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,40 +19,52 @@ from ssn_feat.drawing.names import short_names
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_options import CompareOptions
 from ssn_feat.proposals import Proposals, VideoData, listed_proposals, load_method, propose_each, read_ssn_list
+from ssn_feat.proposals.actionness import fuse_actionness
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
 from ssn_feat.proposals.methods import Method, dense, grouped, oracle, ranked, sliding, uniform
-from ssn_feat.proposals.propose import actionness_run, read_videos
+from ssn_feat.proposals.propose import actionness_run, read_logits
 from ssn_feat.store import FeatureStore, open_store
 
 BUILT_IN = ("sliding", "sliding-ranked", "anchors", "anchors-ranked", "tag", "random", "oracle")
 _FUSED = "fused"
+Reference = Literal["oracle", "random"]
+_REFERENCES: dict[str, Reference] = {"oracle": "oracle", "random": "random"}
 
 
 @dataclass(frozen=True)
 class ComparedMethod:
-    """Proposals with a name; ``seconds`` of compute per video if they were made by a method."""
+    """Proposals with a name."""
 
     name: str
+    """Name for tables and charts."""
     proposals: Proposals
+    """The proposals."""
     seconds: float | None = None
+    """Compute time per video, if a method made them."""
+    reference: Reference | None = None
+    """Whether they are a bound or chance rather than a method."""
 
 
 @dataclass(frozen=True)
 class Actionness:
     """Actionness of one source: logits ``(T, 2)`` or probabilities ``(T,)`` by video, and the spans of the snippets."""
 
-    values: Mapping[str, NDArray[np.float32]]
-    spans: Mapping[str, NDArray[np.float64]]
+    values: dict[str, NDArray[np.float32]]
+    spans: dict[str, NDArray[np.float64]]
 
 
-def compared_methods(dataset: Dataset, options: CompareOptions) -> Iterator[ComparedMethod]:
+def compared_methods(
+    dataset: Dataset, options: CompareOptions, loaded: Sequence[Proposals] | None = None
+) -> Iterator[ComparedMethod]:
     """Proposals of every file, then of every method, in the order of the options.
 
+    ``loaded``: the content of the files, if it was read before.
     Raises UserError on invalid files, unknown methods, and methods without the actionness that they need.
     """
     titles = {spec: _title(spec, options.methods) for spec in options.methods}
     names = short_names(options.files, taken=titles.values())
-    loaded = (load_proposals(path, dataset, options.fps) for path in options.files)
+    if loaded is None:
+        loaded = [load_proposals(path, dataset, options.fps) for path in options.files]
     files = [ComparedMethod(name, proposals) for name, proposals in zip(names, loaded, strict=True)]
     yield from files
     store = open_store(options.store) if options.store else None
@@ -90,7 +103,7 @@ def _built_in(options: CompareOptions) -> dict[str, tuple[Method, str]]:
         "sliding-ranked": (partial(ranked, method=windows), "contrast"),
         "anchors": (spread, "random"),
         "anchors-ranked": (partial(ranked, method=spread), "contrast"),
-        "random": (partial(uniform, number=max(options.maximum, 1000), seed=options.seed), "random"),
+        "random": (partial(uniform, number=options.maximum, seed=options.seed), "random"),
         "oracle": (oracle, "order"),
     }
 
@@ -127,7 +140,7 @@ def _run(
     proposals, seconds = propose_each(method, videos, spec, score=score)
     if not len(proposals):
         raise UserError(f"{name} proposes nothing in any of {len(proposals.ids)} videos")
-    return ComparedMethod(name, proposals, seconds / len(proposals.ids))
+    return ComparedMethod(name, proposals, seconds / len(proposals.ids), _REFERENCES.get(spec))
 
 
 def _with_features(dataset: Dataset, actionness: Actionness | None, store: FeatureStore | None) -> Iterator[VideoData]:
@@ -153,16 +166,17 @@ def _sources(
     """Actionness by name: of every run, and of all runs fused; without runs, the actionness in the files."""
     if store is None or not runs:
         contents = [(file.name, file.proposals.actionness, file.proposals.spans) for file in files]
-        return {name: Actionness(values, spans) for name, values, spans in contents if values is not None and spans}
+        return {name: Actionness(dict(values), dict(spans)) for name, values, spans in contents if values and spans}
     present = set(store.ids)
     ids = [id for id in dataset.videos if id in present]
     loaded = {path.name: actionness_run(path, store) for path in runs}
-    chosen = {name: [run] for name, run in loaded.items()} | ({_FUSED: list(loaded.values())} if len(runs) > 1 else {})
-    sources = {}
-    for name, members in chosen.items():
-        videos = list(read_videos(store, ids, members))
-        values = {video.id: video.actionness for video in videos if video.actionness is not None}
-        sources[name] = Actionness(values, {video.id: video.spans for video in videos if video.spans is not None})
+    names = [*loaded, *([_FUSED] if len(loaded) > 1 else [])]
+    sources = {name: Actionness({}, {}) for name in names}
+    for video, logits in read_logits(store, ids, list(loaded.values())):
+        scored = [(each, video.spans) for each in logits]
+        for name in names:
+            chosen = scored if name == _FUSED else [scored[names.index(name)]]
+            sources[name].values[video.id], sources[name].spans[video.id] = fuse_actionness(chosen)
     return sources
 
 
@@ -220,4 +234,4 @@ def _read_fps(path: Path) -> Mapping[str, float]:
     return rates
 
 
-__all__ = ["BUILT_IN", "Actionness", "ComparedMethod", "compared_methods", "load_proposals"]
+__all__ = ["BUILT_IN", "Actionness", "ComparedMethod", "Reference", "compared_methods", "load_proposals"]

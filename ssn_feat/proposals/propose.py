@@ -38,6 +38,7 @@ from ssn_feat.store import FeatureStore, open_store
 
 if TYPE_CHECKING:
     from ssn_feat.runs.checkpoints import Run
+    from ssn_feat.store.stored_video import StoredVideo
 
 
 @dataclass(frozen=True)
@@ -221,16 +222,23 @@ def read_videos(
     advance: Callable[..., None] | None = None,
 ) -> Iterator[VideoData]:
     """The data of each video of the store; with ``sources``, also their fused actionness."""
+    for video, logits in read_logits(store, ids, sources):
+        actionness, spans = None, video.spans
+        if sources:
+            actionness, spans = fuse_actionness([(each, video.spans) for each in logits], weights, fusion)
+        yield VideoData(video.id, video.duration, actionness, spans)
+        if advance is not None:
+            advance()
+
+
+def read_logits(
+    store: FeatureStore, ids: Iterable[str], sources: Sequence[Run | LogisticActionness]
+) -> Iterator[tuple[StoredVideo, list[NDArray[np.float32]]]]:
+    """Each video of the store, and the actionness logits ``(T, 2)`` that each source computes from its features."""
     streams = sorted({stream for source in sources for stream in source.streams})
     for id in ids:
         video = store.read(id, streams)
-        actionness, spans = None, video.spans
-        if sources:
-            logits = [(_logits(source, video.features), video.spans) for source in sources]
-            actionness, spans = fuse_actionness(logits, weights, fusion)
-        yield VideoData(id, video.duration, actionness, spans)
-        if advance is not None:
-            advance()
+        yield video, [_logits(source, video.features) for source in sources]
 
 
 def _logits(source: Run | LogisticActionness, features: dict[str, NDArray[Any]]) -> NDArray[np.float32]:
@@ -239,4 +247,4 @@ def _logits(source: Run | LogisticActionness, features: dict[str, NDArray[Any]])
     return source.logits(features) if isinstance(source, LogisticActionness) else actionness_scores(source, features)
 
 
-__all__ = ["ProposeOptions", "actionness_run", "method_of", "propose", "read_videos"]
+__all__ = ["ProposeOptions", "actionness_run", "method_of", "propose", "read_logits", "read_videos"]

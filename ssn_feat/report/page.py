@@ -16,6 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.matching import annotated_ids
 from ssn_feat.drawing.colours import class_colours, ink_on
 from ssn_feat.errors import UserError
@@ -25,6 +26,7 @@ from ssn_feat.evaluation.compared_methods import load_proposals
 from ssn_feat.evaluation.evaluate import EvaluatedFiles, evaluate_files
 from ssn_feat.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from ssn_feat.files import replacing
+from ssn_feat.proposals import Proposals
 from ssn_feat.report.charts import proposal_charts, training_charts
 from ssn_feat.report.figures import write_figures
 from ssn_feat.report.page_inputs import PageInputs, read_logs, sort_inputs
@@ -47,18 +49,21 @@ def report(options: ReportOptions) -> Path:
         raise UserError("name at least one input: detections (.json), proposals (.npz) or run folders")
     libraries, inputs, content = _libraries(), sort_inputs(options.inputs), PageSections()
     measured = evaluate_files(options.evaluated(inputs.detections)) if inputs.detections else None
+    truth = _truth(options, inputs, measured)
     if measured is not None:
         add_detections(content, measured, options)
+    proposals: list[Proposals] = []
     compared: list[MethodResult] = []
     how = None
-    if inputs.proposals:
-        how = options.compared(inputs.proposals)
-        compared, notes = compare(how)
+    if inputs.proposals and truth is not None:
+        proposals = [load_proposals(path, truth.dataset, quiet=options.quiet) for path in inputs.proposals]
+        how = options.compared(inputs.proposals, ranked=any(each.actionness is not None for each in proposals))
+        compared, notes = compare(how, truth.known, proposals)
         content.add("Proposals", notes, tables(compared, how), proposal_charts(compared, how))
     logs = read_logs(inputs.runs)
     if logs:
         content.add("Training", [], training_tables(logs), training_charts(logs))
-    shown = _shown(options, inputs, measured) if options.annotations is not None else None
+    shown = None if truth is None else _shown(options, inputs, truth.dataset, measured, proposals)
     _write(options, libraries, content, shown, _facts(shown, measured, [result.name for result in compared]))
     if options.figures is not None:
         write_figures(options.figures, measured, compared, how, logs)
@@ -79,12 +84,21 @@ def _libraries() -> tuple[ModuleType, str]:
     return jinja2, get_plotlyjs()
 
 
-def _shown(options: ReportOptions, inputs: PageInputs, measured: EvaluatedFiles | None) -> Shown:
-    truth: EvaluationSet = (
-        measured.evaluation_set if measured is not None else read_evaluation_set(options.evaluated(()))
-    )
-    dataset = truth.dataset
-    proposals = [load_proposals(path, dataset, quiet=options.quiet) for path in inputs.proposals]
+def _truth(options: ReportOptions, inputs: PageInputs, measured: EvaluatedFiles | None) -> EvaluationSet | None:
+    """The annotations; None if there are none and no input needs them. Raises UserError if they are missing."""
+    if measured is not None:
+        return measured.evaluation_set
+    needed = options.annotations is not None or inputs.proposals
+    return read_evaluation_set(options.evaluated(())) if needed else None
+
+
+def _shown(
+    options: ReportOptions,
+    inputs: PageInputs,
+    dataset: Dataset,
+    measured: EvaluatedFiles | None,
+    proposals: Sequence[Proposals],
+) -> Shown:
     detections, hits = evaluated_detections(measured) if measured is not None else ([], [])
     actionness = actionness_of(list(dataset.videos), proposals, options.store, inputs.runs)
     files = find_videos(options.videos, ids=options.ids).videos if options.videos is not None else {}

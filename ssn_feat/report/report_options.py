@@ -85,14 +85,17 @@ class ReportOptions:
             quiet=True,
         )
 
-    def compared(self, files: tuple[Path, ...]) -> CompareOptions:
-        """Options of the comparison of ``files`` of proposals."""
+    def compared(self, files: tuple[Path, ...], ranked: bool) -> CompareOptions:
+        """Options of the comparison of ``files`` of proposals with sliding windows, chance and the upper bound.
+
+        ``ranked``: a file contains actionness, by which windows can be ranked, too.
+        """
         return CompareOptions(
             files=files,
             annotations=self.truth,
             subset=None if self.protocol else self.subset,
             protocol=self.protocol,
-            methods=("oracle", "random"),
+            methods=("sliding", *(("sliding-ranked",) if ranked else ()), "random", "oracle"),
         )
 
     @property

@@ -14,10 +14,10 @@ import pytest
 from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
 from ssn_feat.cli import Command, parse
 from ssn_feat.errors import UserError
-from ssn_feat.evaluation.average_recall import recall_at_tiou
+from ssn_feat.evaluation.average_recall import TIOU_GRIDS, counted_proposals, recall_at_tiou
 from ssn_feat.evaluation.compare_options import CompareOptions
 from ssn_feat.evaluation.compare_proposals import compare_proposals
-from ssn_feat.evaluation.compared_methods import load_proposals
+from ssn_feat.evaluation.compared_methods import compared_methods, load_proposals
 from ssn_feat.proposals import Proposals, VideoData, list_blocks, write_ssn_list
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
 from ssn_feat.store import create_store
@@ -82,7 +82,7 @@ def test_what_is_written_is_what_was_measured(options: CompareOptions) -> None:
     assert (options.out / "proposals.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (options.out / "proposals.svg").read_text()
     page = ElementTree.fromstring((options.out / "proposals.html").read_text())
-    assert next(page.iter("table"))[0].text == "method"
+    assert next(page.iter("table"))[0].text == "recall in %; R@tIoU with 3 proposals per video"
     assert [row[0].text for row in page.find(".//table").iter("tr")][1:] == [result.name for result in results]
 
 
@@ -108,6 +108,69 @@ def test_groups_of_instances_and_time_are_told(options: CompareOptions, capsys) 
     with (options.out / "proposals.csv").open() as file:
         row = list(csv.DictReader(file))[2]
     assert (row["AR <=3.5 s"], row["AR 3 in a video"], row["AR >3 in a video"]) == ("100.0", "100.0", "")
+
+
+def test_methods_are_compared_at_the_same_number(options: CompareOptions, folder: Path, capsys) -> None:
+    """The file has 3 proposals per video: the best 3 of sliding windows and of chance count, too."""
+    truth = read_annotations(options.annotations)
+    tagged, windows, chance, oracle = compare_proposals(replace(options, methods=("sliding", "random", "oracle")))
+    assert [result.number for result in (tagged, windows, chance, oracle)] == [3.0] * 4
+    for name, result in (("sliding", windows), ("random", chance)):
+        (method,) = (m for m in compared_methods(truth, options) if m.name == name)
+        assert result.recall.tolist() == recall_at_tiou(method.proposals, truth, options.tious, 3).tolist()
+        assert result.average == pytest.approx(
+            recall_at_tiou(method.proposals, truth, TIOU_GRIDS["activitynet"], 3).mean()
+        )
+    assert tagged.average == pytest.approx(tagged.curve.at(100))
+    assert (chance.reference, oracle.reference, windows.reference) == ("random", "oracle", None)
+    printed = capsys.readouterr().out
+    assert "the best 3 proposals per video on average, which every method has" in printed
+    assert "AR@3" in printed
+    assert "by class" not in printed
+    record = json.loads((options.out / "proposals.json").read_text())["methods"][1]
+    assert record["counted_proposals_per_video"] == 3
+    assert record["percent"]["AR@3"] == pytest.approx(100 * windows.average)
+
+
+def test_a_number_or_all_proposals_on_request(options: CompareOptions) -> None:
+    brief = replace(options, methods=("sliding", "random"), out=None)
+    truth = read_annotations(options.annotations)
+    (method,) = (m for m in compared_methods(truth, brief) if m.name == "sliding")
+    for asked, number in (("all", None), (20, 20)):
+        _, windows, chance = compare_proposals(replace(brief, recall_number=asked))
+        assert windows.number == number
+        assert windows.recall.tolist() == recall_at_tiou(method.proposals, truth, brief.tious, number).tolist()
+    assert chance.per_video == 100
+
+
+def test_a_share_of_each_list_counts_or_the_same_number(folder: Path) -> None:
+    made = Proposals({"v0": [(0, n + 1) for n in range(10)], "v1": [(0, 1)] * 2}, {"v0": range(10), "v1": [0, 1]}, "x")
+    dataset = read_annotations(folder / "truth.json").only(["v0", "v1"])
+    assert counted_proposals(made, dataset, 3, "average").tolist() == [5, 1]
+    assert counted_proposals(made, dataset, 3, "fixed").tolist() == [3, 2]
+    assert counted_proposals(made, dataset, 6, "average").tolist() == [10, 2]
+    assert counted_proposals(made, dataset, None, "fixed").tolist() == [10, 2]
+
+
+def test_average_recall_of_classes(tmp_path: Path, capsys) -> None:
+    """By hand: an instance of each class is found exactly, one of b not at all, c has none."""
+    videos = [Video("v", 20.0, "test", (Instance("a", 0, 4), Instance("b", 6, 8), Instance("b", 10, 11)))]
+    write_activitynet(Dataset.of("toy", videos, ("a", "b", "c")), tmp_path / "truth.json")
+    Proposals({"v": [(0, 4), (6, 8)]}, {"v": [1, 0]}, "x").save(tmp_path / "x.npz")
+    options = CompareOptions((tmp_path / "x.npz",), str(tmp_path / "truth.json"), methods=(), per_class=True)
+    (result,) = compare_proposals(options)
+    assert (result.by_class.names, result.by_class.instances.tolist()) == (("a", "b"), [1, 2])
+    assert result.by_class.recall.tolist() == [1.0, 0.5]
+    assert "by class" in capsys.readouterr().out
+
+
+def test_ambiguous_instances_do_not_count(tmp_path: Path) -> None:
+    videos = [Video("v", 20.0, "test", (Instance("run", 0, 4), Instance("Ambiguous", 6, 8)))]
+    write_activitynet(Dataset.of("toy", videos), tmp_path / "truth.json")
+    Proposals({"v": [(0, 4)]}, {"v": [1]}, "x").save(tmp_path / "x.npz")
+    options = CompareOptions((tmp_path / "x.npz",), str(tmp_path / "truth.json"), methods=())
+    assert compare_proposals(options)[0].recall.tolist() == [1.0] * 5
+    assert compare_proposals(replace(options, ambiguous="no label"))[0].recall.tolist() == [0.5] * 5
 
 
 def test_a_protocol_and_what_is_missing_are_told(options: CompareOptions, folder: Path, capsys) -> None:
@@ -164,13 +227,20 @@ def test_runs_and_features_of_a_store(options: CompareOptions, folder: Path, mon
         streams = ("rgb",)
 
     monkeypatch.setattr("ssn_feat.evaluation.compared_methods.actionness_run", lambda path, store: Seen())
-    monkeypatch.setattr("ssn_feat.runs.checkpoints.actionness_scores", lambda run, features: features["rgb"])
+    scored = []
+
+    def score(run: Seen, features: dict) -> np.ndarray:
+        scored.append(run)
+        return features["rgb"]
+
+    monkeypatch.setattr("ssn_feat.runs.checkpoints.actionness_scores", score)
     runs = (Path("runs/a"), Path("runs/b"))
     own = f"{__name__}:of_features"
     changed = replace(options, files=(), store=store.path, actionness=runs, methods=("tag", "sliding-ranked", own))
     results = compare_proposals(changed)
     assert [r.name for r in results] == ["tag a", "tag b", "tag fused", "sliding-ranked", "of_features"]
     assert len({r.curve.auc for r in results[:3]}) == 1
+    assert len(scored) == 7 * 2
     assert all(r.curve.lacking == 1 for r in results)
 
 

@@ -32,4 +32,6 @@ def test_no_two_have_the_same_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     options = CompareOptions(tuple(files), str(tmp_path / "truth.json"), methods=methods)
     results, _ = compare(options)
     assert [result.name for result in results] == ["a/tag", "b/tag", "b/sliding", *methods[:3], "thirds"]
-    assert all(len(rows) >= len(results) for rows in tables(results, options).values())
+    *groups, classes = tables(results, options).values()
+    assert all(len(rows) >= len(results) for rows in groups)
+    assert list(classes["run"]) == ["instances", *(result.name for result in results)]

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from report.pages import HOSTILE, VIDEO, dataset_of, hostile_page, inputs_in
 
-from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
+from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, write_activitynet
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import video_average_precision
+from ssn_feat.evaluation.compared_methods import load_proposals
 from ssn_feat.evaluation.matching import Scored, Truths
 from ssn_feat.report.page import report
 from ssn_feat.report.report_options import ReportOptions
@@ -112,6 +113,26 @@ def test_runs_alone_need_no_truth(tmp_path: Path) -> None:
     page = report(replace(options, inputs=options.inputs[3:], annotations=None))
     assert "<h2>Training</h2>" in page.read_text(encoding="utf-8")
     assert "<h2>Summary</h2>" not in page.read_text(encoding="utf-8")
+
+
+def test_annotations_and_proposals_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = inputs_in(tmp_path, dataset_of(2))
+    read: list[str] = []
+
+    def counting(function: Any) -> Any:
+        def wrapped(path: Any, *rest: Any, **more: Any) -> Any:
+            read.append(Path(path).name)
+            return function(path, *rest, **more)
+
+        return wrapped
+
+    for module in ("evaluation_set", "compare_proposals"):
+        name = f"ssn_feat.evaluation.{module}.read_annotations"
+        monkeypatch.setattr(name, counting(read_annotations))
+    for module in ("report.page", "evaluation.compared_methods"):
+        monkeypatch.setattr(f"ssn_feat.{module}.load_proposals", counting(load_proposals))
+    report(options)
+    assert sorted(read) == ["tag.npz", "truth.json"]
 
 
 def test_every_chart_as_a_figure(tmp_path: Path) -> None:
