@@ -12,19 +12,32 @@ from ssn_feat.video.deinterlacing import deinterlaced
 
 # Frames by which it is decided whether the presentation times of a file can be used.
 _TRIED = 8
+_WITHOUT_PRESENTATION_TIMES = ("avi",)
 
 
-def _stamped(frames: Iterator[Any]) -> Iterator[tuple[Any, int | None]]:
+def _stamped(frames: Iterator[Any], by_decoding: bool) -> Iterator[tuple[Any, int | None]]:
     """Frames with their timestamps: presentation times, or decoding times where those are not in order.
 
-    Some files (AVI mostly) have presentation times in the wrong order, or none. Like FFmpeg's
-    ``best_effort_timestamp``, but a single wrong time does not discard all others.
+    Some files have no presentation times, and FFmpeg then guesses wrong ones. ``by_decoding``: the format never has
+    any; otherwise the first frames decide. Like FFmpeg's ``best_effort_timestamp``, but a single wrong time does not
+    discard all others, and the frames that a decoder holds back until the end of the file continue the times before.
     """
-    tried = list(itertools.islice(frames, _TRIED))
-    by_decoding = _disorder([frame.pts for frame in tried]) > _disorder([frame.dts for frame in tried]) + 1
+    tried: list[Any] = []
+    if not by_decoding:
+        tried = list(itertools.islice(frames, _TRIED))
+        by_decoding = _disorder([frame.pts for frame in tried]) > _disorder([frame.dts for frame in tried]) + 1
+    before, step = None, 0
     for frame in itertools.chain(tried, frames):
-        first, second = (frame.dts, frame.pts) if by_decoding else (frame.pts, frame.dts)
-        yield frame, first if first is not None else second
+        if not by_decoding:
+            yield frame, frame.dts if frame.pts is None else frame.pts
+            continue
+        stamp = frame.dts
+        if stamp is None:
+            stamp = frame.pts if before is None else before + step
+        elif before is not None:
+            step = stamp - before
+        yield frame, stamp
+        before = stamp
 
 
 def _disorder(stamps: Sequence[int | None]) -> int:
@@ -64,7 +77,7 @@ class StreamDecoder:
 
     def frames(self) -> Iterator[tuple[Any, int | None]]:
         """``av.VideoFrame`` and timestamp (in units of the stream's time base; None: unknown) of each frame."""
-        frames = _stamped(self._decoded())
+        frames = _stamped(self._decoded(), self.container.format.name in _WITHOUT_PRESENTATION_TIMES)
         return deinterlaced(frames) if self._deinterlace else frames
 
     def _decoded(self) -> Iterator[Any]:
