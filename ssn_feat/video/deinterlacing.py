@@ -20,39 +20,54 @@ def deinterlaced(frames: Iterable[tuple[Any, Stamp]]) -> Iterator[tuple[Any, Sta
     progressive videos cost nothing. A deinterlaced frame depends on the frame before and the one after.
     """
     graph: Any = None
-    shape: tuple[int, int, str] | None = None
-    stamps: deque[Stamp] = deque()
+    before: Any = None
+    stamps: deque[tuple[Stamp, bool]] = deque()
     for frame, stamp in frames:
-        current = (frame.width, frame.height, frame.format.name)
-        if graph is not None and current != shape:
+        alike = before is not None and _shape(frame) == _shape(before)
+        if graph is not None and not alike:
             yield from _finished(graph, stamps)
             graph = None
         if graph is None:
             if not frame.interlaced_frame:
                 yield frame, stamp
+                before = frame
                 continue
-            graph, shape = _graph(frame), current
-        stamps.append(stamp)
-        frame.pts = None
-        graph.push(frame)
+            graph = _graph(frame)
+            if alike:  # the filter reads it to deinterlace the next one
+                _push(graph, before)
+                stamps.append((stamp, False))
+        _push(graph, frame)
+        stamps.append((stamp, True))
         yield from _filtered(graph, stamps)
+        before = frame
     if graph is not None:
         yield from _finished(graph, stamps)
 
 
-def _finished(graph: Any, stamps: deque[Stamp]) -> Iterator[tuple[Any, Stamp]]:
+def _shape(frame: Any) -> tuple[int, int, str]:
+    return frame.width, frame.height, frame.format.name
+
+
+def _push(graph: Any, frame: Any) -> None:
+    frame.pts = None
+    graph.push(frame)
+
+
+def _finished(graph: Any, stamps: deque[tuple[Stamp, bool]]) -> Iterator[tuple[Any, Stamp]]:
     graph.push(None)
     yield from _filtered(graph, stamps)
 
 
-def _filtered(graph: Any, stamps: deque[Stamp]) -> Iterator[tuple[Any, Stamp]]:
-    """The frames that the filter has ready; it gives one for each, in order."""
+def _filtered(graph: Any, stamps: deque[tuple[Stamp, bool]]) -> Iterator[tuple[Any, Stamp]]:
+    """The frames that the filter has ready; it gives one for each, in order. ``stamps``: and whether it is wanted."""
     while stamps:
         try:
             frame = graph.pull()
         except (BlockingIOError, EOFError):
             return
-        yield frame, stamps.popleft()
+        stamp, wanted = stamps.popleft()
+        if wanted:
+            yield frame, stamp
 
 
 def _graph(frame: Any) -> Any:
