@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -140,10 +141,30 @@ def choose_stream(container: Any, path: Path, number: int = -1) -> Any:
     best = container.streams.best("video")
     stream = streams[number] if number >= 0 else best if best in streams else streams[0]
     if stream.codec_context is None:
-        raise UserError(f"{path}: FFmpeg {av.library_versions['libavcodec'][0]} has no decoder for its codec")
+        raise UserError(
+            f"{path}: FFmpeg {av.library_versions['libavcodec'][0]} has no decoder for its codec"
+            f"{_codec_name(container, stream)}: convert the file with a program that can play it"
+        )
     # One thread: several videos are decoded at the same time, each in a process of its own.
     stream.codec_context.thread_count = 1
     return stream
+
+
+def _codec_name(container: Any, stream: Any) -> str:
+    """The name of a codec without a decoder, after a blank; empty where FFmpeg does not know it.
+
+    PyAV gives it only in its description of the whole file.
+    """
+    logging = import_av().logging
+    level = logging.get_level()
+    logging.set_level(logging.INFO)
+    try:
+        described = container.dumps_format()
+    finally:
+        logging.set_level(level)
+    found = re.search(rf"Stream #0:{stream.index}\b.*?: Video: (?:none \((\S+)|(\w+))", described)
+    name = (found[1] or found[2]) if found else ""
+    return f" {name}" if name not in ("", "none") else ""
 
 
 def video_streams(container: Any) -> list[Any]:
@@ -169,10 +190,13 @@ def probe_stream(container: Any, stream: Any, rotation: int) -> Probe:
     av = import_av()
     rate = stream.average_rate or stream.guessed_rate or Fraction(0)
     fps = float(rate) if 0 < rate < 10_000 else 0.0
-    total = max((container.duration or 0) / av.time_base, 0.0)
+    start = (container.start_time or 0) / av.time_base
+    # The duration in a Matroska file counts from 0, not from the first frame.
+    before = max(start, 0.0) if "matroska" in container.format.name else 0.0
+    total = max((container.duration or 0) / av.time_base - before, 0.0)
     late = 0.0
     if stream.start_time is not None and container.start_time is not None:
-        late = float(stream.start_time * stream.time_base) - container.start_time / av.time_base
+        late = float(stream.start_time * stream.time_base) - start
     length = float(stream.duration * stream.time_base) if stream.duration else total - late
     width, height = display_size(stream.codec_context.width, stream.codec_context.height, aspect_of(stream))
     if rotation % 180 == 90:

@@ -191,8 +191,11 @@ class VideoReader:
         )
 
     def _warnings(self) -> Iterator[str]:
-        if self.probe.declared_frames not in (0, self.frames):
-            yield f"decoded {self.frames} frames, the header declares {self.probe.declared_frames}"
+        declared = self.probe.declared_frames
+        if self._decoder.stream.frames not in (0, self.frames):
+            yield f"decoded {self.frames} frames, the header declares {declared}"
+        elif Extent(self.frames, self.time).falls_short_of(Extent(declared, 0.0)):
+            yield f"decoded {self.frames} frames, the duration and rate in the header give {declared}"
         if self._repaired:
             named = ", ".join(f"{number} at {time:.3f} s" for number, time in self._repaired[:_NAMED])
             more = f", ... ({len(self._repaired)})" if len(self._repaired) > _NAMED else ""
