@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,8 +35,6 @@ def write(path: Path, images: list[np.ndarray], fps: float = 25.0, codec: str | 
 def write_at(path: Path, images: list[np.ndarray], milliseconds: list[int]) -> Path:
     """A file whose frames are presented at the given times (variable frame rate). Skips without PyAV."""
     av = pytest.importorskip("av")
-    from fractions import Fraction
-
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mpeg4", rate=25)
         stream.height, stream.width = images[0].shape[:2]
@@ -45,6 +45,86 @@ def write_at(path: Path, images: list[np.ndarray], milliseconds: list[int]) -> P
             frame.pts, frame.time_base = at, Fraction(1, 1000)
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+    return path
+
+
+INTERLACED = {"x264-params": "tff=1", "flags": "+ildct+ilme"}
+"""Options by which libx264 and mpeg2video write interlaced frames."""
+
+
+def combed(count: int, width: int = 64, height: int = 48) -> list[np.ndarray]:
+    """Frames of two fields each: even rows show the scene half a frame earlier than odd ones."""
+    fields = pictures(2 * count, width, height, shift=2)
+    woven = [fields[2 * k].copy() for k in range(count)]
+    for image, later in zip(woven, fields[1::2], strict=True):
+        image[1::2] = later[1::2]
+    return woven
+
+
+def encode(path: Path, images: list[np.ndarray], codec: str = "libx264", **settings: Any) -> Path:
+    """A film of 25 frames a second. Skips where PyAV lacks the encoder.
+
+    ``times``: seconds of each frame; ``options``: of the codec; ``container``: options of the container; ``gop``:
+    frames from a key frame to the next; ``pix_fmt``; ``sar``: aspect of samples; ``tracks``: how many video streams;
+    ``sound``: seconds of silence, from 0 on; ``then``: a number of frames, and the options of the codec after them;
+    ``transfer``: the transfer characteristic, as a number.
+    """
+    av = pytest.importorskip("av")
+    try:
+        av.codec.Codec(codec, "w")
+    except ValueError:
+        pytest.skip(f"PyAV cannot write {codec}")
+    times = settings.get("times", [k / 25 for k in range(len(images))])
+    unit = Fraction(1, 1000 if "times" in settings else 25)
+
+    def fitting(options: dict[str, str]) -> dict[str, str]:
+        return {name: value for name, value in options.items() if name != "x264-params" or codec == "libx264"}
+
+    def set_up(encoder: Any) -> Any:
+        encoder.height, encoder.width = images[0].shape[:2]
+        encoder.pix_fmt = settings.get("pix_fmt", "yuv420p")
+        encoder.time_base, encoder.framerate = unit, Fraction(25)
+        if "gop" in settings:
+            encoder.gop_size = settings["gop"]
+        if "sar" in settings:
+            encoder.sample_aspect_ratio = settings["sar"]
+        if "transfer" in settings:
+            encoder.color_trc = settings["transfer"]
+        return encoder
+
+    def frame(number: int) -> Any:
+        made = av.VideoFrame.from_ndarray(images[number], format="bgr24")
+        made.time_base, made.pts = unit, round(times[number] / unit)
+        return made
+
+    with av.open(str(path), "w", options=settings.get("container", {})) as container:
+        streams = [
+            container.add_stream(codec, rate=25, options=fitting(settings.get("options", {})))
+            for _ in range(settings.get("tracks", 1))
+        ]
+        for stream in streams:
+            set_up(stream.codec_context)
+        sound = container.add_stream("aac", rate=16000) if "sound" in settings else None
+        if sound is not None:
+            sound.layout = "mono"
+        turn, options = settings.get("then", (len(images), {}))
+        for stream in streams:
+            packets = [packet for number in range(turn) for packet in stream.encode(frame(number))]
+            packets += stream.encode(None)
+            if turn < len(images):
+                encoder = set_up(av.CodecContext.create(codec, "w"))
+                encoder.options = fitting(options)
+                packets += [packet for number in range(turn, len(images)) for packet in encoder.encode(frame(number))]
+                packets += encoder.encode(None)
+            for packet in packets:
+                packet.stream = stream
+                container.mux(packet)
+        if sound is not None:
+            for start in range(0, round(16000 * settings["sound"]), 1024):
+                silence = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+                silence.sample_rate, silence.pts = 16000, start
+                container.mux(sound.encode(silence))
+            container.mux(sound.encode(None))
     return path
 
 
