@@ -191,6 +191,13 @@ def detections() -> Command[Any]:
     return Command(evaluate, EvaluateOptions, PRESETS, common=(*common, "picture", "videos", "proposals"))
 
 
+def frames() -> Command[Any]:
+    """Measure labels of frames: per-frame mAP, F1, edit."""
+    from ssn_feat.evaluation.frames import FramesOptions, measure_frames
+
+    return Command(measure_frames, FramesOptions)
+
+
 def report() -> Command[Any]:
     """Write one HTML page of all results."""
     from ssn_feat.report.page import report as function
@@ -283,6 +290,7 @@ COMMANDS = Group(
         "original": ORIGINAL,
         "proposals": proposals,
         "detections": detections,
+        "frames": frames,
         "report": report,
     },
 )

@@ -1,4 +1,4 @@
-"""Escaping of untrusted text (ids, labels, reasons), which may contain terminal control sequences."""
+"""Text for people: escaping of untrusted text, which may contain terminal control sequences, and plurals."""
 
 from __future__ import annotations
 
@@ -18,4 +18,9 @@ def printable_lines(text: str) -> str:
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
-__all__ = ["printable", "printable_lines"]
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """``"1 video"``, ``"2 videos"``; ``plural`` if it is not ``noun`` with an s."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+__all__ = ["counted", "printable", "printable_lines"]

@@ -33,6 +33,7 @@ SCRIPTS = {
     "train/original.py": "original",
     "bench/proposals.py": "proposals",
     "bench/detections.py": "detections",
+    "bench/frames.py": "frames",
     "bench/report.py": "report",
 }
 # Subprocesses import the package that is tested, wherever another one is installed.

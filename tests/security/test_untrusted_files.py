@@ -23,6 +23,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.exchange import ImportFeaturesOptions, import_main
 from ssn_feat.proposals import Proposals, SlidingOptions
 from ssn_feat.results.detections import Detections
+from ssn_feat.results.snippet_scores import SnippetScores
 from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.video.raft import load_raft
 
@@ -87,10 +88,12 @@ def test_features_of_others_hold_only_numbers(tmp_path: Path, bomb: Bomb) -> Non
 def test_proposals_and_scores_hold_only_numbers(tmp_path: Path, bomb: Bomb) -> None:
     dataset = Dataset.of("d", [Video("a", 9.0, "testing", ())], ("jump",))
     header = np.frombuffer(json.dumps({"format": "x", "ids": ["a"]}).encode(), np.uint8)
-    np.savez(tmp_path / "objects.npz", header=header, intervals=np.array([bomb], dtype=object))
+    objects = np.array([bomb], dtype=object)
+    arrays = dict.fromkeys(("ids", "offsets", "labels", "scores", "spans"), objects)
+    np.savez(tmp_path / "objects.npz", header=header, intervals=objects, **arrays)
     (tmp_path / "pickle.npz").write_bytes(pickle.dumps({"a": bomb}))
     for path in (tmp_path / "objects.npz", tmp_path / "pickle.npz"):
-        for read in (Proposals.load, ProposalScores.load):
+        for read in (Proposals.load, ProposalScores.load, SnippetScores.load):
             with pytest.raises(UserError, match=path.name):
                 read(path)
     for allowed in (False, True):
@@ -105,7 +108,7 @@ def test_bytes_that_are_no_archive(tmp_path: Path) -> None:
     for number, content in enumerate([b"", b"PK\x03\x04", buffer.getvalue()[:-9], b"\x93NUMPY\xff" * 9]):
         path = tmp_path / f"{number}.npz"
         path.write_bytes(content)
-        for read in (Proposals.load, ProposalScores.load):
+        for read in (Proposals.load, ProposalScores.load, SnippetScores.load):
             with pytest.raises(UserError, match=path.name):
                 read(path)
 
