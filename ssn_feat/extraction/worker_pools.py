@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -65,7 +67,7 @@ class WorkerPool:
 def worker_pool(options: ExtractOptions, videos: int) -> Iterator[WorkerPool]:
     """The pool for ``options`` and a number of ``videos``; joblib uses it within the block.
 
-    Raises UserError where dask is missing, its scheduler does not answer or it has no workers.
+    Raises UserError where dask is missing, its scheduler does not answer or stops, or it has no workers.
     """
     if options.dask:
         with _dask_pool(options.dask) as pool:
@@ -90,13 +92,33 @@ def _dask_pool(address: str) -> Iterator[WorkerPool]:
         client = connect(address, timeout=_CONNECT_SECONDS)
     except (OSError, ValueError, TimeoutError) as error:
         raise UserError(f"no dask scheduler answers at {address}: {' '.join(str(error).split())[:200]}") from None
-    with client:
+    # A client that loses its scheduler logs tracebacks for a minute; the error below says it in one line.
+    with _silent("distributed", "distributed.client", "tornado", "asyncio"), client:
         threads = sum(client.nthreads().values())
         if not threads:
             raise UserError(f"the dask scheduler at {address} has no workers: start some with dask worker {address}")
-        with joblib.parallel_config(backend="dask"):
-            # Workers come and go: twice as many videos as there are threads are submitted.
-            yield WorkerPool(2 * threads, lambda: WorkerContext(threads=1), (KilledWorker,))
+        try:
+            with joblib.parallel_config(backend="dask"):
+                # Workers come and go: twice as many videos as there are threads are submitted.
+                yield WorkerPool(2 * threads, lambda: WorkerContext(threads=1), (KilledWorker,))
+        except CancelledError:
+            raise UserError(
+                f"the dask scheduler at {address} stopped: committed videos are safe; start it and its workers again, "
+                "and run the same command again"
+            ) from None
+
+
+@contextmanager
+def _silent(*loggers: str) -> Iterator[None]:
+    """Within the block, these loggers write nothing below the level CRITICAL."""
+    levels = {logging.getLogger(name): logging.getLogger(name).level for name in loggers}
+    for logger in levels:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
 
 
 __all__ = ["WorkerContext", "WorkerPool", "worker_pool"]

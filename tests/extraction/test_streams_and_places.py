@@ -1,5 +1,6 @@
 """Streams of every kind from end to end, networks per stream, devices and precision, dask, the lazy package."""
 
+import logging
 import os
 import re
 import subprocess
@@ -231,6 +232,25 @@ def test_dask_workers_make_the_same_also_when_one_dies(folder: Path, tmp_path: P
             report = extract(options(many, tmp_path / "s.zarr", dask=here.scheduler_address))
     assert (report.exit_code, len(report.extracted), killer) == (0, 6, [victim])
     assert arrays(tmp_path / "s.zarr") == arrays(tmp_path / "whole.zarr")
+
+
+def test_scheduler_that_stops_is_one_line(folder: Path, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    client = logging.getLogger("distributed.client")
+    stopped = r"the dask scheduler at tcp://\S+ stopped: committed videos are safe; start it"
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=None
+    ) as here:
+        chosen = options(folder, tmp_path / "s.zarr", dask=here.scheduler_address)
+
+        def lose() -> None:
+            with pools.worker_pool(chosen, 3):
+                assert client.level == logging.CRITICAL  # its tracebacks are not shown
+                raise distributed.CancelledError("batch cancelled for reason: scheduler-connection-lost")
+
+        with pytest.raises(UserError, match=stopped):
+            lose()
+    assert client.level < logging.CRITICAL
 
 
 def test_no_scheduler_is_one_line(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
