@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
@@ -15,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from ssn_feat.backbones import Backbone
-from ssn_feat.backbones.weights import file_sha256
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.prefetch import prefetch
+from ssn_feat.extraction.sources import hold_source
 from ssn_feat.video import ImageNames, ResolvedSnippets, SnippetOptions, Snippets, snippets
 
 _LONG = 2.0  # times the median length of a row
@@ -33,7 +32,7 @@ class ExtractedVideo:
     """Start and end of each snippet, (T, 2), seconds."""
     info: dict[str, Any]
     """duration (seconds), fps, frames (decoded, declared), size, pictures (equal_share, brightness), gaps (s, s),
-    source (name, bytes, sha256), damage (empty for a complete video), warnings."""
+    source (name, bytes, modified, sha256), damage (empty for a complete video), warnings."""
 
 
 def extract_video(
@@ -55,27 +54,28 @@ def extract_video(
     with the number of rows after each batch.
 
     A truncated or damaged video gives the features of the decodable part; ``info["damage"]`` then says what is wrong.
-    Raises UserError where the video cannot be read or a backbone does not fit the options.
+    Raises UserError where the video cannot be read, changes meanwhile, or a backbone does not fit the options.
     """
     path = Path(path)
     device = next(iter(backbones.values())).device
     cut = resolve_snippets(options, backbones, device.type)
     check_backbones(backbones, cut)
-    source = snippets(path, cut, batch, device, fps, names)
     feeders = {str(stream): Feeder(backbones[stream], keep_crops) for stream in cut.streams}
     parts: dict[str, list[torch.Tensor]] = {stream: [] for stream in cut.streams}
-    with closing(source), closing(prefetch(source)) as batches:
-        for inputs in batches:
-            for stream, pixels in inputs.streams.items():
-                parts[stream].append(feeders[stream](pixels))
-            if on_rows is not None:
-                on_rows(len(inputs))
+    with hold_source(path) as held, closing(snippets(path, cut, batch, device, fps, names)) as source:
+        with closing(prefetch(source)) as batches:
+            for inputs in batches:
+                for stream, pixels in inputs.streams.items():
+                    parts[stream].append(feeders[stream](pixels))
+                if on_rows is not None:
+                    on_rows(len(inputs))
+        info = {"source": held.record()}
     features = {stream: torch.cat(rows).numpy() for stream, rows in parts.items()}
     spans = source.grid.spans
     for stream, rows in features.items():
         if len(rows) != len(spans):
             raise UserError(f"{path}: stream {stream} has {len(rows)} rows where the snippet grid has {len(spans)}")
-    return ExtractedVideo(features, spans, _info(path, source))
+    return ExtractedVideo(features, spans, _info(source) | info)
 
 
 def resolve_snippets(options: SnippetOptions, backbones: Mapping[str, Backbone], device: str) -> ResolvedSnippets:
@@ -153,7 +153,7 @@ class Feeder:
         return torch.cat([pixels, pixels[-1:].expand(missing, *pixels.shape[1:])]) if missing else pixels
 
 
-def _info(path: Path, source: Snippets) -> dict[str, Any]:
+def _info(source: Snippets) -> dict[str, Any]:
     decoded = source.decoded
     return {
         "duration": decoded.duration,
@@ -162,7 +162,6 @@ def _info(path: Path, source: Snippets) -> dict[str, Any]:
         "size": {"width": decoded.width, "height": decoded.height},
         "pictures": {"equal_share": round(decoded.equal_share, 4), "brightness": round(decoded.brightness, 2)},
         "gaps": [list(gap) for gap in decoded.gaps],
-        "source": _source(path),
         "damage": decoded.damage,
         "warnings": [*decoded.warnings, *_long_rows(source.grid.spans, decoded.fps)],
     }
@@ -177,16 +176,6 @@ def _long_rows(spans: NDArray[np.float64], fps: float) -> Iterator[str]:
             f"rows last up to {longest:.2f} s, usually {usual:.2f} s, because the frame rate varies: --nominal-fps "
             f"{max(round(fps), 1)} or so makes rows of equal length"
         )
-
-
-def _source(path: Path) -> dict[str, Any]:
-    """Name, bytes and sha256 of a file; of a folder, of all the files in it in the order of their names."""
-    if path.is_file():
-        return {"name": path.name, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
-    files = sorted(file for file in path.rglob("*") if file.is_file())
-    lines = (f"{file_sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in files)
-    digest = hashlib.sha256("".join(lines).encode())
-    return {"name": path.name, "bytes": sum(file.stat().st_size for file in files), "sha256": digest.hexdigest()}
 
 
 __all__ = ["ExtractedVideo", "Feeder", "check_backbones", "extract_video", "resolve_snippets"]

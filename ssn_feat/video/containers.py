@@ -75,11 +75,13 @@ def import_av() -> ModuleType:
 
 
 def require_file(path: Path) -> None:
-    """Raises UserError where there is no file, a folder, or an empty file."""
+    """Raises UserError where there is no file, a folder, a pipe, or an empty file."""
     if not path.exists():
         raise UserError(f"there is no video {path}")
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a video file")
+    if not path.is_file():  # opening a pipe would wait for its writer
+        raise UserError(f"{path} is not a file")
     if path.stat().st_size == 0:
         raise UserError(f"the video {path} is empty (0 bytes): fetch it again")
 
