@@ -64,7 +64,7 @@ def flow(
 def flow_function(
     method: FlowMethod, device: torch.device | str = "cpu", weights: Path | str | None = None
 ) -> FlowFunction:
-    """Return a function that computes :func:`flow` of two tensors; loads ``weights`` once. Raises the same errors."""
+    """Return a function that computes :func:`flow` of two tensors. Raises the same errors."""
     device = torch.device(device)
     if (weights is not None) != (method == "raft"):
         raise UserError(
@@ -80,9 +80,9 @@ def flow_function(
 
         return lambda prev, next: tvl1(*_on(device, *_checked(prev, next)), fixed=method == "tvl1_fixed")
     if method == "raft" and weights is not None:
-        from ssn_feat.video.raft import load_raft, raft
+        from ssn_feat.video.raft import raft, shared_raft
 
-        model = load_raft(Path(weights)).to(device)
+        model = shared_raft(Path(weights), device)
         return lambda prev, next: raft(model, *_on(device, *_checked(prev, next)))
     raise UserError(f"unknown optical flow method {method!r}: dis, farneback, tvl1, tvl1_fixed or raft")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -36,6 +37,18 @@ def load_raft(path: Path) -> torch.nn.Module:
         raise UserError(f"{path} does not fit torchvision's RAFT: {' '.join(str(error).split())[:300]}") from None
     evaluating: torch.nn.Module = model.eval()
     return evaluating
+
+
+def shared_raft(path: Path, device: torch.device) -> torch.nn.Module:
+    """:func:`load_raft` on ``device``, loaded once per process as long as the file and the device stay the same."""
+    about = path.stat() if path.is_file() else None
+    return _shared(path, device, about and (about.st_size, about.st_mtime_ns))
+
+
+# Videos, and the parts of a video between gaps, are read one after the other: only the last network is kept.
+@lru_cache(maxsize=1)
+def _shared(path: Path, device: torch.device, version: tuple[int, int] | None) -> torch.nn.Module:
+    return load_raft(path).to(device)
 
 
 def raft(model: torch.nn.Module, prev: torch.Tensor, next: torch.Tensor, batch_size: int = 8) -> torch.Tensor:

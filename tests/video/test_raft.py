@@ -1,10 +1,12 @@
+import os
+
 import numpy as np
 import pytest
 import torch
 from films import pictures
 
 from ssn_feat.errors import UserError
-from ssn_feat.video import flow, to_gray
+from ssn_feat.video import flow, flow_function, raft, to_gray
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,20 @@ def test_any_size_and_any_batch(weights):
     assert both.dtype == torch.float32
     single = torch.cat([flow(images[i : i + 1], images[i + 1 : i + 2], "raft", weights=weights) for i in range(2)])
     torch.testing.assert_close(both, single, rtol=1e-3, atol=1e-3)
+
+
+def test_weights_are_loaded_once(weights, tmp_path, monkeypatch):
+    loaded, load = [], raft.load_raft
+    monkeypatch.setattr(raft, "load_raft", lambda path: loaded.append(path) or load(path))
+    path = tmp_path / "copy.pth"
+    path.write_bytes(weights.read_bytes())
+    for _ in range(2):
+        flow_function("raft", "cpu", str(path))
+    assert loaded == [path]
+    path.write_bytes(path.read_bytes())
+    os.utime(path, (1, 1))
+    flow_function("raft", "cpu", path)
+    assert loaded == [path, path]
 
 
 def test_bad_weights(weights, tmp_path):
