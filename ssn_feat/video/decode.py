@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -143,15 +144,22 @@ class VideoReader:
 
     def image(self) -> NDArray[np.uint8]:
         """The current frame: BGR uint8 (H, W, 3), upright, with square samples."""
+        return self.deferred_image()()
+
+    def deferred_image(self) -> Callable[[], NDArray[np.uint8]]:
+        """A function that returns :meth:`image` of the current frame, also after the reader has advanced."""
         assert self._current is not None, "there is a frame after advance() returned True"
-        image = self._converter.bgr(self._current.frame[0])
+        return partial(self._bgr, self._current)
+
+    def _bgr(self, current: Timed[Stamped]) -> NDArray[np.uint8]:
+        image = self._converter.bgr(current.frame[0])
         if self._shape is None:
             self._shape = image.shape[:2]
         elif self._shape != image.shape[:2]:
             height, width = self._shape
             raise UserError(
                 f"{self.path} changes its size from {width}x{height} to {image.shape[1]}x{image.shape[0]} at "
-                f"{self.time:.3f} s: re-encode it at one size"
+                f"{current.time:.3f} s: re-encode it at one size"
             )
         return image
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -30,6 +30,8 @@ class FrameSource(Protocol):
     def advance(self) -> bool: ...
 
     def image(self) -> np.ndarray: ...
+
+    def deferred_image(self) -> Callable[[], np.ndarray]: ...
 
     def decoded(self) -> Decoded: ...
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -101,7 +102,11 @@ class FolderReader:
 
     def image(self) -> np.ndarray:
         """The current frame: BGR uint8 (H, W, 3)."""
-        return self._sized(_read(self._frames[self.frames - 1], colour=True))
+        return self.deferred_image()()
+
+    def deferred_image(self) -> Callable[[], np.ndarray]:
+        """A function that returns :meth:`image` of the current frame, also after the reader has advanced."""
+        return partial(self._image, self._frames[self.frames - 1])
 
     def stored_flow(self) -> np.ndarray | None:
         """The stored 8-bit flow (2, H, W) from the current frame to the next; None after the last pair.
@@ -114,10 +119,11 @@ class FolderReader:
             return None
         return np.stack([_read(path, colour=False) for path in self._flow[self.frames - 1]])
 
-    def _sized(self, image: np.ndarray) -> np.ndarray:
+    def _image(self, path: Path) -> np.ndarray:
+        image = _read(path, colour=True)
         if image.shape[:2] != (self.probe.height, self.probe.width):
             raise UserError(
-                f"{self._frames[self.frames - 1]} is {image.shape[1]}x{image.shape[0]}, the first image of its "
+                f"{path} is {image.shape[1]}x{image.shape[0]}, the first image of its "
                 f"folder {self.probe.width}x{self.probe.height}"
             )
         return image

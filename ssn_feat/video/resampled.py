@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +32,9 @@ class ResampledSource:
         self.frames = 0
         self.gap = False
         self._tick = -1
-        self._held: np.ndarray | None = None
+        self._held: Callable[[], np.ndarray] | None = None
         self._held_time = -np.inf
-        self._next: np.ndarray | None = None
+        self._next: Callable[[], np.ndarray] | None = None
         self._next_time, self._next_gap = -np.inf, False
         self._interval = 1.0 / fps
         self._end = np.inf
@@ -67,7 +69,8 @@ class ResampledSource:
             crossed |= self._next_gap
             if not self._next_gap and np.isfinite(self._held_time):
                 self._interval = self._next_time - self._held_time
-            self._held, self._held_time = self._next, self._next_time
+            # A frame that is left out is never converted, and one that is repeated only once.
+            self._held, self._held_time = self._next and functools.cache(self._next), self._next_time
             self._read()
         return crossed
 
@@ -77,7 +80,8 @@ class ResampledSource:
 
     def _read(self) -> None:
         if self._source.advance():
-            self._next, self._next_time, self._next_gap = self._source.image(), self._source.time, self._source.gap
+            source = self._source
+            self._next, self._next_time, self._next_gap = source.deferred_image(), source.time, source.gap
             return
         self._next, self._next_time, self._next_gap = None, np.inf, False
         if self._source.frames:
@@ -85,6 +89,10 @@ class ResampledSource:
 
     def image(self) -> np.ndarray:
         """The current frame: BGR uint8 (H, W, 3), upright."""
+        return self.deferred_image()()
+
+    def deferred_image(self) -> Callable[[], np.ndarray]:
+        """A function that returns :meth:`image` of the current frame, also after the source has advanced."""
         assert self._held is not None, "there is an image after advance() returned True"
         return self._held
 

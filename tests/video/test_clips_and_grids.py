@@ -11,6 +11,7 @@ from films import pictures, write, write_at
 from ssn_feat.errors import UserError
 from ssn_feat.video import ResampledSource, ResolvedSnippets, SnippetOptions, frames, open_source, snippets
 from ssn_feat.video.network_inputs import gray_images, resize, resize_images
+from ssn_feat.video.pictures import PictureConverter
 from ssn_feat.video.window import Window
 
 SMALL = {"short_side": 40, "crop": 32}
@@ -111,6 +112,20 @@ def test_grids_by_time_of_one_film_at_two_rates_align(tmp_path):
     expected, other = rows(slow, options)
     torch.testing.assert_close(found["rgb"], expected["rgb"], rtol=0, atol=0)
     np.testing.assert_allclose(one.grid.spans, other.grid.spans, atol=1e-6)
+
+
+def test_a_grid_by_time_converts_the_frames_on_show_once(tmp_path, monkeypatch):
+    converted, convert = [], PictureConverter.bgr
+    monkeypatch.setattr(
+        PictureConverter, "bgr", lambda self, frame: converted.append(frame.pts) or convert(self, frame)
+    )
+    for fps, expected in ((5.0, 8), (50.0, 40)):
+        converted.clear()
+        source = ResampledSource(open_source(write(tmp_path / "a.avi", pictures(40), fps=25)), fps)
+        while source.advance():
+            source.image()
+        assert len(converted) == expected
+        assert source.frames == 1.6 * fps
 
 
 def test_frames_prepared_on_a_device_are_those_of_the_cpu_within_a_level(film, monkeypatch):
