@@ -310,7 +310,7 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
     )
     assert files.dataset is not None
     dataset = files.dataset.subset(options.subset)
-    videos = index_videos(files.videos, tuple(dataset.videos), options.pixels, group, options.quiet)
+    videos = index_videos(files.videos, tuple(dataset.videos), options.pixels, cut, group, options.quiet)
     clips = clips_of(dataset, videos, cut, options.clips.background)
     task = ClipsTask(clips, options.clips, backbone.feature_dim, options.seed, group.device)
     reader = reader_of(options.pixels, cut, stream, group)

@@ -254,13 +254,14 @@ def _videos(
     table, store, quiet = data.table, data.store, options.fit.quiet or not group.first
     bytes_of = {name: store.read(name, ()).info.get("source", {}).get("bytes") for name in table.ids}
     files = find_videos(options.videos, options.prefix, options.ids, options.pixels.names).videos
-    videos = index_videos(files, table.ids, options.pixels, group, quiet, partial(_same_file, bytes_of))
+    check = partial(_same_file, bytes_of)
+    videos = index_videos(files, table.ids, options.pixels, snippets, group, quiet, check)
     for at, video in enumerate(videos):
         spans, stored = video.grid(snippets).spans, table.spans[table.rows_of(at)]
         if spans.shape != stored.shape or not np.allclose(spans, stored, atol=1e-3):
             raise UserError(
                 f"video {video.id!r} gives {len(spans)} snippets to {spans[-1, 1]:.3f} s, the store has "
-                f"{len(stored)} to {stored[-1, 1]:.3f} s: {video.path} is not the extracted video, or OpenCV changed"
+                f"{len(stored)} to {stored[-1, 1]:.3f} s: {video.path} is not the extracted video, or PyAV changed"
             )
     return videos
 

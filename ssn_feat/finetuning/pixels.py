@@ -196,22 +196,22 @@ def index_videos(
     paths: Mapping[str, Path],
     ids: Sequence[str],
     options: PixelOptions,
+    snippets: ResolvedSnippets,
     processes: Processes,
     quiet: bool = False,
     check: Callable[[str, Path], str] = lambda name, path: "",
 ) -> list[IndexedVideo]:
     """Index the frames of the videos ``ids``, for reading single frames; each video is decoded once.
 
-    ``paths``: file or folder of each video; ``quiet``: without a progress bar; ``check``: called in a worker with each
-    id and path, returns what is wrong with the file or an empty string. Indices are kept in the cache. Raises UserError
-    where a video is missing or cannot be read.
+    ``paths``: file or folder of each video; ``snippets``: how snippets will be cut out; ``quiet``: without a progress
+    bar; ``check``: called in a worker with each id and path, returns what is wrong with the file or an empty string.
+    Indices are kept in the cache. Raises UserError where a video is missing or cannot be read.
     """
     missing = [name for name in ids if name not in paths]
     if missing:
         raise UserError(f"no file for {len(missing)} of {len(ids)} videos, the first is {missing[0]!r}")
     share = list(ids)[processes.rank :: processes.count]
-    folder = None if options.cache is None else options.cache / "indices"
-    work = (delayed(_index)(name, paths[name], options, folder, check) for name in share)
+    work = (delayed(_index)(name, paths[name], options, snippets, check) for name in share)
     indexed: list[tuple[str, FrameIndex | str]] = []
     with nullcontext() if quiet else progress_bar("indexing videos", len(share)) as advance:
         for entry in Parallel(n_jobs=max(options.workers, 1), return_as="generator")(work):
@@ -231,12 +231,21 @@ def index_videos(
 
 
 def _index(
-    name: str, path: Path, options: PixelOptions, folder: Path | None, check: Callable[[str, Path], str]
+    name: str, path: Path, options: PixelOptions, snippets: ResolvedSnippets, check: Callable[[str, Path], str]
 ) -> tuple[str, FrameIndex | str]:
     _use_one_thread(0)
     try:
-        wrong = check(name, path)
-        return name, wrong or index_frames(path, options.fps, folder, options.names)
+        if wrong := check(name, path):
+            return name, wrong
+        return name, index_frames(
+            path,
+            options.fps,
+            None if options.cache is None else options.cache / "indices",
+            options.names,
+            stream=snippets.video_stream,
+            deinterlace=snippets.deinterlace == "auto",
+            untimed_fps=snippets.nominal_fps,
+        )
     except UserError as error:
         return name, str(error)
 

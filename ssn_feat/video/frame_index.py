@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -25,7 +26,7 @@ from ssn_feat.files import write_npz
 from ssn_feat.video.containers import aspect_of
 from ssn_feat.video.decode import VideoReader
 from ssn_feat.video.decoding import StreamDecoder
-from ssn_feat.video.frame_sources import decoder_versions
+from ssn_feat.video.frame_sources import FrameSource, decoder_versions, open_source
 from ssn_feat.video.image_folders import FolderReader, ImageNames
 from ssn_feat.video.pictures import PictureConverter
 
@@ -77,8 +78,8 @@ class FrameIndex:
 class _Seeker:
     """A decoder that can be moved. ``number`` is that of its current frame, -1 before the first."""
 
-    def __init__(self, path: Path) -> None:
-        self._decoder = StreamDecoder(path)
+    def __init__(self, path: Path, stream: int, deinterlace: bool) -> None:
+        self._decoder = StreamDecoder(path, stream, deinterlace)
         self._converter = PictureConverter(aspect_of(self._decoder.stream))
         self._frames = self._decoder.frames()
         self._frame: Any = None
@@ -122,22 +123,36 @@ class _Seeker:
 
 
 def index_frames(
-    path: Path | str, fps: float | None = None, folder: Path | None = None, names: ImageNames | None = None
+    path: Path | str,
+    fps: float | None = None,
+    folder: Path | None = None,
+    names: ImageNames | None = None,
+    *,
+    stream: int = -1,
+    deinterlace: bool = True,
+    untimed_fps: float = 0.0,
 ) -> FrameIndex:
     """Decode a video once, or list a folder of images with the frame rate ``fps``, and index every frame.
 
-    ``folder`` keeps the indices of video files for later runs, by path, size and date. Raises UserError on what cannot
-    be read, like :func:`ssn_feat.video.frames`.
+    ``folder`` keeps the indices of video files for later runs, by path, size and date. The other arguments are those of
+    :func:`ssn_feat.video.open_source`, which also describes the errors.
     """
     path = Path(path)
+
+    def make() -> FrameIndex:
+        return _index(
+            open_source(path, fps, stream=stream, deinterlace=deinterlace, untimed_fps=untimed_fps, names=names)
+        )
+
     if folder is None or not path.is_file():
-        return _index(path, fps, names)
+        return make()
     about = path.stat()
-    name = f"{path.absolute()} {about.st_size} {about.st_mtime_ns} {decoder_versions()}"
+    read = f"{stream} {deinterlace} {untimed_fps} {decoder_versions()}"
+    name = f"{path.absolute()} {about.st_size} {about.st_mtime_ns} {read}"
     kept = folder / f"{hashlib.sha256(name.encode()).hexdigest()[:40]}.npz"
     index = _read(kept)
     if index is None:
-        index = _index(path, fps, names)
+        index = make()
         write_npz(kept, {name: np.asarray(value) for name, value in vars(index).items()})
     return index
 
@@ -151,8 +166,7 @@ def _read(path: Path) -> FrameIndex | None:
         return None
 
 
-def _index(path: Path, fps: float | None, names: ImageNames | None) -> FrameIndex:
-    source = FolderReader(path, fps, names) if path.is_dir() else VideoReader(path)
+def _index(source: FrameSource) -> FrameIndex:
     times: list[float] = []
     stamps: list[int] = []
     checksums: list[int] = []
@@ -178,17 +192,25 @@ def _index(path: Path, fps: float | None, names: ImageNames | None) -> FrameInde
 
 
 class FrameAccess:
-    """Frames of one video by number. ``index``: the result of :func:`index_frames` for the same file.
+    """Frames of one video by number. ``index``: the result of :func:`index_frames` for the same file and arguments.
 
     ``seeks`` and ``restarts`` count how often it jumped, and how often it had to start from the beginning.
     """
 
     def __init__(
-        self, path: Path | str, index: FrameIndex, fps: float | None = None, names: ImageNames | None = None
+        self,
+        path: Path | str,
+        index: FrameIndex,
+        fps: float | None = None,
+        names: ImageNames | None = None,
+        *,
+        stream: int = -1,
+        deinterlace: bool = True,
     ) -> None:
         self.path, self.index = Path(path), index
         self._folder = FolderReader(path, fps, names) if self.path.is_dir() else None
-        self._reader = None if self._folder else _Seeker(self.path)
+        self._open = partial(_Seeker, self.path, stream, deinterlace)
+        self._reader = None if self._folder else self._open()
         self._trusted = index.seekable
         self.seeks = self.restarts = 0
 
@@ -249,7 +271,7 @@ class FrameAccess:
         self.restarts += 1
         if self._reader is not None:
             self._reader.close()
-        self._reader = _Seeker(self.path)
+        self._reader = self._open()
 
     def close(self) -> None:
         """Free the decoder."""

@@ -38,7 +38,7 @@ Pair = tuple[int, int]
 
 @dataclass(frozen=True)
 class IndexedVideo:
-    """A video with an index of all its frames."""
+    """A video with an index of all its frames, made with the options of the snippets that are read from it."""
 
     id: str
     path: Path
@@ -48,19 +48,30 @@ class IndexedVideo:
     names: ImageNames | None = None
     """Names of the images of a folder; None for the default ones."""
 
-    def shown(self, options: ResolvedSnippets) -> NDArray[np.int64]:
-        """Return the video frame number of each grid frame: all in order, or those of a nominal rate."""
-        return self._sampled(options)[0]
-
     def grid(self, options: ResolvedSnippets) -> SnippetGrid:
         """Return the snippet grid of the video."""
-        shown, times = self._sampled(options)
-        parts = np.searchsorted(self.index.gaps, shown, side="right")
-        return snippet_grid(times, self.index.duration, options.stride, np.flatnonzero(np.diff(parts)) + 1)
+        return self.sampled_grid(options)[1]
 
-    def _sampled(self, options: ResolvedSnippets) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def sampled_grid(self, options: ResolvedSnippets) -> tuple[NDArray[np.int64], SnippetGrid]:
+        """Return the video frame number of each grid frame (all, or those of a nominal rate), and the snippet grid.
+
+        The result is computed once for each stride and rate: training reads a video many times.
+        """
+        wanted = (options.stride, options.nominal_fps)
+        if wanted not in self._grids:
+            shown, times = self._sampled(options.nominal_fps)
+            parts = np.searchsorted(self.index.gaps, shown, side="right")
+            grid = snippet_grid(times, self.index.duration, options.stride, np.flatnonzero(np.diff(parts)) + 1)
+            self._grids[wanted] = shown, grid
+        return self._grids[wanted]
+
+    @cached_property
+    def _grids(self) -> dict[tuple[int, float], tuple[NDArray[np.int64], SnippetGrid]]:
+        return {}
+
+    def _sampled(self, fps: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return frame numbers and times of the grid, as :class:`ssn_feat.video.ResampledSource` defines them."""
-        fps, times = options.nominal_fps, self.index.times
+        times = self.index.times
         if not fps:
             return np.arange(len(times)), times
         ticks = np.arange(np.ceil(times[0] * fps - LATE), np.ceil(self.index.duration * fps) + 1) / fps
@@ -95,8 +106,6 @@ class SnippetRows:
     ) -> None:
         if stream not in ("rgb", "flow"):
             raise UserError(f"pixels of the stream {stream!r} cannot be read row by row: use rgb or flow")
-        if options.deinterlace != "auto" or options.video_stream != -1:
-            raise UserError("single snippets are read from the default video stream, with deinterlace auto")
         if stream == "flow" and not options.flow_quantised:
             raise UserError("networks are trained on 8-bit flow: leave flow_quantised on, here and in their store")
         cut = next(part for part in options.by_crop() if stream in part.streams)
@@ -127,7 +136,7 @@ class SnippetRows:
         H and W are those of the resized video. Frames beyond the end repeat the last frame, or its last flow.
         Raises UserError with the video and the time if an image cannot be produced.
         """
-        shown, grid, wanted = video.shown(self.options), video.grid(self.options), sorted({int(row) for row in rows})
+        (shown, grid), wanted = video.sampled_grid(self.options), sorted({int(row) for row in rows})
         parts = {row: self._parts(shown, int(grid.first[row]), int(grid.stop[row])) for row in wanted}
         images: dict[int, NDArray[np.uint8]] = {}
         names = {row: f"{video.key} {part} {self._recipe}" for row, part in parts.items()}
@@ -157,12 +166,23 @@ class SnippetRows:
         stored = self.options.flow_method == "stored"
         make = self._frames if self.stream == "rgb" else self._stored if stored else self._computed
         try:
-            with FrameAccess(video.path, video.index, video.fps, video.names) as access:
+            with self._access(video) as access:
                 made = make(access, needed)
         except (UserError, RuntimeError, OSError, ValueError, import_cv2().error) as error:
             first, last = (video.index.times[part[0]] for part in (needed[0], needed[-1]))
             raise UserError(f"video {video.id!r}, snippets between {first:.3f} s and {last:.3f} s: {error}") from error
         return {row: np.concatenate([made[part] for part in each], axis=2) for row, each in parts.items()}
+
+    def _access(self, video: IndexedVideo) -> FrameAccess:
+        options = self.options
+        return FrameAccess(
+            video.path,
+            video.index,
+            video.fps,
+            video.names,
+            stream=options.video_stream,
+            deinterlace=options.deinterlace == "auto",
+        )
 
     def _frames(self, access: FrameAccess, parts: list[Pair]) -> dict[Pair, NDArray[np.uint8]]:
         return {(n, n): self._resized(image) for n, image in access.read(first for first, _ in parts)}

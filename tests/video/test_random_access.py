@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ import torch
 from films import pictures, write
 
 from ssn_feat.errors import UserError
-from ssn_feat.video import ResolvedSnippets, SnippetOptions, snippets
+from ssn_feat.video import ResolvedSnippets, SnippetOptions, random_access, snippets
 from ssn_feat.video.cache import PixelCache
-from ssn_feat.video.frame_index import index_frames
+from ssn_feat.video.frame_index import FrameAccess, index_frames
 from ssn_feat.video.random_access import IndexedVideo, SnippetRows
 
 
@@ -53,6 +54,64 @@ def test_rows_are_those_of_the_whole_pass(tmp_path: Path, count: int, values: di
         assert sorted(found) == sorted(rows)
         for row, image in found.items():
             np.testing.assert_array_equal(centre(image, cut.crop), expected[stream][row].numpy())
+
+
+def write_two_interlaced_streams(path: Path, count: int) -> Path:
+    """Two streams of 25 frames a second with a key frame every 20, marked as interlaced, of different pictures."""
+    settings = {"x264-params": "tff=1:keyint=20:bframes=2", "flags": "+ildct+ilme"}
+    with av.open(str(path), "w") as container:
+        streams = [container.add_stream("libx264", rate=25, options=settings) for _ in range(2)]
+        for stream in streams:
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for seed, stream in enumerate(streams):
+            for image in pictures(count, seed=seed, shift=3):
+                image[1::2] = np.roll(image[1::2], 2, axis=1)
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(("deinterlace", "stream"), [("off", -1), ("off", 1), ("auto", 1)])
+def test_rows_of_another_stream_and_of_interlaced_frames(tmp_path: Path, deinterlace: str, stream: int) -> None:
+    path = write_two_interlaced_streams(tmp_path / "film.mkv", 100)
+    cut = options(deinterlace=deinterlace, video_stream=stream, short_side=48)
+    how = {"stream": stream, "deinterlace": deinterlace == "auto"}
+    index = index_frames(path, folder=tmp_path / "indices", **how)
+    expected, video = whole_pass(path, cut), IndexedVideo("film", path, index)
+    for kind in ("rgb", "flow"):
+        for row, image in SnippetRows(cut, kind).read(video, [20, 3, 14]).items():
+            np.testing.assert_array_equal(centre(image, cut.crop), expected[kind][row].numpy())
+    with FrameAccess(path, index, **how) as access:
+        assert [number for number, _ in access.read([5, 66, 95])] == [5, 66, 95]
+        assert (access.seeks, access.restarts) == (1, 0)
+    default = index_frames(path, folder=tmp_path / "indices")
+    assert not np.array_equal(default.checksums, index.checksums)
+
+
+def test_rows_of_a_file_without_timestamps(tmp_path: Path) -> None:
+    path = tmp_path / "film.h264"
+    with av.open(str(path), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for image in pictures(30):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")))
+        container.mux(stream.encode(None))
+    cut = options(nominal_fps=25.0)
+    expected, video = whole_pass(path, cut), IndexedVideo("film", path, index_frames(path, untimed_fps=25.0))
+    assert len(expected["rgb"]) == len(video.grid(cut).first)
+    for row, image in SnippetRows(cut, "rgb").read(video, range(len(expected["rgb"]))).items():
+        np.testing.assert_array_equal(centre(image, cut.crop), expected["rgb"][row].numpy())
+
+
+def test_the_grid_of_a_video_is_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "film.mp4", pictures(30))
+    video, computed, compute = IndexedVideo("film", path, index_frames(path)), [], random_access.snippet_grid
+    monkeypatch.setattr(random_access, "snippet_grid", lambda *given: computed.append(given) or compute(*given))
+    for cut in (options(), options(nominal_fps=10.0)):
+        rows = SnippetRows(cut, "rgb")
+        assert rows.read(video, [1]).keys() == {1}
+        assert rows.read(video, [0]).keys() == {0}
+    assert len(computed) == 2
 
 
 def test_flow_to_learn_from_is_quantised() -> None:
