@@ -1,8 +1,11 @@
-"""Atomic writing of files: written under a temporary name, then renamed."""
+"""The one way of writing files: under a temporary name, synced, then renamed."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
+import shutil
 import uuid
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -24,20 +27,85 @@ VIDEO_ENDINGS = (
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path in the same folder, renamed to ``path`` at the end, so readers never see a partial file.
+    """Yield a temporary path in the same folder; at the end, the file there is synced and renamed to ``path``.
 
-    Raises UserError if the folder cannot be written.
+    Readers never see a partial file, and nothing is left behind if the block fails. Raises UserError if the file cannot
+    be written, also where a writer reports an error of the system as an exception of its own.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+    except UserError:
+        raise
+    except Exception as error:
+        cause = _system_error(error)
+        if cause is None:
+            raise
+        raise UserError(f"cannot write {path}: {cause.strerror or cause}") from None
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty temporary folder beside ``path``, renamed to ``path`` at the end, in place of a folder there.
+
+    Raises UserError if the folder cannot be written; an earlier one is then left as it was.
+    """
+    unique = f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    part, former = (path.with_name(f".{path.name}.{unique}.{ending}") for ending in ("part", "old"))
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if path.exists():
+            os.replace(path, former)
+        os.replace(part, path)
     except OSError as error:
+        if former.exists() and not path.exists():
+            os.replace(former, path)
         raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    finally:
+        for folder in (part, former):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _system_error(error: BaseException | None) -> OSError | None:
+    """The error of the system that ``error`` is or that it replaced, as the writers of ZIP archives and PyTorch do."""
+    while error is not None and not (isinstance(error, OSError) and error.errno is not None):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file atomically and create its folder. Raises UserError if it cannot be written."""
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8 atomically, with the line ends of ``text``.
+
+    Raises UserError if it cannot be written, and for characters that UTF-8 cannot represent (lone surrogates).
+    """
+    try:
+        content = text.encode()
+    except UnicodeEncodeError as error:
+        raise UserError(
+            f"cannot write {path}: {error.object[error.start : error.end]!r} is not valid text, in "
+            f"{error.object[max(error.start - 20, 0) : error.end + 20]!r}"
+        ) from None
+    write_bytes(path, content)
+
+
+def write_npy(path: Path, array: NDArray[Any]) -> None:
+    """Write an array for :func:`numpy.load`, atomically. Raises UserError if ``path`` cannot be written."""
+    with replacing(path) as part, part.open("wb") as file:
+        np.lib.format.write_array(file, array, allow_pickle=False)
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], compressed: bool = False) -> None:
@@ -54,4 +122,35 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], compressed: bool =
                 np.lib.format.write_array(member, np.asanyarray(array), allow_pickle=False)
 
 
-__all__ = ["replacing", "write_npz"]
+def write_torch(path: Path, content: Any) -> None:
+    """Write tensors and plain values for :func:`torch.load`, atomically. Raises UserError if it cannot be written."""
+    write_bytes(path, torch_bytes(content))
+
+
+def torch_bytes(content: Any) -> memoryview:
+    """The bytes that :func:`torch.save` writes: in memory, since its writer turns a full disk into other exceptions."""
+    import torch
+
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getbuffer()
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 hex digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+__all__ = [
+    "VIDEO_ENDINGS",
+    "file_sha256",
+    "replacing",
+    "replacing_folder",
+    "torch_bytes",
+    "write_bytes",
+    "write_npy",
+    "write_npz",
+    "write_text",
+    "write_torch",
+]

@@ -1,5 +1,7 @@
 """Files are complete or not there."""
 
+import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +10,7 @@ import numpy as np
 import pytest
 
 from ssn_feat.errors import UserError
-from ssn_feat.files import replacing, write_npz
+from ssn_feat.files import replacing, write_npy, write_npz, write_text, write_torch
 
 
 @pytest.mark.parametrize("compressed", [False, True])
@@ -72,4 +74,41 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
     assert run.stdout.startswith("cannot write")
     assert run.stdout.count("\n") == 1
     assert not run.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_error_of_the_system_behind_that_of_a_writer_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*c\.pt: No space left on device"):
+        write_as_pytorch(tmp_path / "c.pt")
+    with pytest.raises(RuntimeError, match="of the program"), replacing(tmp_path / "c.pt"):
+        raise RuntimeError("of the program")
+    assert not list(tmp_path.iterdir())
+
+
+def write_as_pytorch(path: Path) -> None:
+    with replacing(path) as part:
+        try:
+            part.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        finally:
+            raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o077])
+def test_the_umask_decides_who_may_read_a_file(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_torch(tmp_path / "c.pt", {"a": 1})
+        write_npz(tmp_path / "s.npz", {"a": np.ones(3)})
+        write_npy(tmp_path / "a.npy", np.ones(3))
+        write_text(tmp_path / "t.txt", "text\n")
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o666 & ~umask}
+    assert np.load(tmp_path / "a.npy").sum() == 3
+
+
+def test_text_that_utf_8_cannot_hold_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*t\.txt: '\\ud800' is not valid text, in 'jump\\ud800'"):
+        write_text(tmp_path / "t.txt", "jump\ud800")
     assert not list(tmp_path.iterdir())

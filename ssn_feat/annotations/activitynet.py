@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from ssn_feat.annotations.dataset import Dataset, Video
-from ssn_feat.annotations.records import NO_SUBSET, InstanceRecord, Records, VideoRecord, number, read_text, write_text
+from ssn_feat.annotations.records import NO_SUBSET, InstanceRecord, Records, VideoRecord, number, read_text
 from ssn_feat.errors import UserError
+from ssn_feat.files import write_text
 
 
 class _Duplicates(dict[str, Any]):

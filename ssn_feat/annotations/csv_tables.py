@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ssn_feat.annotations.dataset import Dataset
-from ssn_feat.annotations.records import NO_SUBSET, InstanceRecord, Records, VideoRecord, number, read_text, write_text
+from ssn_feat.annotations.records import NO_SUBSET, InstanceRecord, Records, VideoRecord, number, read_text
 from ssn_feat.errors import UserError
+from ssn_feat.files import write_text
 
 _REQUIRED = ("video", "start", "end", "label")
 _OPTIONAL = ("duration", "subset", "fps", "frames")

@@ -156,20 +156,6 @@ def read_text(path: Path) -> str:
         raise UserError(f"{path} is not UTF-8 text: byte {error.start} is 0x{error.object[error.start]:02x}") from None
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write an annotation file as UTF-8 and create its folder. Line ends are kept. Raises UserError naming the file."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", newline="") as file:
-            file.write(text)
-    except OSError as error:
-        raise UserError(f"cannot write the annotations {path}: {error.strerror}") from None
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"cannot write the annotations {path}: {error.object[error.start : error.end]!r} is not valid text"
-        ) from None
-
-
 def number(value: Any) -> float | None:
     """A finite number from a number or its text; None for anything else, including booleans."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -190,5 +176,4 @@ __all__ = [
     "faults",
     "number",
     "read_text",
-    "write_text",
 ]

@@ -254,8 +254,7 @@ def write_toy(out: Path, options: ToyOptions, jobs: int = -1) -> Dataset:
         pass
     shutil.rmtree(out / "partial")
     dataset = Dataset.of("toy", [p.video for p in plans], CLASSES)
-    write_activitynet(dataset, out / "annotations.json.partial")
-    os.replace(out / "annotations.json.partial", out / "annotations.json")
+    write_activitynet(dataset, out / "annotations.json")
     return dataset
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import pickle
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +13,9 @@ from torch import nn
 
 from ssn_feat.backbones.inflation import first_convolution, inflate_input
 from ssn_feat.errors import UserError
+from ssn_feat.files import write_torch
+from ssn_feat.hashes import read_checked
+from ssn_feat.safe_loading import load_torch
 
 State = dict[str, torch.Tensor]
 
@@ -49,7 +49,7 @@ def read_weights(path: Path | str) -> BackboneWeights:
     plain values, or non-finite values.
     """
     path = Path(path)
-    content = _load(path)
+    content, sha256 = _load(path)
     state = content["state_dict"] if isinstance(content.get("state_dict"), Mapping) else content
     tensors = {str(name): value.detach() for name, value in state.items() if isinstance(value, torch.Tensor)}
     if not tensors:
@@ -63,32 +63,26 @@ def read_weights(path: Path | str) -> BackboneWeights:
         raise UserError(f"{path}: reg_stats must be a tensor of shape (2, 2)")
     plain = {str(k): v for k, v in content.items() if isinstance(v, str | int | float | bool)}
     reg_stats = None if reg_stats is None else reg_stats.double()
-    return BackboneWeights(path, file_sha256(path), backbone, heads, reg_stats, plain)
+    return BackboneWeights(path, sha256, backbone, heads, reg_stats, plain)
 
 
-def _load(path: Path) -> Mapping[Any, Any]:
-    if not path.is_file():
-        raise UserError(f"no file of weights at {path}")
+def _load(path: Path) -> tuple[Mapping[Any, Any], str]:
+    """The content of a file and its SHA-256."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = read_checked(path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise UserError(f"no file of weights at {path}") from None
     except OSError as error:
         raise UserError(f"cannot read the weights {path}: {error.strerror}") from None
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-        UnicodeDecodeError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    try:
+        loaded = load_torch(content)
+    except ValueError as error:
         raise UserError(
-            f"{path} cannot be read as weights (only tensors and plain values may be in it): {reason}"
+            f"{path} cannot be read as weights (only tensors and plain values may be in it): {error}"
         ) from None
-    if not isinstance(content, Mapping):
-        raise UserError(f"{path} holds a {type(content).__name__}, not a mapping of names to weights")
-    return content
+    if not isinstance(loaded, Mapping):
+        raise UserError(f"{path} holds a {type(loaded).__name__}, not a mapping of names to weights")
+    return loaded, hashlib.sha256(content).hexdigest()
 
 
 def _split(tensors: State) -> tuple[State, State]:
@@ -154,19 +148,7 @@ def _listed(names: Iterable[str], most: int = 20) -> str:
 
 def save_state(path: Path, state: Mapping[str, torch.Tensor], about: Mapping[str, Any]) -> None:
     """Write weights and plain fields so that :func:`read_weights` can read them; the write is atomic."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            torch.save({**about, "state_dict": dict(state)}, file)
-        os.replace(file.name, path)
-    except OSError as error:
-        raise UserError(f"cannot write the weights {path}: {error.strerror}") from None
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    write_torch(path, {**about, "state_dict": dict(state)})
 
 
 def state_sha256(state: Mapping[str, torch.Tensor]) -> str:

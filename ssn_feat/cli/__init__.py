@@ -7,11 +7,12 @@ single values. ``--help`` shows the options that most people set, ``--help-all``
 
 from ssn_feat.cli.dispatch import Group, choose, run
 from ssn_feat.cli.options import Command, parse
-from ssn_feat.cli.records import from_dict, from_record, load_yaml, read_yaml, save_yaml, to_dict
+from ssn_feat.cli.records import as_yaml, from_dict, from_record, load_yaml, read_yaml, save_yaml, to_dict
 
 __all__ = [
     "Command",
     "Group",
+    "as_yaml",
     "choose",
     "from_dict",
     "from_record",

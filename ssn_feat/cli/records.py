@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ssn_feat.errors import UserError
+from ssn_feat.files import write_text
+from ssn_feat.hashes import read_checked
 from ssn_feat.terminal import printable_lines
 
 if TYPE_CHECKING:
@@ -145,11 +147,17 @@ def _leaves(error: BaseException) -> list[BaseException]:
     return [error]
 
 
-def save_yaml(options: Any, path: Path) -> None:
-    """Write options as YAML that :func:`load_yaml` and every script read back."""
+def as_yaml(options: Any) -> str:
+    """Options as YAML that :func:`load_yaml` and every script read back."""
     import yaml
 
-    path.write_text(yaml.safe_dump(to_dict(options), sort_keys=False, allow_unicode=True))
+    text: str = yaml.safe_dump(to_dict(options), sort_keys=False, allow_unicode=True)
+    return text
+
+
+def save_yaml(options: Any, path: Path) -> None:
+    """Write options as by :func:`as_yaml`. Raises UserError if the file cannot be written."""
+    write_text(path, as_yaml(options))
 
 
 def load_yaml(cls: type[T], path: Path) -> T:
@@ -172,7 +180,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.safe_load(read_checked(path).decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, or a date that is none
@@ -182,4 +190,4 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-__all__ = ["from_dict", "from_file", "from_record", "load_yaml", "read_yaml", "save_yaml", "to_dict"]
+__all__ = ["as_yaml", "from_dict", "from_file", "from_record", "load_yaml", "read_yaml", "save_yaml", "to_dict"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.results.ragged import Ragged
+from ssn_feat.safe_loading import load_npz
 
 ClassScores = dict[str, NDArray[np.float64]]
 
@@ -35,8 +35,8 @@ def read_class_scores(path: Path, labels: Sequence[str]) -> ClassScores:
         raw = readers[path.suffix](path)
     except OSError as error:
         raise UserError(f"cannot read the class scores {path}: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError, EOFError, RecursionError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is not a file of class scores: {error!r}") from None
+    except Exception as error:  # parsers raise exceptions of any type
+        raise UserError(f"{path} is not a file of class scores: {' '.join(repr(error).split())[:300]}") from None
     return {video: _row(path, video, values, labels) for video, values in raw.items()}
 
 
@@ -73,9 +73,9 @@ def _read_csv(path: Path) -> Mapping[str, Any]:
 
 
 def _read_npz(path: Path) -> Mapping[str, Any]:
-    with np.load(path, allow_pickle=False) as archive:
-        ids, scores = archive["video_id"].tolist(), archive["scores"]
-        names = archive["labels"].tolist() if "labels" in archive.files else None
+    arrays = load_npz(path)
+    ids, scores = arrays["video_id"].tolist(), arrays["scores"]
+    names = arrays["labels"].tolist() if "labels" in arrays else None
     rows = scores.tolist()
     return {v: row if names is None else dict(zip(names, row, strict=True)) for v, row in zip(ids, rows, strict=True)}
 

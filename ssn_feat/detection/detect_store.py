@@ -12,11 +12,11 @@ import tyro
 
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.matching import match_dataset
-from ssn_feat.detection.model import save_model
+from ssn_feat.detection.model_folder import save_model
 from ssn_feat.detection.postprocess import PRESETS as POSTPROCESS_PRESETS
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.scores import ProposalScores, fuse, read_original
-from ssn_feat.detection.scoring import score_store, scorers_of
+from ssn_feat.detection.scoring import require_runs, score_store
 from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
@@ -147,15 +147,16 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     if dataset is not None:
         dataset = match_dataset(dataset, store.ids, f"the store {store.path}", options.quiet)
     proposals = _available(Proposals.load(options.proposals), store, dataset, options)
-    runs = [load_run(folder) for folder in options.runs]
+    folders = options.runs
+    runs = [load_run(folder) for folder in folders]
     # Before the work, since a needed file may be missing; runs are checked first.
     if options.save_model is not None:
-        scorers_of(store, runs)
+        require_runs(store, runs)
         fusion = (options.weights, options.original_scoring, options.postprocess, options.trust_modules)
-        save_model(options.save_model, store, proposals, options.runs, *fusion)
+        save_model(options.save_model, store, proposals, folders, *fusion)
     with nullcontext(None) if options.quiet else progress_bar("scoring", len(proposals.ids)) as advance:
         scores = score_store(store, proposals.intervals, runs, options.original_scoring, advance or (lambda: None))
-    for part, path in zip(scores, score_files(options.out, options.runs), strict=True):
+    for part, path in zip(scores, score_files(options.out, folders), strict=True):
         part.save(path)
     return scores
 

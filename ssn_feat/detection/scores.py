@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
 from ssn_feat.results.ragged import Float, Ragged, offsets_of, take_videos
+from ssn_feat.safe_loading import load_npz
 
 FORMAT = 1
 # NumPy 1 has its internals in numpy.core; NumPy 2 has them in numpy._core and warns about the old name.
@@ -148,13 +148,13 @@ class ProposalScores(Ragged):
     def load(cls, path: Path) -> ProposalScores:
         """Read a file that :meth:`save` wrote. Raises UserError if ``path`` is not such a file."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
+            arrays = load_npz(path)
         except OSError as error:
             raise UserError(f"cannot read the scores {path}: {error.strerror or error}") from None
-        except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
+        except ValueError as error:
             raise UserError(
-                f"{path} is not a file of scores (.npz); a score pickle of the original code needs --allow-pickle"
+                f"{path} is not a file of scores (.npz): {error}; a score pickle of the original code needs "
+                "--allow-pickle"
             ) from None
         if not np.array_equal(arrays.get("format", 0), FORMAT):
             raise UserError(

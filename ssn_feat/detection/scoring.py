@@ -27,8 +27,9 @@ class Scorer:
     """
 
     def __init__(self, run: Run, original_scoring: bool = False) -> None:
-        if not isinstance(run.head, SSNHead) or run.reg_stats is None:
-            raise UserError(f"detection needs runs of the ssn head (train/fit.py head ssn), this is {run.kind}")
+        _require_ssn(run)
+        assert isinstance(run.head, SSNHead)
+        assert run.reg_stats is not None
         self.run = run
         self._folded = fold(run.head, original_scoring)
         self._mean, self._deviation = run.reg_stats
@@ -61,18 +62,20 @@ def clip_to_video(intervals: Float, duration: float) -> Float:
     return kept if len(kept) else np.array([[0.0, duration]])
 
 
-def scorers_of(store: FeatureStore, runs: Sequence[Run], original_scoring: bool = False) -> list[Scorer]:
-    """A scorer for each run.
-
-    Raises UserError if a run was trained on other features than those of the store, on other classes than the first
+def require_runs(store: FeatureStore, runs: Sequence[Run]) -> None:
+    """Raise UserError if a run was trained on other features than those of the store, on other classes than the first
     run, or has no SSN head.
     """
-    scorers = [Scorer(run, original_scoring) for run in runs]
     for run in runs:
+        _require_ssn(run)
         run.require_store(store.fingerprint, f"the store {store.path}")
         if run.labels != runs[0].labels:
             raise UserError(f"runs were trained on different classes: {runs[0].labels[:5]} and {run.labels[:5]}")
-    return scorers
+
+
+def _require_ssn(run: Run) -> None:
+    if not isinstance(run.head, SSNHead) or run.reg_stats is None:
+        raise UserError(f"detection needs runs of the ssn head (train/fit.py head ssn), this is {run.kind}")
 
 
 def score_store(
@@ -85,9 +88,10 @@ def score_store(
     """Scores of the proposals of each video, one result per run; ``intervals``: ``(N, 2)``, seconds, by video.
 
     Each video is read once, with the streams that the runs need; ``advance`` is called after each video. Raises
-    UserError as :func:`scorers_of`, and if a video is not in the store.
+    UserError as :func:`require_runs`, and if a video is not in the store.
     """
-    scorers = scorers_of(store, runs, original_scoring)
+    require_runs(store, runs)
+    scorers = [Scorer(run, original_scoring) for run in runs]
     streams = sorted({stream for run in runs for stream in run.streams})
     results: list[dict[str, VideoScores]] = [{} for _ in runs]
     for stored in store.read_all(intervals, streams):

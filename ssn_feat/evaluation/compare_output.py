@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ssn_feat.drawing.html import Rows, section
+from ssn_feat.drawing.pictures import save
 from ssn_feat.drawing.tables import cell
-from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import RecallCurve
 from ssn_feat.evaluation.compare_options import CompareOptions
 from ssn_feat.evaluation.compared_methods import Reference
 from ssn_feat.evaluation.recall_groups import Breakdown
+from ssn_feat.files import replacing, write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -153,32 +154,31 @@ def write_results(results: Sequence[MethodResult], options: CompareOptions, note
 
     Raises UserError if the folder cannot be written to.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "proposals.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            named = [f"AR {name}" for name in results[0].by_length.names]
-            named += [f"AR {name} in a video" for name in results[0].by_number.names]
-            named += [f"AR of class {name}" for name in results[0].by_class.names]
-            columns = _columns(results[0], options)
-            heads = ["method", "ranked by", "protocol", "per video", "seconds per video", *columns, *named]
-            writer.writerow(heads)
-            for result in results:
-                parts = [result.by_length, result.by_number, result.by_class]
-                groups = np.concatenate([part.recall for part in parts]).tolist()
-                shown = ["" if math.isnan(value) else 100 * value for value in groups]
-                start = [result.name, result.score, options.protocol or "", result.per_video, result.compute]
-                writer.writerow([*start, *_values(result, options).values(), *shown])
-        content = {"said": list(notes), "methods": [_record(result, options) for result in results]}
-        (folder / "proposals.json").write_text(json.dumps(content, indent=1) + "\n")
-        figure = plot_recall(results, options.tious, options.protocol or "")
-        for ending in ("png", "svg"):
-            figure.savefig(folder / f"proposals.{ending}", dpi=120)
-        picture = (folder / "proposals.svg").read_text(encoding="utf-8")
-        page = section("Proposals", notes, tables(results, options), picture)
-        (folder / "proposals.html").write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}") from None
+    _write_csv(results, options, folder / "proposals.csv")
+    content = {"said": list(notes), "methods": [_record(result, options) for result in results]}
+    write_text(folder / "proposals.json", json.dumps(content, indent=1) + "\n")
+    figure = plot_recall(results, options.tious, options.protocol or "")
+    figure.set_dpi(120)
+    for ending in ("png", "svg"):
+        save(figure, folder / f"proposals.{ending}")
+    picture = (folder / "proposals.svg").read_text(encoding="utf-8")
+    write_text(folder / "proposals.html", section("Proposals", notes, tables(results, options), picture))
+
+
+def _write_csv(results: Sequence[MethodResult], options: CompareOptions, path: Path) -> None:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        named = [f"AR {name}" for name in results[0].by_length.names]
+        named += [f"AR {name} in a video" for name in results[0].by_number.names]
+        named += [f"AR of class {name}" for name in results[0].by_class.names]
+        columns = _columns(results[0], options)
+        writer.writerow(["method", "ranked by", "protocol", "per video", "seconds per video", *columns, *named])
+        for result in results:
+            parts = [result.by_length, result.by_number, result.by_class]
+            groups = np.concatenate([part.recall for part in parts]).tolist()
+            shown = ["" if math.isnan(value) else 100 * value for value in groups]
+            start = [result.name, result.score, options.protocol or "", result.per_video, result.compute]
+            writer.writerow([*start, *_values(result, options).values(), *shown])
 
 
 def _breakdown(groups: Breakdown) -> list[dict[str, Any]]:

@@ -21,7 +21,7 @@ from ssn_feat.evaluation.curves import Calibration
 from ssn_feat.evaluation.evaluate_options import EvaluateOptions
 from ssn_feat.evaluation.evaluation_set import EvaluationSet
 from ssn_feat.evaluation.measure import Evaluation
-from ssn_feat.files import replacing
+from ssn_feat.files import replacing, write_text
 
 Float = NDArray[np.float64]
 
@@ -166,8 +166,7 @@ def write_json(
         ],
         "differences": [_plain_difference(e, evaluations[0]) for e in evaluations[1:] if e.resampled is not None],
     }
-    with replacing(path) as part:
-        part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _plain_difference(evaluation: Evaluation, first: Evaluation) -> dict[str, Any]:

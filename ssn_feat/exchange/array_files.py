@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
+from ssn_feat.safe_loading import MOST_DEFLATED, load_npy, load_npz, load_torch, one_line
 
 # Everything that a pickled array of numbers refers to, by the names in NumPy 1 and 2.
 _HARMLESS = {
@@ -56,7 +57,7 @@ def read_array_file(path: Path, key: str = "") -> NDArray[Any]:
     except (UserError, FileNotFoundError):
         raise
     except Exception as error:  # parsers raise exceptions of any type for damaged files
-        raise UserError(f"{path} cannot be read: {' '.join(str(error).split())[:200]}") from error
+        raise UserError(f"{path} cannot be read: {one_line(error)}") from None
     try:
         array = np.asarray(value)
     except ValueError:
@@ -82,19 +83,18 @@ def _pick(path: Path, held: Mapping[Any, Any], key: str) -> Any:
 
 
 def _npy(path: Path, key: str) -> Any:
-    return np.load(path, allow_pickle=False)
+    return load_npy(path)
 
 
 def _npz(path: Path, key: str) -> Any:
-    with np.load(path, allow_pickle=False) as archive:
-        names = {name: name for name in archive.files}
-        return archive[_pick(path, names, key)]
+    (array,) = load_npz(path, lambda names: [_pick(path, {name: name for name in names}, key)]).values()
+    return array
 
 
 def _pt(path: Path, key: str) -> Any:
     import torch
 
-    value = torch.load(path, map_location="cpu", weights_only=True)
+    value = load_torch(path.read_bytes())
     if isinstance(value, Mapping):
         value = _pick(path, value, key)
     if isinstance(value, list | tuple) and all(isinstance(item, torch.Tensor) for item in value):
@@ -121,6 +121,10 @@ def _csv(path: Path, key: str) -> Any:
 def _pkl(path: Path, key: str) -> Any:
     with open(path, "rb") as file:
         value = _NumbersOnly(file).load()
+        size = file.tell()
+    for array in value.values() if isinstance(value, dict) else [value]:
+        if isinstance(array, np.ndarray) and array.nbytes > size:
+            raise ValueError(f"an array of shape {array.shape} does not fit into {size:,} bytes")
     return _pick(path, value, key) if isinstance(value, dict) else value
 
 
@@ -128,16 +132,32 @@ def _hdf5(path: Path, key: str) -> Any:
     h5py = import_h5py()
     with h5py.File(path, "r") as file:
         if not key:
-            return _pick(path, {name: file[name] for name in hdf5_datasets(path)}, "")[()]
+            return _values(path, _pick(path, {name: file[name] for name in hdf5_datasets(path)}, ""))
         if key not in file or not isinstance(file.get(key, getlink=True), h5py.HardLink):
             raise UserError(f"{path} has no data set {key!r}")
         if not isinstance(file[key], h5py.Dataset):
             raise UserError(f"{key!r} in {path} is a group, not a data set: choose a data set in it with {key}/NAME")
-        return file[key][()]
+        return _values(path, file[key])
+
+
+def _values(path: Path, data: Any) -> Any:
+    """The values of a data set. Raises UserError if they are in another file or only claimed."""
+    if data.is_virtual or data.external:
+        raise UserError(f"{path}: the values of the data set {data.name!r} are in other files, which are not read")
+    stored = data.id.get_storage_size()
+    if data.nbytes > MOST_DEFLATED * stored:
+        raise UserError(
+            f"{path}: the data set {data.name!r} claims {data.dtype} {data.shape}, {data.nbytes:,} bytes, of which "
+            f"{stored:,} are there"
+        )
+    return data[()]
 
 
 def hdf5_datasets(path: Path) -> list[str]:
-    """Names (with their groups) of the data sets in an HDF5 file. Links to other files are not followed."""
+    """Names (with their groups) of the data sets in an HDF5 file. Links to other files are not followed.
+
+    Raises UserError if the file cannot be read.
+    """
     h5py = import_h5py()
     names: list[str] = []
 
@@ -148,8 +168,8 @@ def hdf5_datasets(path: Path) -> list[str]:
     try:
         with h5py.File(path, "r") as file:
             file.visititems(visit)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read as HDF5: {' '.join(str(error).split())[:200]}") from None
+    except Exception as error:  # the library raises exceptions of any type for damaged files
+        raise UserError(f"{path} cannot be read as HDF5: {one_line(error)}") from None
     return names
 
 

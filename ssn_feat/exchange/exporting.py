@@ -21,6 +21,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.exchange.grids import Grid, grid_of
 from ssn_feat.exchange.patterns import ID
 from ssn_feat.exchange.rescale import rescaled
+from ssn_feat.files import replacing, write_npy, write_text
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, StoredVideo, open_store
 
@@ -91,7 +92,6 @@ def export_features(options: ExportFeaturesOptions) -> ExportReport:
     names = {video_id: _file_name(video_id, options) for video_id in ids}
     grid = None if options.format == "bmn" else grid_of(store, ids, options.tolerance)
     features = _folder(options.out) / (f"csv_mean_{options.rows}" if options.format == "bmn" else "features")
-    features.mkdir()
     counts: dict[str, int] = {}
     with progress_bar("videos", len(ids)) as advance:
         for video in store.read_all(ids, streams):
@@ -100,7 +100,7 @@ def export_features(options: ExportFeaturesOptions) -> ExportReport:
                 rows = rescaled(rows, video.spans, video.duration, options.rows)
                 _write_csv(features / f"{names[video.id]}.csv", rows)
             else:
-                np.save(features / f"{names[video.id]}.npy", rows.astype(np.float32))
+                write_npy(features / f"{names[video.id]}.npy", rows.astype(np.float32))
             counts[video.id] = len(rows)
             advance()
     width = sum(store.feature_dim(stream) for stream in streams)
@@ -141,14 +141,14 @@ def _file_name(video_id: str, options: ExportFeaturesOptions) -> str:
 def _folder(out: Path) -> Path:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out} exists already and is not empty: choose another folder")
-    out.mkdir(parents=True, exist_ok=True)
     return out
 
 
 def _write_csv(path: Path, rows: NDArray[Any]) -> None:
     """Write with nine digits, which reproduce every float32 (and float16) exactly."""
     header = ",".join(f"f{i}" for i in range(rows.shape[1]))
-    np.savetxt(path, rows, fmt="%.9g", delimiter=",", header=header, comments="")
+    with replacing(path) as part:
+        np.savetxt(part, rows, fmt="%.9g", delimiter=",", header=header, comments="")
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ class _Export:
             for video in dataset.videos.values()
         }
         path = self.options.out / "annotations.json"
-        path.write_text(json.dumps({"version": dataset.name, "database": database}))
+        write_text(path, json.dumps({"version": dataset.name, "database": database}))
         return str(path)
 
 
@@ -211,7 +211,7 @@ def _actionformer(export: _Export) -> None:
         "downsample_rate": 1,
     }
     text = yaml.safe_dump({"dataset": values, "model": {"input_dim": export.width}}, sort_keys=False)
-    (options.out / "actionformer.yaml").write_text(text)
+    write_text(options.out / "actionformer.yaml", text)
     _write_lines(options.out / "missing_files.txt", export.missing)
 
 
@@ -239,11 +239,11 @@ def _opentad(export: _Export) -> None:
         base |= {"resize_length": grid.rows}
     load_feats = {"type": "LoadFeats", "feat_format": "npy", "prefix": head, "suffix": tail}
     lines = [f"dataset = {base!r}", f"load_feats = {load_feats!r}", f"in_channels = {export.width}"]
-    (options.out / "opentad.py").write_text("\n".join(lines) + "\n")
+    write_text(options.out / "opentad.py", "\n".join(lines) + "\n")
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 _DESCRIBE: dict[str, Callable[[_Export], None]] = {"actionformer": _actionformer, "opentad": _opentad}

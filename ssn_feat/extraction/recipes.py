@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ssn_feat.backbones import Backbone, load_backbone, require_trusted
-from ssn_feat.backbones.weights import file_sha256
 from ssn_feat.cli import from_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_video import check_backbones
+from ssn_feat.files import file_sha256
 from ssn_feat.store.recipe import Recipe, differences, plain_recipe
 from ssn_feat.video import ResolvedSnippets, decoder_versions
 

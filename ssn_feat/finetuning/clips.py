@@ -22,7 +22,6 @@ from torch.nn import functional
 
 from ssn_feat.annotations import Dataset, Video
 from ssn_feat.backbones import Backbone, load_backbone
-from ssn_feat.backbones.weights import save_state
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.video_files import list_video_files
@@ -277,8 +276,7 @@ def fit_clips(options: FitClipsOptions) -> dict[str, Any]:
         steps = PixelSteps(training, task, source, local.pixels.workers, _tuning(local), group)
         summary = train(training, folder, group, steps, options.save_every)
         if group.first:
-            about = {"backbone": backbone.name, "stream": backbone.stream}
-            save_state(options.out / BACKBONE, training.weights(), about)
+            folder.save_backbone(training.weights(), backbone)
             folder.summarise(summary)
             return folder.read_summary(options.quiet)
         return summary

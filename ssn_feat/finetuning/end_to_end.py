@@ -15,10 +15,10 @@ import tyro
 from torch import Tensor
 
 from ssn_feat.backbones import Backbone, load_backbone, require_trusted
-from ssn_feat.backbones.weights import file_sha256, save_state
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.extraction.recipes import recipe_of, snippet_options_of
+from ssn_feat.files import file_sha256
 from ssn_feat.finetuning.distributed import Processes, processes
 from ssn_feat.finetuning.feature_network import TuningOptions
 from ssn_feat.finetuning.pixel_runs import BACKBONE, PixelFolder, train
@@ -308,7 +308,7 @@ def _started(start: Run, head: SSNHead, data: TrainingData) -> SSNHead:
 
 def _finish(training: PixelTraining, folder: PixelFolder, backbone: Backbone, snippets: ResolvedSnippets) -> None:
     """Write the backbone, and record in the checkpoint that the head takes features of this backbone."""
-    save_state(folder.path / BACKBONE, training.weights(), {"backbone": backbone.name, "stream": backbone.stream})
+    folder.save_backbone(training.weights(), backbone)
     backbone.weights_sha256 = file_sha256(folder.path / BACKBONE)
     (facts,) = training.facts
     before = facts["store"]["recipe"]

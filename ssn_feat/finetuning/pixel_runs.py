@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from ssn_feat.backbones import Backbone
+from ssn_feat.backbones.weights import save_state
 from ssn_feat.cli import from_record
 from ssn_feat.errors import UserError
 from ssn_feat.finetuning.distributed import Processes
@@ -53,7 +56,7 @@ class PixelFolder(RunFolder):
     def create(self, options: Any) -> None:
         if self._first:
             super().create(options)
-            (self.path / BACKBONE).unlink(missing_ok=True)
+            self.files.forget([BACKBONE])
 
     def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
         if self._first:
@@ -62,6 +65,11 @@ class PixelFolder(RunFolder):
     def log(self, lines: Any) -> None:
         if self._first:
             super().log(lines)
+
+    def save_backbone(self, weights: Mapping[str, Tensor], backbone: Backbone) -> None:
+        """Write the weights of the backbone to backbone.pt."""
+        with self.files.replacing(BACKBONE) as part:
+            save_state(part, weights, {"backbone": backbone.name, "stream": backbone.stream})
 
 
 def train(

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,12 +14,13 @@ from numpy.typing import NDArray
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
 from ssn_feat.intervals import as_intervals
+from ssn_feat.safe_loading import load_npz
 
 _FORMAT = "ssn_feat proposals"
 _VERSION = 1
 
 # Exceptions on reading a damaged or foreign file: of the archive, its compression, its arrays, or its header.
-_MALFORMED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError, TypeError, AttributeError)
+_MALFORMED = (RuntimeError, ValueError, TypeError, AttributeError, LookupError)
 
 
 @dataclass(frozen=True)
@@ -157,8 +156,7 @@ class Proposals:
     def load(cls, path: Path | str) -> Proposals:
         """Read a file that :meth:`save` wrote. Raises UserError, naming the file, if it is missing or malformed."""
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
+            arrays = load_npz(Path(path))
             header = json.loads(bytes(arrays["header"]))
             if header["format"] != _FORMAT or header["version"] != _VERSION:
                 raise ValueError(

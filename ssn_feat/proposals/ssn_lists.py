@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.annotations.ssn_list_truth import ListedBlock, ListedVideo, known_id, read_listed_videos, read_ssn_list
 from ssn_feat.errors import UserError
-from ssn_feat.files import replacing
+from ssn_feat.files import write_text
 from ssn_feat.proposals.collection import Proposals
 from ssn_feat.proposals.labelling import label_proposals
 
@@ -30,8 +30,7 @@ def write_ssn_list(blocks: Iterable[ListedBlock], path: Path, normalised: bool) 
     Raises UserError if a path cannot be written as one line, a frame is not whole, or the file cannot be written.
     """
     text = "".join(_format(block, normalised) for block in blocks)
-    with replacing(Path(path)) as part:
-        part.write_text(text, encoding="utf-8", newline="\n")
+    write_text(path, text)
 
 
 def _format(block: ListedBlock, normalised: bool) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
-from ssn_feat.files import replacing
+from ssn_feat.files import write_text
 from ssn_feat.results.ragged import Float, Int, Ragged, offsets_of, take_videos
 
 VERSION = "ssn_feat detections 1"
@@ -163,8 +163,7 @@ class Detections(Ragged):
             "results": results,
             "external_data": {"used": bool(external), "details": external},
         }
-        with replacing(Path(path)) as part:
-            part.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False), encoding="utf-8")
+        write_text(Path(path), json.dumps(content, ensure_ascii=False, allow_nan=False))
 
     @classmethod
     def read(cls, path: Path | str, labels: Sequence[str] | None = None) -> Detections:

@@ -7,12 +7,10 @@ records under ``config`` are compared when a run is resumed.
 
 from __future__ import annotations
 
-import io
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,10 +19,11 @@ from torch import Tensor
 
 from ssn_feat.cli import from_record, to_dict
 from ssn_feat.errors import UserError
-from ssn_feat.files import replacing
+from ssn_feat.hashes import check_files, read_checked
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.features import Standardisation, join_streams
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
+from ssn_feat.safe_loading import load_torch
 from ssn_feat.store import FeatureStore
 from ssn_feat.terminal import printable
 
@@ -102,9 +101,12 @@ class Run:
 
 
 def load_run(folder: Path | str) -> Run:
-    """Read a run folder or a checkpoint file of one. Raises UserError where it does not exist or is damaged."""
+    """Read a run folder or a checkpoint file of one. Raises UserError where it does not exist or a file is damaged."""
     path = Path(folder)
-    run = run_of(read_run_checkpoint(path / CHECKPOINT if path.is_dir() or not path.suffix else path), str(path))
+    in_folder = path.is_dir() or not path.suffix
+    if in_folder:
+        check_files(path)
+    run = run_of(read_run_checkpoint(path / CHECKPOINT if in_folder else path), str(path))
     return replace(run, path=path)
 
 
@@ -194,16 +196,15 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
     Raises UserError where the file does not exist, cannot be read, or has another format.
     """
     try:
-        content = path.read_bytes()
+        content = read_checked(path)
     except FileNotFoundError:
         raise UserError(f"no run at {path.parent}: it has no {path.name}; python train/fit.py writes one") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
     try:
-        saved = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except Exception as error:  # a file that is not a pickle raises nearly anything
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise UserError(f"{path} is not a checkpoint or is damaged: {reason}") from None
+        saved = load_torch(content)
+    except ValueError as error:
+        raise UserError(f"{path} is not a checkpoint or is damaged: {error}") from None
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         raise UserError(f"{path} is not a checkpoint of this program")
     version = saved.get("version")
@@ -214,14 +215,6 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
     return saved
 
 
-def write_atomically(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Write a file next to ``path`` and rename it once it is complete and on disk."""
-    with replacing(path) as part, part.open("wb") as file:
-        write(file)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 __all__ = [
     "Run",
     "actionness_scores",
@@ -230,5 +223,4 @@ __all__ = [
     "read_run_checkpoint",
     "run_of",
     "scoring_facts",
-    "write_atomically",
 ]

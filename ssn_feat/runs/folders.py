@@ -9,6 +9,7 @@
     RUN/best.pt            with --eval: the checkpoint of the best measured epoch, for detect.py --checkpoint
     RUN/tensorboard/       with --tensorboard: the log as events
     RUN/summary.json       final results, written when the run is finished
+    RUN/hashes.json        SHA-256 of the files above except events, which are checked when the run is read
 """
 
 from __future__ import annotations
@@ -27,9 +28,11 @@ import numpy as np
 import torch
 
 import ssn_feat
-from ssn_feat.cli import from_record, save_yaml, to_dict
+from ssn_feat.cli import as_yaml, from_record, to_dict
 from ssn_feat.errors import UserError
-from ssn_feat.runs.checkpoints import CHECKPOINT, FORMAT, FORMAT_VERSION, read_run_checkpoint, write_atomically
+from ssn_feat.files import torch_bytes
+from ssn_feat.hashes import HASHES, HashedFolder, check_files, read_checked
+from ssn_feat.runs.checkpoints import CHECKPOINT, FORMAT, FORMAT_VERSION, read_run_checkpoint
 
 BEST = "best.pt"
 EVENTS = "tensorboard"
@@ -60,6 +63,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.files = HashedFolder(path)
 
     def checkpoint_to_resume(self, options: Any) -> dict[str, Any] | None:
         """The content of the checkpoint to resume, None for a new run. Writes nothing.
@@ -71,6 +75,7 @@ class RunFolder:
             return None
         if not options.resume:
             raise UserError(f"{self.path} already holds a run: add --resume or --overwrite, or another --out")
+        check_files(self.path)
         saved = read_run_checkpoint(self.path / CHECKPOINT)
         self._require_same(options, saved)
         return saved
@@ -82,14 +87,14 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for name in (CHECKPOINT, BEST, "log.jsonl", "summary.json"):
-                (self.path / name).unlink(missing_ok=True)
+            (self.path / HASHES).unlink(missing_ok=True)
+            self.files.forget((CHECKPOINT, BEST, "log.jsonl", "summary.json"))
             for events in (self.path / EVENTS).glob("events.out.tfevents.*"):
                 events.unlink()
-            once = {"resume", "overwrite"} & {field.name for field in fields(options)}
-            save_yaml(replace(options, **dict.fromkeys(once, False)), self.path / "config.yaml")
         except OSError as error:
             raise UserError(f"cannot write the run folder {self.path}: {error.strerror}") from None
+        once = {"resume", "overwrite"} & {field.name for field in fields(options)}
+        self.files.write("config.yaml", as_yaml(replace(options, **dict.fromkeys(once, False))).encode())
         self._write_json("environment.json", environment())
 
     def _require_same(self, options: Any, saved: Mapping[str, Any]) -> None:
@@ -100,12 +105,12 @@ class RunFolder:
     def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
         """Write a checkpoint atomically. Raises UserError where it cannot be written."""
         whole = {"format": FORMAT, "version": FORMAT_VERSION, **state}
-        write_atomically(self.path / name, lambda file: torch.save(whole, file))
+        self.files.write(name, torch_bytes(whole))
 
     def log(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Write the whole log, one JSON object per line."""
         text = "".join(json.dumps(line) + "\n" for line in lines)
-        write_atomically(self.path / "log.jsonl", lambda file: file.write(text.encode()))
+        self.files.write("log.jsonl", text.encode())
 
     def summarise(self, summary: Mapping[str, Any]) -> None:
         """Write summary.json."""
@@ -114,7 +119,7 @@ class RunFolder:
     def read_summary(self, quiet: bool) -> dict[str, Any]:
         """The summary of the finished run, printed as one line unless ``quiet``."""
         try:
-            summary: dict[str, Any] = json.loads((self.path / "summary.json").read_text())
+            summary: dict[str, Any] = json.loads(read_checked(self.path / "summary.json"))
         except (OSError, ValueError) as error:
             raise UserError(f"the run {self.path} is finished but its summary.json cannot be read: {error}") from None
         if not quiet:
@@ -126,7 +131,7 @@ class RunFolder:
 
     def _write_json(self, name: str, values: Mapping[str, Any]) -> None:
         text = json.dumps(values, indent=2) + "\n"
-        write_atomically(self.path / name, lambda file: file.write(text.encode()))
+        self.files.write(name, text.encode())
 
 
 def require_same(path: Path, began: Any, options: Any, may_differ: Collection[str]) -> None:

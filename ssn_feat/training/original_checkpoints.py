@@ -11,13 +11,14 @@ import tyro
 from torch import Tensor
 
 from ssn_feat.annotations import read_annotations
-from ssn_feat.backbones.weights import BackboneWeights, file_sha256, read_weights
+from ssn_feat.backbones.weights import BackboneWeights, read_weights
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
+from ssn_feat.files import file_sha256, write_torch
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.features import stream_dims
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
-from ssn_feat.runs.checkpoints import describe_head, load_run, scoring_facts, write_atomically
+from ssn_feat.runs.checkpoints import describe_head, load_run, scoring_facts
 from ssn_feat.runs.folders import RunFolder
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.training.fit_options import FitOptions
@@ -146,7 +147,7 @@ def export_checkpoint(options: ExportCheckpointOptions) -> None:
     }
     if run.reg_stats is not None:
         content["reg_stats"] = torch.from_numpy(run.reg_stats)
-    write_atomically(options.out, lambda file: torch.save(content, file))
+    write_torch(options.out, content)
     print(f"{options.out}: {len(tensors)} tensors, sha256 {file_sha256(options.out)[:12]}")
 
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from ssn_feat.cli import from_dict, to_dict
 from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.errors import UserError
-from ssn_feat.runs.checkpoints import write_atomically
+from ssn_feat.files import write_text
 from ssn_feat.runs.folders import RESUME_MAY_CHANGE, is_run, run_folders, terms_of
 from ssn_feat.terminal import printable_lines
 from ssn_feat.training.fit import fit
@@ -67,8 +67,7 @@ def sweep(options: SweepOptions) -> list[dict[str, Any]]:
     results = [
         {"values": values, "out": str(run.out), **each} for (values, run), each in zip(grid, outcomes, strict=True)
     ]
-    text = json.dumps(results, indent=2) + "\n"
-    write_atomically(options.out / "sweep.json", lambda file: file.write(text.encode()))
+    write_text(options.out / "sweep.json", json.dumps(results, indent=2) + "\n")
     if not options.quiet:
         show(_table(results))
     for result in results:

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import google_crc32c
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
+from ssn_feat.safe_loading import load_npz
 from ssn_feat.video.containers import aspect_of
 from ssn_feat.video.decode import VideoReader
 from ssn_feat.video.decoding import StreamDecoder
@@ -159,10 +159,10 @@ def index_frames(
 
 def _read(path: Path) -> FrameIndex | None:
     try:
-        with np.load(path, allow_pickle=False) as held:
-            times, stamps, checksums, gaps = (held[name] for name in ("times", "stamps", "checksums", "gaps"))
-            return FrameIndex(times, stamps, checksums, gaps, float(held["duration"]), str(held["damage"]))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        held = load_npz(path)
+        times, stamps, checksums, gaps = (held[name] for name in ("times", "stamps", "checksums", "gaps"))
+        return FrameIndex(times, stamps, checksums, gaps, float(held["duration"]), str(held["damage"]))
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

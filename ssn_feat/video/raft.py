@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from functools import lru_cache
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import torch
 from torch.nn.functional import pad
 
 from ssn_feat.errors import UserError
+from ssn_feat.hashes import read_checked
+from ssn_feat.safe_loading import load_torch, one_line
 
 _STEP, _SMALLEST = 8, 128  # RAFT works at 1/8 of the size and needs 16 pixels per side there
 
@@ -24,9 +25,9 @@ def load_raft(path: Path) -> torch.nn.Module:
     except (ImportError, RuntimeError) as error:
         raise UserError(f"raft flow needs torchvision, which cannot be loaded ({error})") from None
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise UserError(f"cannot read the RAFT weights {path}: {' '.join(str(error).split())[:200]}") from None
+        state = load_torch(read_checked(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the RAFT weights {path}: {one_line(error)}") from None
     first = state.get("feature_encoder.convnormrelu.0.weight") if isinstance(state, dict) else None
     if first is None:
         raise UserError(f"{path} is not a state dict of torchvision's RAFT (no feature_encoder.convnormrelu.0.weight)")

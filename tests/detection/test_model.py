@@ -23,7 +23,8 @@ from training.synthetic_store import quick
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
 from ssn_feat.detection.detect_store import DetectOptions, detect
 from ssn_feat.detection.detect_video import DetectVideoOptions, detect_video
-from ssn_feat.detection.model import Model, save_model
+from ssn_feat.detection.model import Model
+from ssn_feat.detection.model_folder import save_model
 from ssn_feat.detection.postprocess import PRESETS
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import extract
@@ -177,7 +178,7 @@ def test_a_model_is_replaced_and_nothing_else_is(chain: DetectOptions, stored: D
     model = shutil.copytree(chain.store.parent / "model", tmp_path / "model")
     store, proposals = open_store(chain.store), Proposals.load(chain.store.parent / "tag.npz")
     save_model(model, store, proposals, chain.checkpoint[:1], trusted=TINY)
-    assert sorted(path.name for path in model.iterdir()) == ["actionness-1", "model.yaml", "ssn-1"]
+    assert sorted(path.name for path in model.iterdir()) == ["actionness-1", "hashes.json", "model.yaml", "ssn-1"]
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").touch()
     with pytest.raises(UserError, match="precious exists and is not a model folder"):
@@ -249,6 +250,9 @@ def test_a_folder_that_is_no_model_is_named(chain: DetectOptions, stored: Detect
     with pytest.raises(UserError, match="ssn-2"):
         Model.load(model)
     (model / "model.yaml").write_text("actionness: []\nssn: []\n")
+    with pytest.raises(UserError, match=r"model\.yaml is damaged or was changed"):
+        Model.load(model)
+    (model / "hashes.json").unlink()
     with pytest.raises(UserError, match="must name at least one SSN run"):
         Model.load(model)
 

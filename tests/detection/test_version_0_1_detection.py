@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from version_0_1 import V0_1, expected, sha256
 
-from ssn_feat.detection.model import SETTINGS, Model, ModelSettings, read_settings, save_model
+from ssn_feat.detection.model import Model
+from ssn_feat.detection.model_folder import SETTINGS, ModelSettings, read_settings, save_model
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.scores import ProposalScores, fuse
 from ssn_feat.detection.scoring import score_store

@@ -32,7 +32,7 @@ from ssn_feat.annotations.validate import problems
 from ssn_feat.cli import load_yaml, to_dict
 from ssn_feat.detection.classifier import read_class_scores
 from ssn_feat.detection.detect_store import DetectOptions
-from ssn_feat.detection.model import ModelSettings
+from ssn_feat.detection.model_folder import ModelSettings
 from ssn_feat.detection.scores import ProposalScores, VideoScores, read_original
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -12,7 +13,6 @@ from synthetic_store import quick, write
 
 from ssn_feat.cli import load_yaml
 from ssn_feat.errors import UserError
-from ssn_feat.runs import checkpoints
 from ssn_feat.runs.checkpoints import actionness_scores, load_run, read_run_checkpoint
 from ssn_feat.runs.folders import RunFolder
 from ssn_feat.training.fit import fit
@@ -38,6 +38,7 @@ def test_a_run_folder_holds_what_it_says(runs):
         "log.jsonl",
         "checkpoint.pt",
         "summary.json",
+        "hashes.json",
     }
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [0, 1]
@@ -123,15 +124,14 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     folder.save({"a": 1})
     before = (tmp_path / "checkpoint.pt").read_bytes()
 
-    def full(state, file):
-        file.write(b"half")
+    def full(handle):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoints.torch, "save", full)
-    with pytest.raises(UserError, match=r"cannot write .*checkpoint\.pt: No space left on device"):
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
         folder.save({"a": 2})
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "hashes.json"}
 
 
 def test_a_folder_that_cannot_be_written_is_refused(runs, tmp_path):

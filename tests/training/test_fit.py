@@ -175,6 +175,7 @@ def test_a_run_begun_before_an_option_existed_is_resumed(brief, tmp_path, monkey
     for place, name in ((saved["config"], "seeds"), (saved["config"]["losses"], "label_smoothing"), (saved, "best")):
         del place[name]
     torch.save(saved, brief.out / "checkpoint.pt")
+    (brief.out / "hashes.json").unlink()
     fit(replace(brief, resume=True))
     assert_same(weights(tmp_path / "whole"), weights(brief.out))
 
