@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.results.ragged import Float, Ragged
+from ssn_feat.safe_loading import load_npz
 
 _ARRAYS = ("ids", "offsets", "labels", "scores", "spans")
 
@@ -53,14 +53,12 @@ class SnippetScores(Ragged):
         ``labels``, ``scores`` and ``spans``. Raises UserError, naming the file, if it is not such a file.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
-                missing = [name for name in _ARRAYS if name not in archive.files]
-                arrays = {name: archive[name] for name in _ARRAYS if name not in missing}
+            arrays = load_npz(path)
         except OSError as error:
             raise UserError(f"cannot read the scores {path}: {error.strerror or error}") from None
-        except (ValueError, TypeError, AttributeError, EOFError, zipfile.BadZipFile):
-            raise UserError(f"{path} is not an .npz file of plain arrays") from None
-        if missing:
+        except ValueError as error:
+            raise UserError(f"{path} is not an .npz file of plain arrays: {error}") from None
+        if missing := [name for name in _ARRAYS if name not in arrays]:
             raise UserError(f"{path} is not a file of scores of snippets: it has no array {missing[0]!r}")
         try:
             return cls(
