@@ -101,6 +101,7 @@ def test_motion_is_learned_and_the_weights_are_read_back(moving: Path, tmp_path:
         "checkpoint.pt",
         "config.yaml",
         "environment.json",
+        "hashes.json",
         "log.jsonl",
         "summary.json",
     ]
