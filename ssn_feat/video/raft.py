@@ -29,13 +29,13 @@ def load_raft(path: Path) -> torch.nn.Module:
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read the RAFT weights {path}: {one_line(error)}") from None
     first = state.get("feature_encoder.convnormrelu.0.weight") if isinstance(state, dict) else None
-    if first is None:
+    if not isinstance(first, torch.Tensor) or not first.ndim:
         raise UserError(f"{path} is not a state dict of torchvision's RAFT (no feature_encoder.convnormrelu.0.weight)")
     model = (optical_flow.raft_small if len(first) == 32 else optical_flow.raft_large)(weights=None)
     try:
         model.load_state_dict(state)
-    except RuntimeError as error:
-        raise UserError(f"{path} does not fit torchvision's RAFT: {' '.join(str(error).split())[:300]}") from None
+    except Exception as error:  # of names and values of any type
+        raise UserError(f"{path} does not fit torchvision's RAFT: {one_line(error)}") from None
     evaluating: torch.nn.Module = model.eval()
     return evaluating
 
