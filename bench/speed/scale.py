@@ -201,7 +201,7 @@ def _looked_at(options: ScaleOptions, videos: float) -> Iterator[Quantity]:
     yield Quantity(
         "annotations, most memory", f"712 + {instances:g} x 562 B a video", videos * (712 + 562 * instances), "bytes"
     )
-    yield Quantity("S3: requests of extraction", "13 a video, of which 8 puts", 13 * videos)
+    yield Quantity("S3: requests of extraction", "14 a video, of which 8 puts", 14 * videos)
     yield Quantity("S3: puts only where there is none", "2 a video: claim and commit", 2 * videos)
     yield Quantity("S3: requests to list a store", f"{objects} objects a video / {_LISTED}", objects * videos / _LISTED)
     yield Quantity("S3: requests to read or verify", f"{objects} a video", objects * videos)

@@ -87,7 +87,7 @@ def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractRepo
     store = open_or_create_store(options.store, plan.recipe, files.name, options.compress)
     if again:
         for video_id in plan.todo:
-            store.discard(video_id)
+            store.remove_video(video_id)
     else:
         store.record_run(run_record(plan, store))
     report = _run(store, plan, report)

@@ -111,7 +111,9 @@ def create_array(
         filters=None,
         # A reader that replaces a missing chunk by the fill value gets NaN, not plausible features.
         fill_value=np.nan if np.dtype(dtype).kind == "f" else 0,
-        dimension_names=axes.get(name, ("snippet", "feature") if len(shape) == 2 else ("snippet", "crop", "feature")),
+        dimension_names=axes.get(
+            name.partition("~")[0], ("snippet", "feature") if len(shape) == 2 else ("snippet", "crop", "feature")
+        ),
         config={"write_empty_chunks": True},
         overwrite=True,
         zarr_format=3,

@@ -75,7 +75,10 @@ class GroupBuilder(ABC):
 
     @abstractmethod
     def commit(self) -> bool:
-        """Commit atomically and durably. False, without any change, if a group of this name exists."""
+        """Commit atomically and durably. False, without any change, if a group of this name exists.
+
+        See :meth:`StoreBackend.rebuild` for groups that exist.
+        """
 
 
 class StoreBackend(ABC):
@@ -124,12 +127,39 @@ class StoreBackend(ABC):
         """Build a new group of that name. It is discarded if the block ends without a commit."""
 
     @abstractmethod
+    def rebuild(self, name: str) -> AbstractContextManager[GroupBuilder]:
+        """Build arrays and attributes for the existing group of that name.
+
+        The commit puts the arrays beside those of the group and then replaces its attributes atomically. It returns
+        False if the group does not exist. Only one process at a time may rebuild a group.
+        """
+
+    @abstractmethod
     def replace(self, name: str, attributes: Mapping[str, Any]) -> None:
-        """Write a group without arrays atomically, replacing an earlier one."""
+        """Write a group without arrays atomically, replacing an earlier one.
+
+        The group that contains it must exist.
+        """
+
+    @abstractmethod
+    def arrays(self, name: str) -> list[str]:
+        """Names of the arrays of a group, whether or not its attributes refer to them; empty if there is no group."""
+
+    @abstractmethod
+    def note_change(self, key: str, video_id: str) -> None:
+        """Record that the group ``key`` of a video is being changed, so that leftovers of a killed writer are found."""
+
+    @abstractmethod
+    def noted_changes(self) -> dict[str, str]:
+        """Ids by key of the recorded changes."""
+
+    @abstractmethod
+    def forget_change(self, key: str) -> None:
+        """Remove the record of a change. Does nothing if there is none."""
 
     @abstractmethod
     def remove(self, name: str) -> None:
-        """Remove a group, its attributes first. Does nothing if there is none."""
+        """Remove a group or an array, its metadata first. Does nothing if there is none."""
 
     def remove_record(self, name: str) -> None:
         """Remove a group without arrays. Does nothing if there is none."""

@@ -87,6 +87,11 @@ class HeldClaim:
             self._renewed = self._clock()
             self.lost = not self._claim_store.renew(self._key, self.content)
 
+    def is_held(self) -> bool:
+        """Whether the claim still exists and is that of this process: required right before a video is changed."""
+        stored = self._claim_store.read(self._key)
+        return not self.lost and stored is not None and stored.content == self.content
+
     def release(self) -> None:
         """Remove the claim, unless another process took it."""
         self._claim_store.remove(self._key, self.content)

@@ -4,177 +4,257 @@
 
 ::
 
-    NAME.zarr/                 attributes: format, format_version, tier, name, recipe, fingerprint
-      videos/<key>/            committed when it exists; attributes: id, duration, fps, ..., arrays
+    NAME.zarr/                 attributes: format, format_version, tier, name, recipe, fingerprint, fingerprints
+      videos/<key>/            committed when it exists; attributes: id, duration, fps, ..., fingerprints, arrays
         rgb, flow, ...         float16 (T, D) or (T, C, D); float32 if the recipe has "dtype": "float32"
         time                   float64 (T, 2), start and end of each snippet in seconds
-      failed/<key>/            attributes: id, reason, tries, time
+        flow~2, ...            an array that was added or replaced later; ``folder`` in the attributes names it
+      failed/<key>/            attributes: id, reason, tries, time, streams
       runs/<key>/              attributes: the plan of an extraction run (videos, their predicted rows, options)
-    NAME.zarr.staging/         videos that are being written, claims of the processes that write them
+    NAME.zarr.staging/         videos that are being written or changed, claims of the processes that do so
 
 Any Zarr 3 library reads it. Any number of processes may write at once.
+
+A committed video is changed in one way: new arrays are written beside the old ones under a new name, then the
+attributes of the video, which name the arrays that belong to it, are replaced atomically, and then the old arrays are
+removed. A process that is killed leaves either the old or the new video, and arrays to which no attributes refer;
+:meth:`FeatureStore.clean` removes these.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.store.arrays import TIME, as_features, as_spans, write_array
+from ssn_feat.store.arrays import TIME, Damage, check_hash, describe_array, write_array
+from ssn_feat.store.backends import GROUP
+from ssn_feat.store.claims import HeldClaim
 from ssn_feat.store.keys import key_of
-from ssn_feat.store.reading import FAILED, RUNS, StoreReader, group_of
-from ssn_feat.store.recipe import differences, fingerprint, plain_recipe, shorten
-from ssn_feat.store.staging import writing
-from ssn_feat.store.stored_video import video_attributes
+from ssn_feat.store.reading import FAILED, group_of
+from ssn_feat.store.recipe import Recipe, fingerprint, plain_recipe
+from ssn_feat.store.staging import StoreWriteError
+from ssn_feat.store.store_writer import StoreWriter
+from ssn_feat.store.stored_video import array_folders, video_attributes
+from ssn_feat.store.stream_recipes import combine, fingerprints, restrict, streams_of
 
-FORMAT = "ssn_feat feature store"
-FORMAT_VERSION = 1
+# The claim of a process that changes the recipe of the store. No video has this id.
+RECIPE_CLAIM = "\0recipe"
+_SECONDS_FOR_RECIPE = 60.0
+_POLL_SECONDS = 0.1
 
 
-class FeatureStore(StoreReader):
+class FeatureStore(StoreWriter):
     """Features of the videos of a data set, returned by :func:`~ssn_feat.store.open_store`.
 
-    Holds no open files and no caches of anything that may change: it sees what other processes commit, and may be
-    pickled.
+    Holds no open files, and no caches of anything that may change except the recipe, to which a stream may be added. It
+    sees what other processes commit, and may be pickled.
     """
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with writing(self.path, self.backend.write_errors):
-            yield
-
-    def require_recipe(self, recipe: Mapping[str, Any]) -> None:
-        """Raises UserError, naming each field that differs and both values, unless the store's recipe is ``recipe``."""
-        fields = [
-            f"{field} is {shorten(held)} there and {shorten(asked)} here"
-            for field, held, asked in differences(self.recipe, plain_recipe(recipe))
-        ]
-        if fields:
-            raise UserError(
-                f"the store {self.path} holds features of another recipe: {'; '.join(fields)}. "
-                "Use the options it was made with, or another store"
-            )
-
     def clean(self) -> None:
-        """Remove what ended processes of this machine left behind: incomplete videos and claims."""
+        """Remove what ended processes left behind: incomplete videos, arrays of interrupted changes, and claims."""
         self.claims.clean()
         self.backend.clean()
+        for key, video_id in self.backend.noted_changes().items():
+            with self.claims.hold(video_id) as claim:
+                if claim is not None and key == key_of(video_id):  # else it is still being changed
+                    self._remove_unused(video_id)
+                    self.backend.forget_change(key)
 
-    def require_growing(self) -> None:
-        """Raises UserError for a packed store, which is read-only."""
+    # --- changing committed videos
 
-    # --- writing
+    def add_streams(self, video_id: str, features: Mapping[str, ArrayLike], spans: ArrayLike, claim: HeldClaim) -> None:
+        """Add streams to a committed video, or replace them, in one atomic step; its other streams are not touched.
 
-    def write(
+        ``claim``: the claim on the video, held by the caller (:attr:`claims`). Other arguments and errors as for
+        :meth:`write`. Raises UserError if the spans differ from those of the video.
+        """
+        self.require_growing()
+        before = self._attributes(video_id)
+        arrays = self._checked(video_id, features, spans)
+        times, recorded = describe_array(arrays[TIME]), before["arrays"][TIME]
+        if recorded.get("sha256") != times["sha256"]:
+            raise UserError(
+                f"its snippets differ from those of its streams in the store: {recorded.get('shape', '?')[0]} rows to "
+                f"{float(recorded.get('max_abs', 0)):.3f} s there, {len(arrays[TIME])} rows to "
+                f"{times['max_abs']:.3f} s now"
+            )
+        with suppress(Damage):
+            check_hash(TIME, self._named_array(video_id, TIME, recorded), recorded)
+            del arrays[TIME]
+        made_by = {**self._made_by(self.streams_in(before)), **(before.get("fingerprints") or {})}
+        attributes = {
+            **before,
+            "fingerprints": dict(sorted({**made_by, **self._made_by(features)}.items())),
+            "arrays": {**before["arrays"], **{name: describe_array(array) for name, array in arrays.items()}},
+        }
+        self._change(video_id, attributes, arrays, claim)
+
+    def replace_video(
         self,
         video_id: str,
         features: Mapping[str, ArrayLike],
         spans: ArrayLike,
-        info: Mapping[str, Any] | None = None,
-    ) -> bool:
-        """Commit one video atomically. False, without any change, if it is already committed.
+        info: Mapping[str, Any] | None,
+        claim: HeldClaim,
+    ) -> None:
+        """Replace everything that is stored of a committed, possibly damaged video in one atomic step.
 
-        Args:
-            video_id: any text except the empty string.
-            features: floats ``(T, D)`` or ``(T, C, D)`` for each stream, stored as :attr:`dtype`.
-            spans: start and end of each snippet, ``(T, 2)``, seconds.
-            info: plain values to record. :meth:`read` returns ``duration`` (seconds; default: the end of the last
-                span) and ``fps`` as separate fields.
-
-        Raises:
-            UserError: features are not finite, do not fit :attr:`dtype`, differ from the spans in the number of rows,
-                or differ from the other videos of the store in streams or widths.
-            StoreWriteError: the disk is full, the store is read-only, ...
+        ``claim`` as for :meth:`add_streams`, other arguments and errors as for :meth:`write`. Raises UserError if the
+        video has a stream that is not among ``features``: it would be lost.
         """
-        group = group_of(video_id)
-        if video_id in self:
-            return False
-        where = f"video {video_id!r}"
-        if not features or TIME in features:
-            raise UserError(f"{where}: at least one stream is needed, and no stream may be called {TIME!r}")
-        arrays: dict[str, NDArray[Any]] = {
-            s: as_features(v, f"{where}, stream {s!r}", self.dtype) for s, v in features.items()
-        }
-        arrays[TIME] = as_spans(spans, where)
-        self._check_layout(where, arrays)
-        attributes = video_attributes(video_id, arrays, info or {})
-        with self._writing(), self.backend.build(group) as builder:
-            for name, array in arrays.items():
-                write_array(builder, name, array, self.compress)
-            builder.add_group("", attributes)
-            committed = builder.commit()
-            if committed:
-                self.backend.remove_record(f"{FAILED}/{key_of(video_id)}")
-        return committed
-
-    def _check_layout(self, where: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Raises UserError unless all arrays have the spans' rows and the layout of the videos in the store."""
-        rows = len(arrays[TIME])
-        for name, array in arrays.items():
-            if name != key_of(name):
-                raise UserError(f"{where}: {name!r} cannot be the name of a stream; use a-z, 0-9, - and _")
-            if len(array) != rows:
-                raise UserError(f"{where}: stream {name!r} has {len(array)} rows but there are {rows} spans")
-        layout = {name: list(array.shape[1:]) for name, array in arrays.items()}
-        if self._layout is None:
-            # All videos have the same layout. It is kept because finding a video in an object store means listing all.
-            for video_id in self._video_ids():
-                with suppress(UserError):  # another video can tell
-                    self.learn_layout(video_id)
-                    break
-            else:
-                return
-        assert self._layout is not None
-        other, held = self._layout
-        if held != layout:
+        self.require_growing()
+        arrays = self._checked(video_id, features, spans)
+        held: set[str] = set()
+        with suppress(UserError):  # of a damaged video it is not known
+            held = set(self.streams_in(self._attributes(video_id)))
+        if held - features.keys():
             raise UserError(
-                f"{where}: rows of the streams are {layout}, those of {other!r} in the store {self.path} are {held}"
+                f"its stream {', '.join(sorted(held - features.keys()))} would be lost: extract all of them"
             )
+        attributes = video_attributes(video_id, arrays, info or {}, self._made_by(features))
+        self._change(video_id, attributes, arrays, claim)
 
-    def learn_layout(self, video_id: str) -> None:
-        """Compare videos written from now on with the streams and widths of this committed video.
+    def remove_video(self, video_id: str) -> None:
+        """Remove a committed video, so that it is extracted again. Does nothing if it is not in the store.
 
-        Call it before a store is passed to other processes, each of which would otherwise list all videos to find one.
-        Does nothing if a layout is known. Raises UserError if the video is damaged.
+        Hold the claim on the video (:attr:`claims`) if other processes may be writing it.
         """
-        if self._layout is not None:
-            return
-        held = {name: described["shape"][1:] for name, described in self._arrays(video_id).items()}
-        self._layout = video_id, held
-
-    def discard(self, video_id: str) -> None:
-        """Remove a committed video, so that it is extracted again. Does nothing if it is not in the store."""
         with self._writing():
             self.backend.remove(group_of(video_id))
 
-    # --- failures and runs
+    def remove_stream(self, stream: str, advance: Callable[[], object] = lambda: None) -> tuple[str, ...]:
+        """Remove a stream from the recipe and then from every video; returns ids of videos that still hold it.
 
-    def record_failure(self, video_id: str, reason: str) -> None:
-        """Record that a video could not be extracted, replacing an earlier record. The next run tries it again."""
-        key = key_of(video_id)
-        earlier = self._failure(key)
-        attributes = {
-            "id": video_id,
-            "reason": reason,
-            "tries": 1 + (earlier.tries if earlier else 0),
-            "time": time.time(),
-        }
-        with self._writing():
-            self.backend.replace(f"{FAILED}/{key}", attributes)
-
-    def record_run(self, run: Mapping[str, Any]) -> None:
-        """Record the plan of an extraction run, so that the status shows what is pending.
-
-        ``run`` holds ``videos`` (predicted number of rows by id), ``missing`` (ids without a file) and ``options``
-        (plain values). A later run with the same ``options`` replaces the record.
+        These are in work elsewhere; call it again later. Readers see the stream no longer as soon as the recipe has
+        changed. A video without another stream is removed. ``advance`` is called after each video. Raises UserError
+        for an unknown stream and for the last one.
         """
+        self.require_growing()
+        listed = streams_of(self.recipe)
+        if stream in listed:
+            if len(listed) == 1:
+                raise UserError(f"{stream!r} is the only stream of the store {self.path}: delete the store instead")
+            self._change_recipe(lambda held: restrict(held, streams_of(held).keys() - {stream}))
+        busy, found = [], False
+        for video_id in self.ids:
+            if stream in self._attributes(video_id)["arrays"] and stream != TIME:
+                found = True
+                with self.claims.hold(video_id) as claim:
+                    if claim is None:
+                        busy.append(video_id)
+                    else:
+                        self._remove_stream_of(video_id, stream, claim)
+            advance()
+        if not found and stream not in listed:
+            raise UserError(f"the store {self.path} has no stream {stream!r}; it has {', '.join(self.streams)}")
+        return tuple(busy)
+
+    def _remove_stream_of(self, video_id: str, stream: str, claim: HeldClaim) -> None:
+        before = self._attributes(video_id)  # again, under the claim
+        arrays = {name: described for name, described in before["arrays"].items() if name != stream}
+        if arrays.keys() <= {TIME}:
+            self.remove_video(video_id)
+            return
+        made_by = {**self._made_by(arrays.keys() - {TIME}), **(before.get("fingerprints") or {})}
+        made_by.pop(stream, None)
+        self._change(video_id, {**before, "fingerprints": made_by, "arrays": arrays}, {}, claim)
+
+    def _change(
+        self, video_id: str, attributes: Mapping[str, Any], new: Mapping[str, NDArray[Any]], claim: HeldClaim
+    ) -> None:
+        """Commit other attributes and ``new`` arrays of a committed video, then remove the arrays that it lost."""
+        group, key = group_of(video_id), key_of(video_id)
+        before, revision = self._raw(group), self._revision(group) + 1
+        folders = {name: {"folder": f"{name}~{revision}"} for name in new}
+        arrays = {name: {**described, **folders.get(name, {})} for name, described in attributes["arrays"].items()}
         with self._writing():
-            self.backend.replace(f"{RUNS}/{fingerprint(run['options'])[:16]}", plain_recipe(run))
+            self.backend.note_change(key, video_id)
+            try:
+                with self.backend.rebuild(group) as builder:
+                    for name, array in new.items():
+                        write_array(builder, folders[name]["folder"], array, self.compress)
+                    builder.add_group("", {**attributes, "revision": revision, "arrays": arrays})
+                    self.require_unchanged(new.keys() - {TIME})
+                    if not claim.is_held() or self._raw(group) != before or not builder.commit():
+                        raise StoreWriteError(
+                            f"video {video_id!r} of the store {self.path} was changed by another process meanwhile; "
+                            "that change was kept"
+                        )
+                self.backend.remove_record(f"{FAILED}/{key}")
+            finally:
+                with suppress(UserError, *self.backend.write_errors):  # the next call of clean() tries again
+                    if claim.is_held():
+                        self._remove_unused(video_id)
+                        self.backend.forget_change(key)
+
+    def _raw(self, group: str) -> bytes | None:
+        try:
+            return self.backend.read(f"{group}/{GROUP}")
+        except FileNotFoundError:
+            return None
+
+    def _revision(self, group: str) -> int:
+        """How often a video was written. Every change has another number, so names of arrays are never used again."""
+        try:
+            return int(self.backend.attributes(group).get("revision", 1))
+        except (OSError, ValueError, TypeError):  # damaged: the names of its arrays tell
+            numbers = (name.partition("~")[2] for name in self.backend.arrays(group))
+            return max((int(number) for number in numbers if number.isdecimal()), default=1)
+
+    def _remove_unused(self, video_id: str) -> None:
+        """Remove arrays to which the attributes of a video do not refer."""
+        group = group_of(video_id)
+        try:
+            used = array_folders(self.backend.attributes(group))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, Damage):  # damage is reported elsewhere
+            return
+        for name in self.backend.arrays(group):
+            if name not in used:
+                self.backend.remove(f"{group}/{name}")
+
+    # --- changing the recipe
+
+    def extend_recipe(self, recipe: Mapping[str, Any]) -> None:
+        """Add the streams of ``recipe`` that the store lacks to its recipe.
+
+        Videos get them by :meth:`add_streams`. Raises UserError as :meth:`require_recipe` does.
+        """
+        asked = plain_recipe(recipe)
+        self.require_recipe(asked)
+        if streams_of(self.recipe) and streams_of(asked).keys() - streams_of(self.recipe).keys():
+            self._change_recipe(lambda held: combine(held, asked))
+            self.require_recipe(asked)  # another process may have added the stream in another way
+
+    def _change_recipe(self, change: Callable[[Recipe], Recipe]) -> None:
+        with self._writing(), self._recipe_claimed():
+            self.require_unchanged()
+            attributes = self.backend.attributes("")
+            recipe = change(attributes["recipe"])
+            attributes |= {"recipe": recipe, "fingerprint": fingerprint(recipe)}
+            if "fingerprints" in attributes:
+                attributes["fingerprints"] = fingerprints(recipe)
+            self.backend.replace("", attributes)
+        self._take_recipe(attributes)
+
+    @contextmanager
+    def _recipe_claimed(self) -> Iterator[None]:
+        end = time.monotonic() + _SECONDS_FOR_RECIPE
+        while True:
+            with self.claims.hold(RECIPE_CLAIM) as claim:
+                if claim is not None:
+                    yield
+                    return
+            if time.monotonic() > end:
+                raise StoreWriteError(
+                    f"another process has been changing the streams of the store {self.path} for "
+                    f"{_SECONDS_FOR_RECIPE:.0f} s; run the same command again later"
+                )
+            time.sleep(_POLL_SECONDS)
 
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "FeatureStore"]
+__all__ = ["RECIPE_CLAIM", "FeatureStore"]

@@ -94,11 +94,14 @@ class Verification:
     """Number of verified videos."""
     damage: dict[str, tuple[str, ...]]
     """The damage of each damaged video, by id."""
+    arrays: dict[str, tuple[str, ...]]
+    """Names of the damaged arrays of each damaged video; "" for the attributes of the video."""
 
 
 def verify(store: FeatureStore, advance: Callable[[], object] = lambda: None) -> Verification:
-    """Read every array of every video and compare its sha256. ``advance`` is called after each video.
+    """Read every array of every video and compare its sha256, and the fingerprints of every video with the recipe.
 
+    ``advance`` is called after each video.
     Raises UserError if the folder of videos, failures or runs is missing.
     """
     import joblib  # takes longer to import than the status of a store takes to print
@@ -110,12 +113,13 @@ def verify(store: FeatureStore, advance: Callable[[], object] = lambda: None) ->
     results = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer="threads", return_as="generator")(
         joblib.delayed(store.check)(video_id) for video_id in ids
     )
-    damage = {}
+    damage: dict[str, tuple[str, ...]] = {}
+    arrays: dict[str, tuple[str, ...]] = {}
     for video_id, problems in zip(ids, results, strict=True):
         if problems:
-            damage[video_id] = tuple(problems)
+            damage[video_id], arrays[video_id] = tuple(problems.values()), tuple(problems)
         advance()
-    return Verification(len(ids), damage)
+    return Verification(len(ids), damage, arrays)
 
 
 __all__ = ["StoreStatus", "Verification", "status", "verify"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 import uuid
@@ -72,12 +73,49 @@ class LocalBackend(StoreBackend):
         with self.staging.folder() as folder:
             yield _LocalBuilder(folder, self.path / name)
 
+    @contextmanager
+    def rebuild(self, name: str) -> Iterator[GroupBuilder]:
+        with self.staging.folder() as folder:
+            yield _LocalRebuilder(folder, self.path / name)
+
     def replace(self, name: str, attributes: Mapping[str, Any]) -> None:
         target = self.path / name
         with self.staging.folder() as folder:
             write_synced(folder / GROUP, group_bytes(attributes))
             target.mkdir(exist_ok=True)  # without parents: a store that was deleted is not made again in part
             os.replace(folder / GROUP, target / GROUP)
+            sync_folder(target)
+
+    def arrays(self, name: str) -> list[str]:
+        try:
+            return [entry.name for entry in os.scandir(self.path / name) if entry.is_dir()]
+        except FileNotFoundError:
+            return []
+
+    def note_change(self, key: str, video_id: str) -> None:
+        def write() -> None:
+            self._changes.mkdir(parents=True, exist_ok=True)
+            (self._changes / key).write_text(json.dumps(video_id))
+
+        retry_while_removed(write)
+
+    def noted_changes(self) -> dict[str, str]:
+        changes = {}
+        for path in list_folder(self._changes):
+            with suppress(OSError, ValueError):
+                changes[path.name] = str(json.loads(path.read_text()))
+        return changes
+
+    def forget_change(self, key: str) -> None:
+        with suppress(OSError):
+            (self._changes / key).unlink()
+        with suppress(OSError):
+            self._changes.rmdir()
+            self.staging.close()
+
+    @property
+    def _changes(self) -> Path:
+        return self.staging.path / "changes"
 
     def remove(self, name: str) -> None:
         target = self.path / name
@@ -109,6 +147,24 @@ class _LocalBuilder(GroupBuilder):
     def commit(self) -> bool:
         sync_tree(self._folder)
         return rename_new(self._folder, self._target)
+
+
+class _LocalRebuilder(_LocalBuilder):
+    def commit(self) -> bool:
+        sync_tree(self._folder)
+        try:
+            for array in [entry.name for entry in os.scandir(self._folder) if entry.is_dir()]:
+                with suppress(FileNotFoundError):  # left behind by a killed writer
+                    os.rename(self._target / array, self._folder / f"{array}.left")
+                os.rename(self._folder / array, self._target / array)
+            sync_folder(self._target)
+            os.replace(self._folder / GROUP, self._target / GROUP)
+        except FileNotFoundError:
+            if self._target.exists():
+                raise
+            return False
+        sync_folder(self._target)
+        return True
 
 
 class LocalClaims:

@@ -10,6 +10,7 @@ Credentials and endpoints come from the environment (or the configuration files)
 
 from __future__ import annotations
 
+import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from ssn_feat.errors import UserError
 from ssn_feat.store.backends import GROUP, GroupBuilder, StoreBackend, group_bytes
 from ssn_feat.store.claims import StoredClaim
+from ssn_feat.store.object_builder import ObjectBuilder, ObjectRebuilder
 from ssn_feat.store.staging import Owner, StoreReadError, writing
 
 # Groups that exist before the store's own metadata: its writer is still at work, or was killed.
@@ -149,7 +151,48 @@ class ObjectBackend(StoreBackend):
 
     @contextmanager
     def build(self, name: str) -> Iterator[GroupBuilder]:
-        yield _ObjectBuilder(self, name)
+        yield ObjectBuilder(self, name)
+
+    @contextmanager
+    def rebuild(self, name: str) -> Iterator[GroupBuilder]:
+        yield ObjectRebuilder(self, name)
+
+    def arrays(self, name: str) -> list[str]:
+        with self.reading():
+            self.files.invalidate_cache()
+            try:
+                found = self.files.ls(self.full(name), detail=True)
+            except _ABSENT:
+                return []
+        return [each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == "directory"]
+
+    @cached_property
+    def staging(self) -> ObjectBackend:
+        """The prefix beside the store for claims and records of changes."""
+        return ObjectBackend(f"{self.path}.staging")
+
+    def note_change(self, key: str, video_id: str) -> None:
+        self.staging.put(f"changes/{key}", json.dumps(video_id).encode())
+
+    def noted_changes(self) -> dict[str, str]:
+        changes = {}
+        for key in self.staging.names("changes"):
+            with suppress(ValueError, *_ABSENT):
+                changes[key] = str(json.loads(self.staging.read(f"changes/{key}")))
+        return changes
+
+    def forget_change(self, key: str) -> None:
+        with suppress(*_ABSENT):
+            self.staging.files.rm_file(self.staging.full(f"changes/{key}"))
+
+    def names(self, prefix: str) -> list[str]:
+        """Names of the objects under a prefix, sorted."""
+        with self.reading():
+            self.files.invalidate_cache()
+            try:
+                return sorted(name.rpartition("/")[2] for name in self.files.find(self.full(prefix)))
+            except _ABSENT:
+                return []
 
     def put(self, name: str, content: bytes) -> None:
         """Write a whole object, replacing an earlier one."""
@@ -173,7 +216,7 @@ class ObjectBackend(StoreBackend):
         return True
 
     def replace(self, name: str, attributes: Mapping[str, Any]) -> None:
-        self.put(f"{name}/{GROUP}", group_bytes(attributes))
+        self.put(f"{name}/{GROUP}".lstrip("/"), group_bytes(attributes))
 
     def remove(self, name: str) -> None:
         with suppress(*_ABSENT):
@@ -197,42 +240,6 @@ class ObjectBackend(StoreBackend):
         """Does nothing: the next writer overwrites what is not committed."""
 
 
-class _ObjectBuilder(GroupBuilder):
-    def __init__(self, backend: ObjectBackend, name: str) -> None:
-        self._backend, self._name = backend, name
-        self._own_metadata = group_bytes({})
-        self._held: dict[str, bytes] = {}
-
-    def _inside(self, name: str) -> str:
-        return f"{self._name}/{name}".lstrip("/")
-
-    def add_metadata(self, name: str, metadata: bytes) -> None:
-        if name:
-            self._backend.put(self._inside(f"{name}/{GROUP}"), metadata)
-        else:
-            self._own_metadata = metadata
-
-    def zarr_target(self, name: str) -> Any:
-        return self._backend.zarr_source(self._inside(name))
-
-    @contextmanager
-    def small_zarr_target(self, name: str) -> Iterator[Any]:
-        """Kept in memory until the commit and then sent together: Zarr would send several requests one by one."""
-        from zarr.storage import MemoryStore
-
-        written: dict[str, Any] = {}
-        yield MemoryStore(written)
-        self._held |= {self._inside(f"{name}/{file}"): buffer.to_bytes() for file, buffer in written.items()}
-
-    def array_metadata(self, array: str) -> bytes:
-        name = self._inside(f"{array}/{GROUP}")
-        return self._held[name] if name in self._held else self._backend.read(name)
-
-    def commit(self) -> bool:
-        self._backend.put_all(self._held)
-        return self._backend.put_new(self._inside(GROUP), self._own_metadata)
-
-
 class ObjectClaims:
     """Claims as small objects beside the store, renewed by writing them again.
 
@@ -243,9 +250,9 @@ class ObjectClaims:
     def __init__(self, backend: ObjectBackend) -> None:
         self._backend = backend
 
-    @cached_property
+    @property
     def _staging(self) -> ObjectBackend:
-        return ObjectBackend(f"{self._backend.path}.staging")
+        return self._backend.staging
 
     def now(self) -> float:
         name = f"clock/{Owner.me().name}~{uuid.uuid4().hex[:12]}"
@@ -296,12 +303,7 @@ class ObjectClaims:
                 self._staging.files.rm_file(self._staging.full(f"claims/{key}"))
 
     def keys(self) -> list[str]:
-        with self._staging.reading():
-            self._staging.files.invalidate_cache()
-            try:
-                return sorted(n.rpartition("/")[2] for n in self._staging.files.find(self._staging.full("claims")))
-            except _ABSENT:
-                return []
+        return self._staging.names("claims")
 
     def close(self) -> None:
         """Does nothing: a prefix without objects does not exist."""

@@ -10,13 +10,14 @@ from typing import Any
 from ssn_feat.errors import UserError
 from ssn_feat.store.arrays import Compression
 from ssn_feat.store.backends import StoreBackend
-from ssn_feat.store.feature_store import FORMAT, FORMAT_VERSION, FeatureStore
+from ssn_feat.store.feature_store import FeatureStore
 from ssn_feat.store.local_backend import LocalBackend
 from ssn_feat.store.location import open_backend
 from ssn_feat.store.packed import PackedStore
 from ssn_feat.store.reading import FAILED, RUNS, VIDEOS
-from ssn_feat.store.recipe import fingerprint, plain_recipe
+from ssn_feat.store.recipe import plain_recipe
 from ssn_feat.store.staging import list_folder, writing
+from ssn_feat.store.store_writer import FORMAT, FORMAT_VERSION, root_attributes
 
 # Object stores may list a new object before it can be read.
 _RETRY_SECONDS = (0.0, 0.1, 0.3)
@@ -58,18 +59,21 @@ def open_or_create_store(
 ) -> FeatureStore:
     """Open a store to write features of ``recipe`` into it, or create it if it does not exist.
 
-    Also removes what ended processes of this machine left behind. Arguments as for :func:`create_store`. Raises
-    UserError if the store holds features of another recipe (with each field that differs and both values), was created
-    with a ``compress`` other than the requested one, or is packed.
+    Streams of ``recipe`` that the store lacks are added to its recipe; its videos keep their features and get those
+    of the new streams by :meth:`FeatureStore.add_streams`. Also removes what ended processes of this machine left
+    behind. Arguments as for :func:`create_store`. Raises UserError if the store holds features of another recipe (with
+    each field that differs and both values), was created with a ``compress`` other than the requested one, or is
+    packed.
     """
     backend = open_backend(path)
     created = None if backend.is_taken() else _create(backend, recipe, name, compress)
     store = created or _open(backend)
+    store.require_growing()
     store.require_recipe(recipe)
     if compress and compress != store.compress:
         raise UserError(f"the store {store.path} was made with --compress {store.compress}: leave that option out")
-    store.require_growing()
     store.clean()
+    store.extend_recipe(recipe)
     return store
 
 
@@ -83,16 +87,8 @@ def _create(
 ) -> FeatureStore | None:
     """None if the backend's path is taken."""
     recipe = plain_recipe(recipe)
-    attributes = {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "tier": FeatureStore.tier,
-        "checksums": True,
-        "name": name or str(backend.path).rpartition("/")[2].removesuffix(".zarr"),
-        "recipe": recipe,
-        "fingerprint": fingerprint(recipe),
-        **({"compress": compress} if compress and compress != "none" else {}),
-    }
+    name = name or str(backend.path).rpartition("/")[2].removesuffix(".zarr")
+    attributes = root_attributes(FeatureStore.tier, name, recipe, compress)
     with writing(backend.path, backend.write_errors), backend.build("") as builder:
         for child in (VIDEOS, FAILED, RUNS):
             builder.add_group(child, {})

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.store.arrays import (
@@ -37,11 +37,13 @@ from ssn_feat.store.arrays import (
     write_array,
 )
 from ssn_feat.store.backends import GROUP, GroupBuilder, StoreBackend, group_bytes
-from ssn_feat.store.feature_store import FORMAT, FORMAT_VERSION, FeatureStore
+from ssn_feat.store.feature_store import FeatureStore
 from ssn_feat.store.location import open_backend
 from ssn_feat.store.shards import ShardedRows
 from ssn_feat.store.staging import writing
+from ssn_feat.store.store_writer import root_attributes
 from ssn_feat.store.stored_video import FailedVideo, StoredVideo
+from ssn_feat.store.stream_recipes import restrict
 
 _CHUNK_BYTES = 2 << 20
 _SHARD_BYTES = 128 << 20
@@ -54,11 +56,11 @@ class PackedStore(FeatureStore):
 
     def __init__(self, backend: StoreBackend, attributes: Mapping[str, Any]) -> None:
         super().__init__(backend, attributes)
-        self._attributes = attributes
+        self._root = attributes
         self._readers = threading.local()
 
     def __reduce__(self) -> tuple[type[PackedStore], tuple[StoreBackend, Mapping[str, Any]]]:
-        return PackedStore, (self.backend, self._attributes)  # readers cannot be pickled
+        return PackedStore, (self.backend, self._root)  # readers cannot be pickled
 
     @cached_property
     def _index(self) -> dict[str, tuple[int, dict[str, Any]]]:
@@ -101,7 +103,7 @@ class PackedStore(FeatureStore):
     def __contains__(self, video_id: str) -> bool:
         return video_id in self._index
 
-    def attributes(self, video_id: str) -> dict[str, Any]:
+    def _attributes(self, video_id: str) -> dict[str, Any]:
         if video_id not in self._index:
             raise self._unknown(video_id)
         return self._index[video_id][1]
@@ -114,7 +116,7 @@ class PackedStore(FeatureStore):
         return {}
 
     def runs(self) -> list[dict[str, Any]]:
-        runs: list[dict[str, Any]] = self._attributes["runs"]
+        runs: list[dict[str, Any]] = self._root["runs"]
         return runs
 
     def require_growing(self) -> NoReturn:
@@ -122,24 +124,6 @@ class PackedStore(FeatureStore):
             f"{self.path} is a packed store, which is read-only: extract into, or repair, the store that it was made "
             "from, and pack that one again"
         )
-
-    def write(
-        self,
-        video_id: str,
-        features: Mapping[str, ArrayLike],
-        spans: ArrayLike,
-        info: Mapping[str, Any] | None = None,
-    ) -> bool:
-        self.require_growing()
-
-    def discard(self, video_id: str) -> None:
-        self.require_growing()
-
-    def record_failure(self, video_id: str, reason: str) -> None:
-        self.require_growing()
-
-    def record_run(self, run: Mapping[str, Any]) -> None:
-        self.require_growing()
 
 
 def pack(
@@ -151,8 +135,8 @@ def pack(
     """Copy a growing store into a packed one at ``out``, committed atomically. Checks the sha256 of every array.
 
     ``out`` is a local path or URL. ``advance`` is called after each video. ``compress`` is how arrays are stored,
-    default as in ``store``. Raises UserError if ``out`` exists, the store is empty or already packed, or a video is
-    damaged.
+    default as in ``store``. Only streams that all videos have are packed. Raises UserError if ``out`` exists, the store
+    is empty or already packed, its videos have no stream in common, or a video is damaged or of another recipe.
     """
     backend = open_backend(out)
     if store.tier != "growing":
@@ -162,15 +146,34 @@ def pack(
     videos = list(store.map(store.attributes, store.ids))
     if not videos:
         raise UserError(f"the store {store.path} holds no video to pack")
+    streams = set.intersection(*(set(store.streams_in(video)) for video in videos))
+    if not streams:
+        raise UserError(f"the videos of the store {store.path} have no stream in common; extract one for all of them")
+    videos = [_packed_attributes(store, video, streams) for video in videos]
+    recipe = store.recipe if streams == set(store.streams) else restrict(store.recipe, streams)
     compress = compress or store.compress
     backend.clean()
     with writing(backend.path, backend.write_errors), backend.build("") as builder:
         names = _write_arrays(builder, store, videos, compress, advance)
-        attributes = _root_attributes(store, compress)
+        attributes = root_attributes(PackedStore.tier, store.name, recipe, compress)
+        # The options remain on record; the planned videos no longer matter.
+        attributes["runs"] = [{**run, "videos": {}} for run in store.runs()]
         builder.add_metadata("", _consolidated(attributes, builder, names))
         if not builder.commit():
             raise UserError(f"{backend.path} was created by another process in the meantime")
     return PackedStore(backend, attributes)
+
+
+def _packed_attributes(store: FeatureStore, video: Mapping[str, Any], streams: set[str]) -> dict[str, Any]:
+    """The attributes of a video with ``streams`` only. Arrays have no names of their own in a packed store."""
+    kept = {name: value for name, value in video.items() if name != "revision"}
+    kept["fingerprints"] = {stream: store.fingerprint_of(stream) for stream in sorted(streams)}
+    kept["arrays"] = {
+        name: {key: value for key, value in described.items() if key != "folder"}
+        for name, described in video["arrays"].items()
+        if name in {*streams, TIME}
+    }
+    return kept
 
 
 def _write_arrays(
@@ -186,7 +189,8 @@ def _write_arrays(
         name: _ShardWriter(builder, name, (sum(counts), *described["shape"][1:]), described["dtype"], compress)
         for name, described in videos[0]["arrays"].items()
     }
-    for video, attributes in zip(store.read_all(v["id"] for v in videos), videos, strict=True):
+    streams = sorted(videos[0]["arrays"].keys() - {TIME})
+    for video, attributes in zip(store.read_all((v["id"] for v in videos), streams), videos, strict=True):
         _copy(store, video, attributes, writers)
         advance()
     for writer in writers.values():
@@ -194,21 +198,6 @@ def _write_arrays(
     write_array(builder, "offsets", np.cumsum([0, *counts], dtype=np.int64))
     write_array(builder, "index", np.frombuffer(json.dumps(videos).encode("ascii"), dtype=np.uint8))
     return [*writers, "offsets", "index"]
-
-
-def _root_attributes(store: FeatureStore, compress: Compression) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "format_version": FORMAT_VERSION,
-        "tier": PackedStore.tier,
-        "checksums": True,
-        "name": store.name,
-        "recipe": store.recipe,
-        "fingerprint": store.fingerprint,
-        **({} if compress == "none" else {"compress": compress}),
-        # The options remain on record; the planned videos no longer matter.
-        "runs": [{**run, "videos": {}} for run in store.runs()],
-    }
 
 
 def _copy(

@@ -15,7 +15,8 @@ from ssn_feat.store.backends import GROUP, StoreBackend
 from ssn_feat.store.claims import Claims
 from ssn_feat.store.keys import id_of, key_of
 from ssn_feat.store.recipe import Recipe
-from ssn_feat.store.stored_video import FailedVideo, StoredVideo
+from ssn_feat.store.stored_video import FailedVideo, StoredVideo, array_folder
+from ssn_feat.store.stream_recipes import fingerprints, streams_of
 
 VIDEOS, FAILED, RUNS = "videos", "failed", "runs"
 # Concurrent requests to a remote store.
@@ -39,11 +40,29 @@ class StoreReader:
         backend.checksummed = bool(attributes.get("checksums"))
         self.path = backend.path
         self.name: str = attributes["name"]
-        self.recipe: Recipe = attributes["recipe"]
-        self.fingerprint: str = attributes["fingerprint"]
         self.compress: Compression = attributes.get("compress", "none")
         self.claims = Claims(backend.claim_store)
-        self._layout: tuple[str, dict[str, list[int]]] | None = None
+        # Of each stream: a video that has it, and the axes of its rows there.
+        self._layout: dict[str, tuple[str, list[int]]] = {}
+        self._take_recipe(attributes)
+
+    def _take_recipe(self, attributes: Mapping[str, Any]) -> None:
+        self.recipe: Recipe = attributes["recipe"]
+        self.fingerprint: str = attributes["fingerprint"]
+        # Stores of earlier versions have none; their videos may have none either.
+        self._recorded: Mapping[str, str] | None = attributes.get("fingerprints")
+        self._fingerprints: dict[str, str] = dict(self._recorded or {})
+
+    def fingerprint_of(self, stream: str) -> str:
+        """The fingerprint of one stream: sha256 of the part of the recipe that decides its features."""
+        if stream not in self._fingerprints:
+            self._fingerprints |= fingerprints(self.recipe, (stream,))
+        return self._fingerprints[stream]
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """The fingerprint of each stream of the recipe."""
+        return {stream: self.fingerprint_of(stream) for stream in self.streams}
 
     @property
     def dtype(self) -> str:
@@ -67,7 +86,11 @@ class StoreReader:
             raise UserError(f"the store {self.path} has no folder {group!r}: it is incomplete") from None
 
     def _listed(self, group: str) -> Iterator[str]:
-        for key in self._keys(group):
+        return self._identified(group, self._keys(group))
+
+    def _identified(self, group: str, keys: Iterable[str]) -> Iterator[str]:
+        """The ids of the videos among subgroups of ``group``."""
+        for key in keys:
             video_id = id_of(key)
             if video_id is None:
                 video_id = self._long_id(f"{group}/{key}")
@@ -87,7 +110,7 @@ class StoreReader:
     def commit_times(self) -> dict[str, float]:
         """The time at which each video was committed, seconds since 1970, by id."""
         times = self.backend.commit_times(VIDEOS)
-        return {video_id: times[key] for video_id in self.ids if (key := key_of(video_id)) in times}
+        return {video_id: times[key_of(video_id)] for video_id in self._identified(VIDEOS, times)}
 
     def __contains__(self, video_id: str) -> bool:
         return self.backend.exists(f"{group_of(video_id)}/{GROUP}")
@@ -109,18 +132,29 @@ class StoreReader:
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Names of the streams of every video, sorted; those of the recipe while the store is empty."""
+        """Names of the streams of the store, sorted. Some videos may lack one that is still being added."""
+        if listed := streams_of(self.recipe):
+            return tuple(sorted(listed))
         for video_id in self._video_ids():
             return tuple(sorted(self._arrays(video_id).keys() - {TIME}))
-        return tuple(sorted(self.recipe.get("streams", ())))
+        return ()
+
+    def streams_in(self, attributes: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names of the streams that a video with these attributes has, sorted."""
+        held = attributes["arrays"].keys() - {TIME}
+        listed = streams_of(self.recipe)
+        return tuple(sorted(held & listed.keys() if listed else held))
 
     def feature_dim(self, stream: str) -> int:
         """Number D of features of a row of ``stream``. Raises UserError for an unknown stream or an empty store."""
         for video_id in self._video_ids():
-            arrays = self._arrays(video_id)
-            if stream not in arrays or stream == TIME:
+            attributes = self.attributes(video_id)
+            if stream in self.streams_in(attributes):
+                return int(attributes["arrays"][stream]["shape"][-1])
+            if stream not in streams_of(self.recipe):
                 raise UserError(f"the store {self.path} has no stream {stream!r}; it has {', '.join(self.streams)}")
-            return int(arrays[stream]["shape"][-1])
+        if stream in streams_of(self.recipe) and len(self):
+            raise UserError(f"no video of the store {self.path} has a stream {stream!r}; {self._completing(stream)}")
         raise UserError(f"the store {self.path} holds no video yet")
 
     def rows(self, video_id: str) -> int:
@@ -132,7 +166,17 @@ class StoreReader:
         return arrays
 
     def attributes(self, video_id: str) -> dict[str, Any]:
-        """Everything recorded about a committed video except its arrays. Raises UserError if missing or damaged."""
+        """Everything recorded about a committed video except its arrays.
+
+        Raises UserError if it is missing, damaged, or holds features of another recipe than that of the store.
+        """
+        attributes = self._attributes(video_id)
+        if foreign := self.foreign_streams(attributes):
+            raise self.damaged(video_id, "; ".join(foreign.values()))
+        return attributes
+
+    def _attributes(self, video_id: str) -> dict[str, Any]:
+        """Attributes that may be of another recipe."""
         try:
             attributes = self.backend.attributes(group_of(video_id))
             if attributes["id"] != video_id or TIME not in attributes["arrays"]:
@@ -144,6 +188,21 @@ class StoreReader:
         except (ValueError, KeyError, TypeError) as error:
             raise self.damaged(video_id, f"zarr.json is damaged ({error})") from None
         return attributes
+
+    def foreign_streams(self, attributes: Mapping[str, Any]) -> dict[str, str]:
+        """The reason for each stream of a video that was not made by the recipe of this store."""
+        held = attributes.get("fingerprints")
+        if held is None and self._recorded is None:
+            return {}
+        held, foreign = held if isinstance(held, Mapping) else {}, {}
+        for stream in self.streams_in(attributes):
+            made, expected = str(held.get(stream, "(absent)")), self.fingerprint_of(stream)
+            if made != expected:
+                foreign[stream] = (
+                    f"stream {stream!r} is of another recipe (fingerprint {made[:12]}, that of the store is "
+                    f"{expected[:12]}), as if the video was copied from another store"
+                )
+        return foreign
 
     def _unknown(self, video_id: str) -> UserError:
         failure = self.failures().get(video_id)
@@ -163,24 +222,46 @@ class StoreReader:
     # --- reading
 
     def read(self, video_id: str, streams: Sequence[str] | None = None) -> StoredVideo:
-        """Read one video with the features of ``streams`` (default: all; an empty list reads the spans only).
+        """Read one video with the features of ``streams`` (default: all that it has; an empty list: spans only).
 
-        Raises UserError, naming the video and the array, for an unknown video or stream and for damaged or missing
+        Raises UserError, naming the video and the array, for an unknown video or stream, for a stream that was added to
+        the store and is not extracted for this video yet, for features of another recipe, and for damaged or missing
         files (which are never read as zeros).
         """
         attributes = self.attributes(video_id)
-        described = attributes["arrays"]
-        wanted = sorted(described.keys() - {TIME}) if streams is None else list(streams)
+        while True:
+            try:
+                return self._read(video_id, attributes, streams)
+            except Damage as damage:
+                # Another process may have replaced the arrays and removed the old ones.
+                before, attributes = attributes, self.attributes(video_id)
+                if attributes == before:
+                    raise self.damaged(video_id, str(damage)) from damage
+
+    def _read(self, video_id: str, attributes: dict[str, Any], streams: Sequence[str] | None) -> StoredVideo:
+        held, described = self.streams_in(attributes), attributes["arrays"]
+        wanted = held if streams is None else streams
         for stream in wanted:
-            if stream not in described or stream == TIME:
-                known = ", ".join(sorted(described.keys() - {TIME}))
-                raise UserError(f"video {video_id!r} of the store {self.path} has no stream {stream!r}; it has {known}")
-        try:
-            spans = self._named_array(video_id, TIME, described[TIME])
-            features = {stream: self._named_array(video_id, stream, described[stream]) for stream in wanted}
-        except Damage as damage:
-            raise self.damaged(video_id, str(damage)) from damage
+            if stream not in held:
+                raise self._without(video_id, stream, held)
+        spans = self._named_array(video_id, TIME, described[TIME])
+        features = {stream: self._named_array(video_id, stream, described[stream]) for stream in wanted}
         return StoredVideo.of(video_id, attributes, spans, features)
+
+    def _without(self, video_id: str, stream: str, held: Sequence[str]) -> UserError:
+        if stream not in streams_of(self.recipe):
+            return UserError(
+                f"video {video_id!r} of the store {self.path} has no stream {stream!r}; it has {', '.join(held)}"
+            )
+        videos = list(self.map(self.attributes, self.ids))
+        lacking = sum(stream not in self.streams_in(attributes) for attributes in videos)
+        return UserError(
+            f"video {video_id!r} of the store {self.path} has no stream {stream!r} yet, like {lacking} of "
+            f"{len(videos)} videos; {self._completing(stream)}"
+        )
+
+    def _completing(self, stream: str) -> str:
+        return f"python extract/run.py VIDEOS {self.path} --streams {stream} extracts it for the videos that lack it"
 
     def read_all(self, ids: Iterable[str] | None = None, streams: Sequence[str] | None = None) -> Iterator[StoredVideo]:
         """Read many videos in the order of ``ids`` (default: all, sorted), faster than single calls of :meth:`read`.
@@ -203,39 +284,53 @@ class StoreReader:
             yield from (future.result() for future in waiting)
 
     def _named_array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
-        if name != key_of(name):  # an untrusted store must not lead out of its folder
-            raise Damage(f"{name!r} is not the name of an array")
+        array_folder(name, described)
         return self._array(video_id, name, described)
 
     def _array(self, video_id: str, name: str, described: Mapping[str, Any]) -> NDArray[Any]:
-        return read_array(self.backend, f"{group_of(video_id)}/{name}", described)
+        return read_array(self.backend, f"{group_of(video_id)}/{array_folder(name, described)}", described)
 
-    def check(self, video_id: str) -> list[str]:
-        """Read all arrays of a committed video and compare their sha256; one line for each damage."""
+    def check(self, video_id: str) -> dict[str, str]:
+        """Read all arrays of a committed video and compare their sha256; the damage of each damaged array, by name.
+
+        Damage of the attributes of the video has the name "".
+        """
         try:
-            described = self.attributes(video_id)["arrays"]
+            attributes = self._attributes(video_id)
         except UserError as error:
-            return [str(error)]
-        damage: list[str] = []
+            return {"": str(error)}
+        described = attributes["arrays"]
+        damage = self.foreign_streams(attributes)
         for name, expected in described.items():
             try:
                 array = self._named_array(video_id, name, expected)
                 check_hash(name, array, expected)
                 if len(array) != described[TIME]["shape"][0]:
-                    damage.append(f"array {name!r} has {len(array)} rows, the times {described[TIME]['shape'][0]}")
+                    raise Damage(f"array {name!r} has {len(array)} rows, the times {described[TIME]['shape'][0]}")
             except Damage as error:
-                damage.append(str(error))
+                damage[name] = str(error)
         return damage
 
     def failures(self) -> dict[str, FailedVideo]:
-        """Videos that failed when last tried and are not committed, sorted by id."""
-        failures = (self._failure(key_of(video_id)) for video_id in sorted(self._listed(FAILED)))
-        return {f.id: f for f in failures if f is not None and f.id not in self}
+        """Videos that failed when last tried and are not committed since, sorted by id."""
+        found = self.map(self._failure, (key_of(video_id) for video_id in sorted(self._listed(FAILED))))
+        failures = [failure for failure in found if failure is not None]
+        return {f.id: f for f, done in zip(failures, self.map(self._is_done, failures), strict=True) if not done}
+
+    def _is_done(self, failure: FailedVideo) -> bool:
+        """Whether the video has been committed since it failed."""
+        if not failure.streams or failure.id not in self:
+            return failure.id in self
+        try:
+            return set(failure.streams) <= set(self.streams_in(self.attributes(failure.id)))
+        except UserError:  # damage is reported elsewhere
+            return True
 
     def _failure(self, key: str) -> FailedVideo | None:
         try:
             values = self.backend.attributes(f"{FAILED}/{key}")
-            return FailedVideo(values["id"], values["reason"], values["tries"], values["time"])
+            streams = tuple(values.get("streams", ()))
+            return FailedVideo(values["id"], values["reason"], values["tries"], values["time"], streams)
         except (OSError, ValueError, KeyError):  # no record, or one truncated by a crash: the next attempt replaces it
             return None
 

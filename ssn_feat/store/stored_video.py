@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
-from ssn_feat.store.arrays import TIME, describe_array
+from ssn_feat.store.arrays import TIME, Damage, describe_array
+from ssn_feat.store.keys import key_of
 from ssn_feat.terminal import printable
 
-_RESERVED = ("id", "arrays")
+_RESERVED = ("id", "arrays", "fingerprints", "revision")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +54,24 @@ class StoredVideo:
 
 @dataclass(frozen=True, slots=True)
 class FailedVideo:
-    """A video that could not be extracted: last reason, number of tries, time of the last (seconds since 1970)."""
+    """A video that could not be extracted: last reason, number of tries, time of the last (seconds since 1970).
+
+    ``streams``: the streams that the last try was to extract; empty if not recorded.
+    """
 
     id: str
     reason: str
     tries: int
     time: float
+    streams: tuple[str, ...] = ()
 
 
-def video_attributes(video_id: str, arrays: Mapping[str, NDArray[Any]], info: Mapping[str, Any]) -> dict[str, Any]:
+def video_attributes(
+    video_id: str,
+    arrays: Mapping[str, NDArray[Any]],
+    info: Mapping[str, Any],
+    fingerprints: Mapping[str, str],
+) -> dict[str, Any]:
     """The attributes to record for a video. Raises UserError if ``info`` is not plain JSON or uses reserved names."""
     reserved = [name for name in _RESERVED if name in info]
     if reserved:
@@ -72,7 +83,31 @@ def video_attributes(video_id: str, arrays: Mapping[str, NDArray[Any]], info: Ma
     duration = float(plain.pop("duration", arrays[TIME][-1, 1]))
     fps = plain.pop("fps", None)
     described = {name: describe_array(array) for name, array in arrays.items()}
-    return {"id": video_id, "duration": duration, "fps": fps, **plain, "arrays": described}
+    return {
+        "id": video_id,
+        "duration": duration,
+        "fps": fps,
+        **plain,
+        "fingerprints": dict(fingerprints),
+        "arrays": described,
+    }
 
 
-__all__ = ["FailedVideo", "StoredVideo", "video_attributes"]
+def array_folder(name: str, described: Mapping[str, Any]) -> str:
+    """The name of the array in its video's group: the name itself, or ``NAME~REVISION`` if it was replaced.
+
+    Raises Damage for any other name, since an untrusted store must not lead out of its folder.
+    """
+    folder = described.get("folder", name) if isinstance(described, Mapping) else name
+    plain = name == key_of(name)
+    if not plain or (folder != name and not re.fullmatch(rf"{re.escape(name)}~[1-9][0-9]{{0,8}}", str(folder))):
+        raise Damage(f"{folder if plain else name!r} is not the name of an array")
+    return str(folder)
+
+
+def array_folders(attributes: Mapping[str, Any]) -> set[str]:
+    """Names of all arrays that the attributes of a video refer to."""
+    return {array_folder(name, described) for name, described in attributes["arrays"].items()}
+
+
+__all__ = ["FailedVideo", "StoredVideo", "array_folder", "array_folders", "video_attributes"]

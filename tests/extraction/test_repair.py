@@ -46,10 +46,10 @@ def test_status_of_a_finished_store(store: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_status_of_a_store_that_is_not(folder: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    open_store(store).discard("v1")
+    open_store(store).remove_video("v1")
     (folder / "v1.avi").write_bytes(b"x" * 100)
     extract(options(folder, store))
-    open_store(store).discard("v2")
+    open_store(store).remove_video("v2")
     capsys.readouterr()
     with open_store(store).claims.hold("v2"):
         found = print_status(StatusOptions(store, ids=True))
@@ -123,7 +123,7 @@ def test_pack(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     told = capsys.readouterr().out
     assert "p.zarr: 3 videos, 15 snippets" in told
     assert "not finished" not in told
-    source.discard("v1")
+    source.remove_video("v1")
     pack_store(PackOptions(store, tmp_path / "q.zarr"))
     assert "s.zarr is not finished: 1 videos pending" in capsys.readouterr().out
     with pytest.raises(UserError, match="a packed store, which is read-only"):

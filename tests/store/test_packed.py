@@ -97,7 +97,7 @@ def test_packed_store_is_read_only(tmp_path: Path) -> None:
     packed = pack(source, tmp_path / "p.zarr")
     for call in (
         lambda: packed.write("c", {"rgb": [[1.0]]}, [[0, 1]]),
-        lambda: packed.discard("b"),
+        lambda: packed.remove_video("b"),
         lambda: packed.record_failure("c", "x"),
         lambda: open_or_create_store(packed.path, packed.recipe),
     ):
