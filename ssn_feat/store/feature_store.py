@@ -60,8 +60,11 @@ class FeatureStore(StoreWriter):
         self.claims.clean()
         self.backend.clean()
         for key, video_id in self.backend.noted_changes().items():
+            if not video_id or key_of(video_id) != key:  # not fully written, so nothing was changed
+                self.backend.forget_change(key)
+                continue
             with self.claims.hold(video_id) as claim:
-                if claim is not None and key == key_of(video_id):  # else it is still being changed
+                if claim is not None:  # else it is still being changed
                     self._remove_unused(video_id)
                     self.backend.forget_change(key)
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.store.backends import GROUP, GroupBuilder, StoreBackend, group_bytes
 from ssn_feat.store.claims import StoredClaim
+from ssn_feat.store.keys import id_of
 from ssn_feat.store.staging import (
     Owner,
     Staging,
@@ -102,16 +103,21 @@ class LocalBackend(StoreBackend):
     def noted_changes(self) -> dict[str, str]:
         changes = {}
         for path in list_folder(self._changes):
-            with suppress(OSError, ValueError):
+            try:
                 changes[path.name] = str(json.loads(path.read_text()))
+            except (OSError, ValueError):  # its writer was killed
+                changes[path.name] = id_of(path.name) or ""
         return changes
 
     def forget_change(self, key: str) -> None:
         with suppress(OSError):
             (self._changes / key).unlink()
+        self._close_changes()
+        self.staging.close()
+
+    def _close_changes(self) -> None:
         with suppress(OSError):
             self._changes.rmdir()
-            self.staging.close()
 
     @property
     def _changes(self) -> Path:
@@ -127,6 +133,7 @@ class LocalBackend(StoreBackend):
         return os.fspath(self.path / name)
 
     def clean(self) -> None:
+        self._close_changes()
         self.staging.clean()
 
 

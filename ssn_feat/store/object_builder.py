@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 
 class ObjectBuilder(GroupBuilder):
+    """Writes a new group."""
+
     def __init__(self, backend: ObjectBackend, name: str) -> None:
         self._backend, self._name = backend, name
         self._own_metadata = group_bytes({})
@@ -49,6 +51,8 @@ class ObjectBuilder(GroupBuilder):
 
 
 class ObjectRebuilder(ObjectBuilder):
+    """Adds arrays to an existing group and replaces its attributes."""
+
     def commit(self) -> bool:
         if not self._backend.exists(self._inside(GROUP)):
             return False

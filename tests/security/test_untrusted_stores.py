@@ -46,7 +46,7 @@ def test_a_store_runs_nothing_when_read(tmp_path: Path, bomb: Bomb, stolen_modul
         opened = open_store(each.path)
         assert opened.ids == ("a",)
         assert opened.read("a").features["rgb"].shape == (4, 3)
-        assert opened.check("a") == []
+        assert opened.check("a") == {}
     assert stolen_module not in sys.modules
 
 

@@ -169,7 +169,7 @@ def test_other_layout_than_the_videos_there_is_refused(store: FeatureStore) -> N
     store.write("a", *made())
     with pytest.raises(UserError, match=r"'b': rows of the stream 'rgb' are \[6\], those of 'a' .* are \[5\]"):
         store.write("b", *made(rgb=6, flow=3))
-    with pytest.raises(UserError, match="the recipe of the store .* has no stream 'depth'; it has rgb, flow"):
+    with pytest.raises(UserError, match=r"the recipe of the store .* has no stream 'depth'; it has rgb, flow"):
         store.write("b", *made(rgb=5, depth=5))
 
 
