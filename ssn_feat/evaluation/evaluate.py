@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.matching import annotated_ids
-from ssn_feat.annotations.protocols import dataset_coverage
+from ssn_feat.annotations.protocols import dataset_coverage, protocol
 from ssn_feat.drawing.names import short_names
 from ssn_feat.drawing.pictures import save
 from ssn_feat.drawing.timeline import timeline_figure, timeline_of
 from ssn_feat.errors import UserError
+from ssn_feat.evaluation.advice import advise
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.bootstrap import draw_videos
 from ssn_feat.evaluation.compared_methods import load_proposals
@@ -27,7 +28,11 @@ from ssn_feat.evaluation.error_analysis import ErrorAnalysis, analyse
 from ssn_feat.evaluation.error_analysis_output import error_figure, print_analyses, write_analysis_csv
 from ssn_feat.evaluation.evaluate_options import PRESETS, EvaluateOptions
 from ssn_feat.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
+from ssn_feat.evaluation.explanation import Explanation, explain
+from ssn_feat.evaluation.explanation_output import print_explanation
+from ssn_feat.evaluation.matching import rank
 from ssn_feat.evaluation.measure import Evaluation, evaluate_detections
+from ssn_feat.evaluation.origin import Origin
 from ssn_feat.evaluation.output import (
     plain_recall,
     print_calibrations,
@@ -36,6 +41,7 @@ from ssn_feat.evaluation.output import (
     write_csv,
     write_json,
 )
+from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections, read_detections
 
 # From this share of detections with a score that another detection of their class has, a note says so.
@@ -58,6 +64,8 @@ class EvaluatedFiles:
     """Calibration at the threshold of position ``level``."""
     analyses: list[ErrorAnalysis]
     """Error analyses; empty if they were not requested."""
+    explanations: list[Explanation]
+    """What became of every instance, at the threshold of position ``level``, and what to try next."""
     level: int
     """Position of the threshold closest to 0.5, which curves at one threshold use."""
     notes: list[str]
@@ -114,7 +122,36 @@ def evaluate_files(
     if options.analysed:
         buckets = options.buckets
         analyses = [analyse(e.ranked.detections, counted, options.tious, buckets, e.name) for e in evaluations]
-    return EvaluatedFiles(evaluation_set, files, evaluations, recalls, calibrations, analyses, level, notes)
+    proposals = (
+        load_proposals(options.proposals, evaluation_set.known, quiet=options.quiet) if options.proposals else None
+    )
+    explanations = [
+        _explain(e, evaluation_set, level, _origin(options, evaluation_set, proposals, file))
+        for e, file in zip(evaluations, options.files or [None] * len(evaluations), strict=True)
+    ]
+    return EvaluatedFiles(
+        evaluation_set, files, evaluations, recalls, calibrations, analyses, explanations, level, notes
+    )
+
+
+def _origin(
+    options: EvaluateOptions, evaluation_set: EvaluationSet, proposals: Proposals | None, file: Path | None
+) -> Origin:
+    subset = options.subset or (protocol(options.protocol).subset if options.protocol else "")
+    known, counted = evaluation_set.known, evaluation_set.dataset
+    return Origin(known, counted, options.annotations, subset, file, proposals)
+
+
+def _explain(evaluation: Evaluation, evaluation_set: EvaluationSet, level: int, origin: Origin) -> Explanation:
+    """Explain detections as matched by the definition activitynet, which does not change if low scores are dropped."""
+    ranked, dataset, tiou = evaluation.ranked, evaluation_set.dataset, evaluation.thresholds[level]
+    if ranked.definition != "activitynet":
+        left_out = ranked.left_out
+        ranked = rank(ranked.detections, truths_of(dataset), len(dataset.labels), [tiou])._replace(left_out=left_out)
+        level = 0
+    intervals = None if origin.proposals is None else origin.proposals.intervals
+    explanation = explain(ranked, dataset, level, tiou, intervals, name=evaluation.name)
+    return replace(explanation, advice=advise(explanation, origin))
 
 
 def _read(path: Path, options: EvaluateOptions, notes: list[str]) -> Detections:
@@ -167,6 +204,7 @@ def _match(
 
 
 def _print(evaluated: EvaluatedFiles, options: EvaluateOptions) -> None:
+    print_explanation(evaluated.explanations[0], options.per_class)
     for line in evaluated.notes:
         print(line)
     print_evaluations(evaluated.evaluations, evaluated.evaluation_set, options)
@@ -183,6 +221,7 @@ def _write(evaluated: EvaluatedFiles, options: EvaluateOptions) -> None:
             "recall_at_multiples": [plain_recall(recall, options.multiples) for recall in evaluated.recalls],
             "calibration": [{"tiou": tiou, **calibration.plain} for calibration in evaluated.calibrations],
             "analysis": [analysis.plain for analysis in evaluated.analyses],
+            "explanation": [explanation.plain for explanation in evaluated.explanations],
         }
         write_json(options.json, evaluated.evaluations, evaluated.evaluation_set, options, parts)
     if options.csv is not None:

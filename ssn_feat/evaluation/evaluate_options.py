@@ -78,7 +78,7 @@ class EvaluateOptions:
     videos: tuple[str, ...] = ()
     """Ids of the videos to draw."""
     proposals: Path | None = None
-    """Proposals to draw, with their actionness (train/propose.py)."""
+    """Proposals of these videos (train/propose.py), to tell which instances have none, and to draw with actionness."""
     quiet: bool = False
     """Print nothing."""
     timeline: TimelineOptions = field(default_factory=TimelineOptions)
