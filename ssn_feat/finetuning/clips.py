@@ -24,7 +24,7 @@ from ssn_feat.annotations import Dataset, Video
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
-from ssn_feat.extraction.video_files import list_video_files
+from ssn_feat.extraction.video_files import VideoFiles, list_video_files
 from ssn_feat.finetuning.distributed import Processes, processes
 from ssn_feat.finetuning.feature_network import TuningOptions
 from ssn_feat.finetuning.pixel_runs import BACKBONE, PixelFolder, train
@@ -35,6 +35,7 @@ from ssn_feat.heads.ssn import initialise
 from ssn_feat.sampling.draws import epoch_generator
 from ssn_feat.sampling.segments import choose_rows
 from ssn_feat.training.fit_options import OptimisationOptions
+from ssn_feat.training.run_inputs import annotations_input, require_same_inputs
 from ssn_feat.training.training_data import digest_of
 from ssn_feat.video.find_videos import IdFrom
 from ssn_feat.video.random_access import IndexedVideo
@@ -259,6 +260,8 @@ def fit_clips(options: FitClipsOptions) -> dict[str, Any]:
         folder = PixelFolder(options.out, group.first)
         saved = folder.checkpoint_to_resume(options)
         if saved is not None and saved["finished"]:
+            if "inputs" in saved:
+                require_same_inputs(options.out, saved["inputs"], _inputs(options, _listed(options)))
             return folder.read_summary(options.quiet or not group.first)
         local = replace(options, quiet=options.quiet or not group.first)
         if options.pixels.cache is None:
@@ -296,16 +299,7 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
     cut = replace(options.snippets, streams=(stream,)).resolved({stream: backbone.input_size}, device=group.device.type)
     if stream == "flow" and not options.quiet:
         print(f"flow by {cut.flow_method}: extract with --flow-method {cut.flow_method}")
-    names = options.pixels.names
-    files = list_video_files(
-        options.videos,
-        options.annotations,
-        (options.subset,),
-        options.prefix,
-        ids=options.ids,
-        names=names,
-        quiet=options.quiet,
-    )
+    files = _listed(options)
     assert files.dataset is not None
     dataset = files.dataset.subset(options.subset)
     videos = index_videos(files.videos, tuple(dataset.videos), options.pixels, cut, group, options.quiet)
@@ -318,9 +312,22 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
         "store": None,
         "options": to_dict(options),
         "videos": len(videos),
+        "inputs": _inputs(options, files),
         "data": digest_of(clips.video, clips.first, clips.count, clips.classes),
     }
     return begin_training(task, backbone, options, _tuning(options), dict(facts), group), backbone, source, task
+
+
+def _listed(options: FitClipsOptions) -> VideoFiles:
+    subsets, names = (options.subset,), options.pixels.names
+    given = (options.videos, options.annotations, subsets, options.prefix)
+    return list_video_files(*given, ids=options.ids, names=names, quiet=options.quiet)
+
+
+def _inputs(options: FitClipsOptions, files: VideoFiles) -> dict[str, Any]:
+    assert files.dataset is not None
+    dataset = files.dataset
+    return {"annotations": annotations_input(dataset.subset(options.subset), dataset.labels, options.annotations)}
 
 
 __all__ = [

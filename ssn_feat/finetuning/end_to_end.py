@@ -32,9 +32,10 @@ from ssn_feat.store import FeatureStore
 from ssn_feat.store.recipe import differences, fingerprint, plain_recipe
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.presets import PRESETS as FIT_PRESETS
+from ssn_feat.training.run_inputs import require_same_inputs
 from ssn_feat.training.ssn_task import SSNTask
 from ssn_feat.training.task import EpochPlan
-from ssn_feat.training.training_data import TrainingData, digest_of, read_data
+from ssn_feat.training.training_data import TrainingData, digest_of, join_data, read_data
 from ssn_feat.video.find_videos import IdFrom, find_videos
 from ssn_feat.video.random_access import IndexedVideo
 from ssn_feat.video.snippet_options import ResolvedSnippets
@@ -170,6 +171,9 @@ def fit_end_to_end(options: EndToEndOptions) -> dict[str, Any]:
         folder = PixelFolder(options.fit.out, group.first)
         saved = folder.checkpoint_to_resume(options)
         if saved is not None and saved["finished"]:
+            if "inputs" in saved:
+                inputs = join_data(options.fit, needs_proposals=True).inputs(options.fit, values=False)
+                require_same_inputs(options.fit.out, saved["inputs"], inputs)
             return folder.read_summary(options.fit.quiet or not group.first)
         training, backbone, source, task = prepare_end_to_end(options, group)
         if saved is not None:
@@ -209,6 +213,7 @@ def prepare_end_to_end(
         "config": to_dict(options.fit),
         "options": to_dict(options),
         "videos": len(data.table.ids),
+        "inputs": data.inputs,
         "data": used,
     }
     end_to_end = EndToEndTask(task, standardisation, fit.seed)

@@ -16,7 +16,7 @@ from ssn_feat.runs.folders import EVENTS, RunFolder, is_run, run_folders, terms_
 from ssn_feat.store import open_store
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.loop import run_epochs, stop_requested, threads_and_seed
-from ssn_feat.training.prepare import prepare
+from ssn_feat.training.prepare import prepare, require_same_data
 from ssn_feat.training.seeds import summarise_seeds
 from ssn_feat.training.steps import steps_of
 from ssn_feat.training.tensorboard_events import event_writers, require_tensorboard
@@ -46,6 +46,7 @@ def _fit(options: FitOptions, outer: Sequence[FitOptions]) -> dict[str, Any]:
     # A run that was killed right after its last checkpoint has no summary: resuming it writes the summary.
     summarised = all((folder.path / "summary.json").exists() for folder in folders)
     if summarised and len(saved) == len(runs) and all(state["finished"] for state in saved):
+        require_same_data(options, saved)
         return _finished(options, folders)
     _require_same_point(options, saved, len(runs))
     measure = validation_measure(options) if options.eval else None

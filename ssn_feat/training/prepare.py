@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import torch
 
@@ -11,9 +12,10 @@ from ssn_feat.runs.checkpoints import scoring_facts
 from ssn_feat.training import actionness_task, ssn_task
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.optimisation import make_optimiser
+from ssn_feat.training.run_inputs import require_same_inputs
 from ssn_feat.training.seeds import SeedsTask
 from ssn_feat.training.task import BuiltTask, FeatureTask
-from ssn_feat.training.training_data import TrainingData, read_data
+from ssn_feat.training.training_data import TrainingData, join_data, read_data
 from ssn_feat.training.training_state import Training
 
 
@@ -30,6 +32,17 @@ class HeadModule(Protocol):
 _HEADS: dict[str, HeadModule] = {"ssn": ssn_task, "actionness": actionness_task}
 
 
+def require_same_data(options: FitOptions, saved: Sequence[Mapping[str, Any]]) -> None:
+    """Raise UserError where the data of finished runs changed since they began; no features are read.
+
+    Runs of version 0.1, which have no digests of their data, are not compared.
+    """
+    if any("inputs" in state for state in saved):
+        inputs = join_data(options, _HEADS[options.head].needs_proposals(options)).inputs(options)
+        for state in saved:
+            require_same_inputs(options.out, state.get("inputs"), inputs)
+
+
 def prepare(*runs: FitOptions) -> Training[FeatureTask]:
     """Read all data and build one head for each of ``runs``, whose options differ in seed and folder only.
 
@@ -40,8 +53,9 @@ def prepare(*runs: FitOptions) -> Training[FeatureTask]:
     generators = tuple(torch.Generator().manual_seed(run.seed) for run in runs)
     built = [head.build_task(run, data, generator) for run, generator in zip(runs, generators, strict=True)]
     shared = scoring_facts(data.labels, options.streams, data.standardisation, data.store, options.augmentation)
+    shared |= {"videos": len(data.table.ids), "inputs": data.inputs}
     facts = tuple(
-        {**shared, "config": to_dict(run), "videos": len(data.table.ids), "data": each.digest, **each.facts}
+        {**shared, "config": to_dict(run), "data": each.digest, **each.facts}
         for run, each in zip(runs, built, strict=True)
     )
     task = built[0].task if len(built) == 1 else SeedsTask([each.task for each in built])
@@ -49,4 +63,4 @@ def prepare(*runs: FitOptions) -> Training[FeatureTask]:
     return Training(task, optimiser, generators, options, facts)
 
 
-__all__ = ["prepare"]
+__all__ = ["prepare", "require_same_data"]

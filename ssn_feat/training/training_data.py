@@ -27,6 +27,7 @@ from ssn_feat.sampling.feature_table import FeatureTable, intersect_ids
 from ssn_feat.sampling.pools import Candidates, candidates_of, random_windows
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.run_inputs import annotations_input, features_input, proposals_input
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class TrainingData:
 
     ``labels``: class names of the whole annotations; the training videos may lack some of them; ``proposals``: None
     for a head that needs none; ``standardisation``: how the rows of the table were standardised, None if they were not;
-    ``folder``: folder of the file that the rows are mapped from, None if they are in memory.
+    ``inputs``: digests of the data, see :mod:`ssn_feat.training.run_inputs`; ``folder``: folder of the file that the
+    rows are mapped from, None if they are in memory.
     """
 
     store: FeatureStore
@@ -44,6 +46,7 @@ class TrainingData:
     proposals: Proposals | None
     table: FeatureTable
     standardisation: Standardisation | None
+    inputs: dict[str, Any]
     folder: Path | None = None
 
     @cached_property
@@ -67,11 +70,35 @@ class TrainingData:
         return candidates_of(self.dataset, intervals, durations)
 
 
-def read_data(options: FitOptions, needs_proposals: bool, values: bool = True) -> TrainingData:
-    """Read annotations, proposals (with ``needs_proposals``) and features.
+@dataclass(frozen=True)
+class JoinedData:
+    """The training videos that annotations, store and proposals have, before their features are read.
 
-    Without ``values``, the rows of features have no columns: only their times are read. Raises UserError for data that
-    is missing or does not fit together.
+    ``dataset``: all annotated training videos; ``ids``: those to train on; others as in :class:`TrainingData`.
+    """
+
+    store: FeatureStore
+    labels: tuple[str, ...]
+    dataset: Dataset
+    proposals: Proposals | None
+    ids: tuple[str, ...]
+
+    def inputs(self, options: FitOptions, values: bool = True) -> dict[str, Any]:
+        """Digests of the data; without ``values``, of the times of the features only."""
+        result = {
+            "annotations": annotations_input(self.dataset, self.labels, options.annotations),
+            "features": features_input(self.store, self.ids, options.streams if values else ()),
+        }
+        if self.proposals is not None:
+            proposed = [video for video in self.dataset.videos if video in self.proposals.intervals]
+            result["proposals"] = proposals_input(self.proposals, proposed, options.proposals or "")
+        return result
+
+
+def join_data(options: FitOptions, needs_proposals: bool) -> JoinedData:
+    """Read annotations and proposals (with ``needs_proposals``), and find the videos that are also in the store.
+
+    Raises UserError for data that is missing or does not fit together.
     """
     store = open_store(options.store)
     stream_dims(store, options.streams)
@@ -83,6 +110,17 @@ def read_data(options: FitOptions, needs_proposals: bool, values: bool = True) -
     ids = intersect(tuple(dataset.videos), store.ids, what=f"the store {store.path}")
     if proposals is not None:
         ids = intersect(ids, proposals.ids, what=f"the file of proposals {options.proposals}")
+    return JoinedData(store, annotations.labels, dataset, proposals, ids)
+
+
+def read_data(options: FitOptions, needs_proposals: bool, values: bool = True) -> TrainingData:
+    """Read annotations, proposals (with ``needs_proposals``) and features.
+
+    Without ``values``, the rows of features have no columns: only their times are read. Raises UserError for data that
+    is missing or does not fit together.
+    """
+    joined = join_data(options, needs_proposals)
+    store, ids = joined.store, joined.ids
     folder = features_folder(options, store, ids) if values else None
     what = "reading features" if values else "reading the store"
     with nullcontext(None) if options.quiet else progress_bar(what, len(ids)) as advance:
@@ -91,7 +129,9 @@ def read_data(options: FitOptions, needs_proposals: bool, values: bool = True) -
     if standardisation is not None:
         table = table.standardised(standardisation)
     table = _on_device(table, device_of(options.device))
-    return TrainingData(store, annotations.labels, dataset.only(ids), proposals, table, standardisation, folder)
+    inputs = joined.inputs(options, values)
+    dataset = joined.dataset.only(ids)
+    return TrainingData(store, joined.labels, dataset, joined.proposals, table, standardisation, inputs, folder)
 
 
 def _on_device(table: FeatureTable, device: torch.device) -> FeatureTable:
@@ -143,4 +183,4 @@ def digest_of(*arrays: NDArray[Any]) -> str:
     return total.hexdigest()
 
 
-__all__ = ["TrainingData", "digest_of", "read_data"]
+__all__ = ["JoinedData", "TrainingData", "digest_of", "join_data", "read_data"]

@@ -13,6 +13,7 @@ from torch import Tensor
 from ssn_feat.errors import UserError
 from ssn_feat.training.fit_options import OptimisationOptions
 from ssn_feat.training.optimisation import state_of
+from ssn_feat.training.run_inputs import require_same_inputs
 from ssn_feat.training.seeds import part_of, stack_parts
 from ssn_feat.training.task import TaskT
 
@@ -134,9 +135,13 @@ class Training(Generic[TaskT]):
     def restore(self, saved: Sequence[dict[str, Any]]) -> None:
         """Continue from the checkpoint of each head. Raises UserError where one was trained on other data."""
         for state, facts in zip(saved, self.facts, strict=True):
+            require_same_inputs(self.options.out, state.get("inputs"), facts.get("inputs", {}))
             for name, what in (("data", "annotations or proposals"), ("store", "store")):
                 if state[name] != facts[name]:
-                    raise UserError(f"cannot resume {self.options.out}: its {what} changed; --overwrite starts again")
+                    raise UserError(
+                        f"cannot resume {self.options.out}: its {what} changed; restore the earlier data, or train a "
+                        "new run with another --out"
+                    )
         shared = {name: [state[name] for state in saved] for name in ("model", "optimiser", "sums")}
         joined = {name: stack_parts(parts) if len(saved) > 1 else parts[0] for name, parts in shared.items()}
         if self.average is not None:

@@ -55,7 +55,7 @@ def test_a_run_is_not_resumed_with_other_options_or_data(data, brief, tmp_path, 
     proposals.intervals["v/00"][0] += 0.5
     try:
         proposals.save(data.proposals)
-        with pytest.raises(UserError, match="its annotations or proposals changed"):
+        with pytest.raises(UserError, match=r"the proposals .*proposals\.npz changed"):
             fit(replace(brief, resume=True))
     finally:
         data.proposals.write_bytes(original)
