@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -9,29 +10,54 @@ Rows = Mapping[str, Mapping[str, str]]
 """Cells of a table, by the name of the row and then by heading."""
 
 
-def section(title: str, lines: Sequence[str], tables: Mapping[str, Rows], picture: str = "") -> str:
-    """``<section>`` with a heading, a picture, lines of text and tables by caption; all text is escaped.
+def section(
+    title: str,
+    lines: Sequence[str],
+    tables: Mapping[str, Rows],
+    picture: str = "",
+    terms: Mapping[str, str] | None = None,
+) -> str:
+    """``<section>`` with a heading, lines of text, a picture and tables by caption; all text is escaped.
 
     ``picture`` is HTML or the content of an SVG file and is not escaped; the header before ``<svg`` is left out.
+    ``terms``: explanations of terms, which appear when the pointer rests on them.
     """
-    parts = [f'<section id="{escape(title.lower().replace(" ", "-"))}">\n<h2>{escape(title)}</h2>']
-    parts += [f"<p>{escape(line)}</p>" for line in lines]
+    parts = [f'<section id="{escape(anchor(title))}">\n<h2>{escape(title)}</h2>']
+    parts += [f"<p>{explained(line, terms)}</p>" for line in lines]
     parts.append(picture[max(picture.find("<svg"), 0) :])
-    parts += [table(caption, rows) for caption, rows in tables.items()]
+    parts += [table(caption, rows, terms) for caption, rows in tables.items()]
     return "\n".join(parts) + "\n</section>\n"
 
 
-def table(caption: str, rows: Rows) -> str:
-    """``<table>`` with a caption; all text is escaped."""
+def anchor(title: str) -> str:
+    """The id of the section with this title."""
+    return title.lower().replace(" ", "-")
+
+
+def table(caption: str, rows: Rows, terms: Mapping[str, str] | None = None) -> str:
+    """``<table>`` below its caption; all text is escaped. ``terms`` as in :func:`section`; names of rows are explained
+    only as a whole."""
     headings = list(next(iter(rows.values()), {}))
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in ["", *headings])
+    head = "".join(f'<th scope="col">{explained(heading, terms)}</th>' for heading in ["", *headings])
     body = [
-        f'<tr><th scope="row">{escape(name)}</th>'
+        f'<tr><th scope="row">{explained(name, terms) if terms and name in terms else escape(name)}</th>'
         f"{''.join(f'<td>{escape(cells[heading])}</td>' for heading in headings)}</tr>"
         for name, cells in rows.items()
     ]
-    start = f'<div class="scroll"><table>\n<caption>{escape(caption)}</caption>'
-    return "\n".join([start, f"<thead><tr>{head}</tr></thead>", "<tbody>", *body, "</tbody></table></div>"])
+    start = f'<figure><figcaption>{explained(caption, terms)}</figcaption><div class="scroll"><table>'
+    return "\n".join([start, f"<thead><tr>{head}</tr></thead>", "<tbody>", *body, "</tbody></table></div></figure>"])
 
 
-__all__ = ["Rows", "section", "table"]
+def explained(text: str, terms: Mapping[str, str] | None) -> str:
+    """``text``, escaped, with every whole term as ``<abbr>`` with its explanation."""
+    if not terms:
+        return escape(text)
+    longest_first = "|".join(map(re.escape, sorted(terms, key=len, reverse=True)))
+    parts = re.split(rf"(?<![\w-])({longest_first})(?![\w-])", text)
+    return "".join(
+        f'<abbr title="{escape(terms[part])}">{escape(part)}</abbr>' if number % 2 else escape(part)
+        for number, part in enumerate(parts)
+    )
+
+
+__all__ = ["Rows", "anchor", "explained", "section", "table"]

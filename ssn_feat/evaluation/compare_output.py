@@ -65,9 +65,18 @@ class MethodResult:
     """Seconds of compute per video, None for a file."""
 
 
+def number_text(number: float) -> str:
+    """A number of proposals per video with at most one decimal."""
+    return f"{number:.1f}".removesuffix(".0")
+
+
+def proposals_text(number: float | None) -> str:
+    """How many proposals per video count, for headings."""
+    return "all proposals" if number is None else f"{number_text(number)} proposals per video"
+
+
 def _number(result: MethodResult) -> str:
-    """The number of proposals that count, for headings."""
-    return "all" if result.number is None else f"{result.number:.4g}"
+    return "all" if result.number is None else number_text(result.number)
 
 
 def _columns(result: MethodResult, options: CompareOptions) -> list[str]:
@@ -86,8 +95,7 @@ def _values(result: MethodResult, options: CompareOptions) -> dict[str, float]:
 
 def tables(results: Sequence[MethodResult], options: CompareOptions) -> dict[str, Rows]:
     """Tables by caption: all methods, and average recall of groups of instances; all values are percentages."""
-    number = _number(results[0])
-    at = "all proposals" if results[0].number is None else f"{number} proposals per video"
+    at = proposals_text(results[0].number)
     group = f"AR in % with {at}"
     return {
         f"recall in %; R@tIoU with {at}": _main_rows(results, options),
@@ -231,7 +239,7 @@ def plot_recall(results: Sequence[MethodResult], tious: Sequence[float], title: 
         right.plot(tious, 100 * result.recall, marker="o", label=result.name, **style)
         for axes, groups in zip(below, (result.by_length, result.by_number), strict=True):
             axes.plot(groups.names, 100 * groups.recall, marker="o", label=result.name, **style)
-    at = "all proposals" if results[0].number is None else f"{_number(results[0])} proposals per video"
+    at = proposals_text(results[0].number)
     left.set(xlabel="proposals per video", ylabel="average recall, %", title="AR@AN (AUC)")
     right.set(xlabel="tIoU", ylabel="recall, %", title=f"recall at tIoU, {at}")
     below[0].set(xlabel="length of the instance", ylabel="average recall, %", title=f"by length, {at}")
@@ -243,4 +251,13 @@ def plot_recall(results: Sequence[MethodResult], tious: Sequence[float], title: 
     return figure
 
 
-__all__ = ["MethodResult", "plot_recall", "print_results", "print_table", "tables", "write_results"]
+__all__ = [
+    "MethodResult",
+    "number_text",
+    "plot_recall",
+    "print_results",
+    "print_table",
+    "proposals_text",
+    "tables",
+    "write_results",
+]

@@ -19,12 +19,17 @@ from ssn_feat.evaluation.average_recall import (
     share_found,
 )
 from ssn_feat.evaluation.compare_options import CompareOptions
-from ssn_feat.evaluation.compare_output import MethodResult, print_results, write_results
-from ssn_feat.evaluation.compared_methods import ComparedMethod, compared_methods
+from ssn_feat.evaluation.compare_output import MethodResult, number_text, print_results, write_results
+from ssn_feat.evaluation.compared_methods import ComparedMethod, Reference, compared_methods
 from ssn_feat.evaluation.recall_groups import recall_by_class, recall_by_length, recall_by_number
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import open_store
 from ssn_feat.terminal import printable_lines
+
+_REFERENCES: dict[Reference, str] = {
+    "oracle": "oracle: the annotated instances as proposals, which is the upper bound",
+    "random": "random: segments with random ends, which is chance",
+}
 
 
 def compare_proposals(options: CompareOptions) -> list[MethodResult]:
@@ -64,6 +69,7 @@ def compare(
         f"video; AUC: area up to {options.maximum}",
         f"R@tIoU and groups of instances: {_number_line(number, options)}",
         f"ranked by: {', '.join(f'{result.name}: {result.score}' for result in results)}",
+        *(_REFERENCES[result.reference] for result in results if result.reference is not None),
     ]
     return results, notes
 
@@ -82,7 +88,9 @@ def _counted_number(methods: Sequence[ComparedMethod], dataset: Dataset, options
 def _number_line(number: float | None, options: CompareOptions) -> str:
     if number is None:
         return "all proposals"
-    line = f"the best {number:.4g} proposals per video" + (" on average" if options.budget == "average" else "")
+    line = f"the best {number_text(number)} proposals per video" + (
+        " on average" if options.budget == "average" else ""
+    )
     return f"{line}, which every method has" if options.recall_number == "equal" else line
 
 

@@ -17,37 +17,41 @@ from ssn_feat.evaluation.measure import Evaluation
 
 def curves_figure(evaluations: Sequence[Evaluation], level: int) -> Figure:
     """Precision-recall curves (mean over classes) of each file at the threshold of position ``level`` and of the first
-    file at all thresholds, and reliability curves (precision against score) of each file."""
-    figure = Figure(figsize=(13, 4.2), dpi=120, layout="constrained", facecolor="white")
-    compared, levels, reliability = figure.subplots(1, 3)
+    file at all thresholds, and reliability curves (precision against score) of files whose scores are probabilities.
+    """
+    calibrations = [calibration_of(e.ranked, level) for e in evaluations]
+    probable = [number for number, curve in enumerate(calibrations) if not np.isnan(curve.error)]
+    columns = 3 if probable else 2
+    figure = Figure(figsize=(1 + 4 * columns, 4.2), dpi=120, layout="constrained", facecolor="white")
+    compared, levels, *reliability = figure.subplots(1, columns)
     names = [evaluation.name for evaluation in evaluations]
     colours = list(class_colours(names).values())
     tiou = evaluations[0].thresholds[level]
     for evaluation, colour in zip(evaluations, colours, strict=True):
         curve = precision_recall(evaluation.ranked)[level]
         compared.plot(
-            100 * RECALLS, 100 * curve, color=colour, label=f"{evaluation.name}: {evaluation.mean[level]:.3f}"
+            100 * RECALLS, 100 * curve, color=colour, label=f"{evaluation.name}: {100 * evaluation.mean[level]:.1f}"
         )
-    _clean(compared, f"files at tIoU {tiou:.3g} (mAP)", "recall, %", "precision, %", 100)
+    _clean(compared, f"files at tIoU {tiou:.3g} (mAP, %)", "recall, %", "precision, %", 100)
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(evaluations[0].thresholds)))
     first = evaluations[0]
     for threshold, curve, average, shade in zip(
         first.thresholds, precision_recall(first.ranked), first.mean, shades, strict=True
     ):
-        levels.plot(100 * RECALLS, 100 * curve, color=shade, label=f"{threshold:.3g}: {average:.3f}")
-    _clean(levels, f"{first.name} at each tIoU (mAP)", "recall, %", "precision, %", 100)
-    _draw_reliability(reliability, names, colours, [calibration_of(e.ranked, level) for e in evaluations], tiou)
+        levels.plot(100 * RECALLS, 100 * curve, color=shade, label=f"{threshold:.3g}: {100 * average:.1f}")
+    _clean(levels, f"{first.name} at each tIoU (mAP, %)", "recall, %", "precision, %", 100)
+    if probable:
+        chosen = [(f"{names[number]}: {calibrations[number].note}", colours[number]) for number in probable]
+        _draw_reliability(reliability[0], chosen, [calibrations[number] for number in probable], tiou)
     return figure
 
 
 def _draw_reliability(
-    axes: Axes, names: Sequence[str], colours: Sequence[str], calibrations: Sequence[Calibration], tiou: float
+    axes: Axes, styles: Sequence[tuple[str, str]], calibrations: Sequence[Calibration], tiou: float
 ) -> None:
-    probable = not any(np.isnan(curve.error) for curve in calibrations)
-    if probable:
-        axes.plot([0, 1], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
-    for name, colour, curve in zip(names, colours, calibrations, strict=True):
-        label = f"{name}: {curve.note}"
+    """Draw calibrations with their labels and colours."""
+    axes.plot([0, 1], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
+    for (label, colour), curve in zip(styles, calibrations, strict=True):
         axes.plot(curve.score, 100 * curve.precision, color=colour, marker="o", markersize=4, label=label)
     _clean(axes, f"calibration at tIoU {tiou:.3g}", "score of the detections", "hits among them, %", None)
 

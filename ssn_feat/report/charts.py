@@ -17,13 +17,12 @@ from matplotlib.colors import to_hex
 
 from ssn_feat.drawing.colours import class_colours
 from ssn_feat.evaluation.compare_options import CompareOptions
-from ssn_feat.evaluation.compare_output import MethodResult
+from ssn_feat.evaluation.compare_output import MethodResult, proposals_text
 from ssn_feat.evaluation.curves import RECALLS, class_precision_recall, precision_recall
 from ssn_feat.evaluation.error_analysis import KINDS, ErrorAnalysis
 from ssn_feat.evaluation.error_analysis_output import COLOURS
 from ssn_feat.evaluation.error_buckets import Bucket
 from ssn_feat.evaluation.evaluate import EvaluatedFiles
-from ssn_feat.report.page_inputs import TrainingLog
 
 Chart = dict[str, Any]
 MEAN = "mean of all classes"
@@ -42,22 +41,25 @@ def _percent(values: Any) -> list[float | None]:
     return [None if np.isnan(v) else round(100 * float(v), 2) for v in np.atleast_1d(values)]
 
 
-def _axis(title: str, **more: Any) -> dict[str, Any]:
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """An axis with a title."""
     return {"title": {"text": title}, **more}
 
 
-def _layout(title: str, across: dict[str, Any], up: dict[str, Any], **more: Any) -> dict[str, Any]:
+def layout(title: str, across: dict[str, Any], up: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """The layout of a chart with a title and two axes."""
     return {"title": {"text": title}, "xaxis": across, "yaxis": up, **more}
 
 
-def _line(name: str, x: Any, y: Any, colour: str, number: int, **more: Any) -> dict[str, Any]:
+def line(name: str, x: Any, y: Any, colour: str, number: int, **more: Any) -> dict[str, Any]:
+    """A line; ``number`` decides its dashes."""
     style = {"color": colour, "width": 2, "dash": _DASHES[number % len(_DASHES)]}
     return {"type": "scatter", "mode": "lines", "name": plain(name), "x": list(x), "y": list(y), "line": style, **more}
 
 
 def _points(name: str, x: Any, y: Any, colour: str, number: int, **more: Any) -> dict[str, Any]:
     marker = {"symbol": _MARKS[number % len(_MARKS)], "size": 7, "color": colour}
-    return _line(name, x, y, colour, number, **{"mode": "lines+markers", "marker": marker, **more})
+    return line(name, x, y, colour, number, **{"mode": "lines+markers", "marker": marker, **more})
 
 
 def _bars(name: str, x: Any, y: Any, colour: Any, **more: Any) -> dict[str, Any]:
@@ -68,12 +70,11 @@ _SHARE = {"range": [0, 102], "ticksuffix": " %"}
 
 
 def detection_charts(measured: EvaluatedFiles) -> dict[str, Chart]:
-    """Charts of mAP, precision and recall, calibration, classes and errors, by name."""
+    """Charts of precision and recall, calibration, classes and errors, by name."""
     return {
-        "map": _map_chart(measured),
         "precision-recall": _precision_recall_chart(measured),
         "levels": _level_chart(measured),
-        "calibration": _calibration_chart(measured),
+        **_calibration_chart(measured),
         "classes": _class_chart(measured),
         **error_charts(measured.analyses),
     }
@@ -83,7 +84,8 @@ def _colours(things: Sequence[Any]) -> list[str]:
     return list(class_colours([str(number) for number in range(len(things))]).values())
 
 
-def _map_chart(measured: EvaluatedFiles) -> Chart:
+def map_chart(measured: EvaluatedFiles) -> Chart:
+    """mAP of each file at each tIoU."""
     traces = []
     names = [e.name for e in measured.evaluations]
     for number, (e, colour) in enumerate(zip(measured.evaluations, _colours(names), strict=True)):
@@ -102,7 +104,7 @@ def _map_chart(measured: EvaluatedFiles) -> Chart:
     note = " with 95 % intervals" if measured.evaluations[0].resampled is not None else ""
     return {
         "data": traces,
-        "layout": _layout(f"mAP at tIoU{note}", _axis("tIoU"), _axis("mAP", ticksuffix=" %", rangemode="tozero")),
+        "layout": layout(f"mAP at tIoU{note}", axis("tIoU"), axis("mAP", ticksuffix=" %", rangemode="tozero")),
     }
 
 
@@ -113,17 +115,17 @@ def _precision_recall_chart(measured: EvaluatedFiles) -> Chart:
     names = [e.name for e in measured.evaluations]
     for number, (e, colour) in enumerate(zip(measured.evaluations, _colours(names), strict=True)):
         mean = _percent(precision_recall(e.ranked)[level])
-        label = f"{e.name}: {e.mean[level]:.3f}"
-        traces.append(_line(label, recalls, mean, colour, number, group=MEAN))
+        label = f"{e.name}: {100 * e.mean[level]:.1f} %"
+        traces.append(line(label, recalls, mean, colour, number, group=MEAN))
         for position, curve in enumerate(class_precision_recall(e.ranked, level)):
             if not np.isnan(curve).any():
-                label = f"{e.name}: {e.average_precision[position, level]:.3f}"
+                label = f"{e.name}: {100 * e.average_precision[position, level]:.1f} %"
                 # Every second point suffices for a class, and halves the size of a page with 200 classes.
                 group = e.labels[position]
-                traces.append(_line(label, recalls[::2], _percent(curve)[::2], colour, number, group=group))
+                traces.append(line(label, recalls[::2], _percent(curve)[::2], colour, number, group=group))
     title = f"Precision and recall at tIoU {measured.evaluations[0].thresholds[level]:.3g} (AP)"
-    layout = _layout(title, _axis("recall", **_SHARE), _axis("precision", **_SHARE))
-    return {"data": traces, "layout": layout, "choice": "class"}
+    drawn = layout(title, axis("recall", **_SHARE), axis("precision", **_SHARE))
+    return {"data": traces, "layout": drawn, "choice": "class"}
 
 
 def _level_chart(measured: EvaluatedFiles) -> Chart:
@@ -132,31 +134,30 @@ def _level_chart(measured: EvaluatedFiles) -> Chart:
     for e in measured.evaluations:
         shades = colormaps["viridis"](np.linspace(0.12, 0.88, len(e.thresholds)))
         for threshold, curve, mean, shade in zip(e.thresholds, precision_recall(e.ranked), e.mean, shades, strict=True):
-            label = f"{threshold:.3g}: {mean:.3f}"
-            traces.append(_line(label, _percent(RECALLS), _percent(curve), to_hex(shade), 0, group=e.name))
+            label = f"{threshold:.3g}: {100 * mean:.1f} %"
+            traces.append(line(label, _percent(RECALLS), _percent(curve), to_hex(shade), 0, group=e.name))
     # There may be too many thresholds for a legend below the chart.
     beside = {"x": 1.01, "y": 1, "xanchor": "left", "yanchor": "top", "font": {"size": 11}}
-    axes = _axis("recall", **_SHARE), _axis("precision", **_SHARE)
-    layout = _layout("Precision and recall at each tIoU (mAP)", *axes, legend=beside)
-    return {"data": traces, "layout": layout, "choice": "file"}
+    axes = axis("recall", **_SHARE), axis("precision", **_SHARE)
+    drawn = layout("Precision and recall at each tIoU (mAP)", *axes, legend=beside)
+    return {"data": traces, "layout": drawn, "choice": "file"}
 
 
-def _calibration_chart(measured: EvaluatedFiles) -> Chart:
-    traces: list[dict[str, Any]] = []
-    probable = not any(np.isnan(curve.error) for curve in measured.calibrations)
-    if probable:
-        diagonal = _line("perfect calibration", [0, 1], [0, 100], "#8a9099", 2)
-        traces.append({**diagonal, "hoverinfo": "skip"})
+def _calibration_chart(measured: EvaluatedFiles) -> dict[str, Chart]:
+    """The calibration of the files whose scores are probabilities; no chart if there are none."""
     names = [e.name for e in measured.evaluations]
+    traces: list[dict[str, Any]] = []
     for number, (name, colour, curve) in enumerate(zip(names, _colours(names), measured.calibrations, strict=True)):
-        hover = [f"{count} detections" for count in curve.counts.tolist()]
-        score = [float(f"{value:.4g}") for value in curve.score]
-        traces.append(_points(f"{name}: {curve.note}", score, _percent(curve.precision), colour, number, text=hover))
+        if not np.isnan(curve.error):
+            hover = [f"{count} detections" for count in curve.counts.tolist()]
+            label = f"{name}: error {100 * curve.error:.1f} %"
+            traces.append(_points(label, _percent(curve.score), _percent(curve.precision), colour, number, text=hover))
+    if not traces:
+        return {}
+    diagonal = line("perfect calibration", [0, 100], [0, 100], "#8a9099", 2, hoverinfo="skip")
     title = f"Calibration at tIoU {measured.evaluations[0].thresholds[measured.level]:.3g}"
-    return {
-        "data": traces,
-        "layout": _layout(title, _axis("score of the detections"), _axis("hits among them", **_SHARE)),
-    }
+    drawn = layout(title, axis("score of the detections", ticksuffix=" %"), axis("hits among them", **_SHARE))
+    return {"calibration": {"data": [diagonal, *traces], "layout": drawn}}
 
 
 def _class_chart(measured: EvaluatedFiles) -> Chart:
@@ -170,8 +171,8 @@ def _class_chart(measured: EvaluatedFiles) -> Chart:
         for e, colour in zip(measured.evaluations, _colours(measured.evaluations), strict=True)
     ]
     title = f"Average precision of each class at tIoU {first.thresholds[measured.level]:.3g}"
-    across = _axis("", type="category", automargin=True)
-    return {"data": traces, "layout": _layout(title, across, _axis("AP", ticksuffix=" %"))}
+    across = axis("", type="category", automargin=True)
+    return {"data": traces, "layout": layout(title, across, axis("AP", ticksuffix=" %"))}
 
 
 def error_charts(analyses: Sequence[ErrorAnalysis]) -> dict[str, Chart]:
@@ -192,13 +193,13 @@ def _profile_chart(analyses: Sequence[ErrorAnalysis]) -> Chart:
         groups = [f"{number + 1}G" for number in range(len(analysis.shares))]
         for kind, colour, shares in zip(KINDS, COLOURS, analysis.shares.T, strict=True):
             traces.append(_bars(kind, groups, _percent(shares), colour, group=analysis.name))
-    layout = _layout(
+    drawn = layout(
         "Detections of highest score, in groups of G (the number of instances)",
-        _axis("", type="category"),
-        _axis("", **_SHARE),
+        axis("", type="category"),
+        axis("", **_SHARE),
         barmode="stack",
     )
-    return {"data": traces, "layout": layout, "choice": "file"}
+    return {"data": traces, "layout": drawn, "choice": "file"}
 
 
 def _impact_chart(analyses: Sequence[ErrorAnalysis]) -> Chart:
@@ -206,11 +207,13 @@ def _impact_chart(analyses: Sequence[ErrorAnalysis]) -> Chart:
         _bars(analysis.name, KINDS[1:], [round(100 * gain, 2) for gain in analysis.gains.tolist()], colour)
         for analysis, colour in zip(analyses, _colours(analyses), strict=True)
     ]
-    layout = _layout("Gain in average mAP_N without each kind of error", _axis(""), _axis("points"))
-    return {"data": traces, "layout": layout}
+    drawn = layout(
+        "Gain in average mAP_N without each kind of error", axis("", automargin=True), axis("mAP_N, percentage points")
+    )
+    return {"data": traces, "layout": drawn}
 
 
-def _bucket_chart(analyses: Sequence[ErrorAnalysis], quantity: str, title: str, axis: str) -> Chart:
+def _bucket_chart(analyses: Sequence[ErrorAnalysis], quantity: str, title: str, up: str) -> Chart:
     """A bar for each bucket of each file, grouped by characteristic."""
     traces = []
     for analysis, colour in zip(analyses, _colours(analyses), strict=True):
@@ -226,7 +229,7 @@ def _bucket_chart(analyses: Sequence[ErrorAnalysis], quantity: str, title: str, 
         )
     return {
         "data": traces,
-        "layout": _layout(title, _axis("", type="multicategory"), _axis(axis, ticksuffix=" %")),
+        "layout": layout(title, axis("", type="multicategory"), axis(up, ticksuffix=" %")),
     }
 
 
@@ -236,51 +239,48 @@ def _bucket_note(row: Bucket) -> str:
 
 def proposal_charts(results: Sequence[MethodResult], options: CompareOptions) -> dict[str, Chart]:
     """Average recall by number of proposals, recall by tIoU, and average recall of groups of instances."""
-    charts: dict[str, Chart] = {
-        "average-recall": {
-            "data": [],
-            "layout": _layout("AR@AN (area)", _axis("proposals per video"), _axis("average recall", **_SHARE)),
-        },
-        "recall": {"data": [], "layout": _layout("Recall at tIoU", _axis("tIoU"), _axis("recall", **_SHARE))},
-        "by-length": {
-            "data": [],
-            "layout": _layout("By length of instances", _axis("", type="category"), _axis("average recall", **_SHARE)),
-        },
-        "by-number": {
-            "data": [],
-            "layout": _layout(
-                "By number of instances in a video", _axis("", type="category"), _axis("average recall", **_SHARE)
-            ),
-        },
-    }
-    for number, (result, colour) in enumerate(zip(results, _colours(results), strict=True)):
-        curve, name = result.curve, result.name
-        area = f"{name} ({curve.auc:.1f})"
-        numbers = [round(float(n), 4) for n in curve.numbers]
-        charts["average-recall"]["data"].append(_line(area, numbers, _percent(curve.average), colour, number))
-        charts["recall"]["data"].append(_points(name, options.tious, _percent(result.recall), colour, number))
+    at = proposals_text(results[0].number)
+    average, names = axis("AR", **_SHARE), {"type": "category", "automargin": True}
+    curve = layout("AR@AN (AUC)", axis("proposals per video"), average)
+    recall = layout(f"Recall with {at}", axis("tIoU"), axis("recall", **_SHARE))
+    lengths = layout(f"AR by length of instances, {at}", axis("", **names), average)
+    numbers = layout(f"AR by number of instances in a video, {at}", axis("", **names), average)
+    classes = layout(f"AR by class, {at}", axis("", **names), average)
+    layouts = {"average-recall": curve, "recall": recall, "by-length": lengths, "by-number": numbers}
+    charts: dict[str, Chart] = {key: {"data": [], "layout": each} for key, each in layouts.items()}
+    charts["by-class"] = {"data": [], "layout": classes}
+    order = np.argsort(results[0].by_class.recall, kind="stable")
+    for position, (result, colour) in enumerate(zip(results, _method_colours(results), strict=True)):
+        curve_numbers = [round(float(n), 4) for n in result.curve.numbers]
+        area = f"{result.name} ({result.curve.auc:.1f} %)"
+        average_recall = _percent(result.curve.average)
+        charts["average-recall"]["data"].append(line(area, curve_numbers, average_recall, colour, position))
+        recalls = _percent(result.recall)
+        charts["recall"]["data"].append(_points(result.name, options.tious, recalls, colour, position))
         for key, groups in (("by-length", result.by_length), ("by-number", result.by_number)):
-            charts[key]["data"].append(_points(name, map(plain, groups.names), _percent(groups.recall), colour, number))
+            shares = _percent(groups.recall)
+            charts[key]["data"].append(_points(result.name, map(plain, groups.names), shares, colour, position))
+        if result.reference != "oracle":  # whose bars would all be 100 %
+            labels = [plain(result.by_class.names[row]) for row in order]
+            shares = _percent(result.by_class.recall[order])
+            charts["by-class"]["data"].append(_bars(result.name, labels, shares, colour))
     return charts
 
 
-def training_charts(logs: Sequence[TrainingLog]) -> dict[str, Chart]:
-    """One chart for each logged quantity, a line for each run."""
-    keys = dict.fromkeys(key for log in logs for key in log.keys)
-    colours = _colours(logs)
-    charts = {}
-    for position, key in enumerate(keys):
-        traces = []
-        for number, (log, colour) in enumerate(zip(logs, colours, strict=True)):
-            epochs, values = log.series(key)
-            if values:
-                rounded = [float(f"{value:.5g}") for value in values]
-                traces.append(_line(log.name, epochs, rounded, colour, number))
-        charts[f"training-{position}"] = {
-            "data": traces,
-            "layout": _layout(key, _axis("epoch"), _axis("", rangemode="tozero"), small=True),
-        }
-    return charts
+def _method_colours(results: Sequence[MethodResult]) -> list[str]:
+    """A colour for each method; chance and the upper bound are grey."""
+    colours = iter(_colours(results))
+    return ["#8a9099" if result.reference else next(colours) for result in results]
 
 
-__all__ = ["Chart", "detection_charts", "error_charts", "plain", "proposal_charts", "training_charts"]
+__all__ = [
+    "Chart",
+    "axis",
+    "detection_charts",
+    "error_charts",
+    "layout",
+    "line",
+    "map_chart",
+    "plain",
+    "proposal_charts",
+]

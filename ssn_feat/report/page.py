@@ -27,12 +27,14 @@ from ssn_feat.evaluation.evaluate import EvaluatedFiles, evaluate_files
 from ssn_feat.evaluation.evaluation_set import EvaluationSet, read_evaluation_set
 from ssn_feat.files import replacing
 from ssn_feat.proposals import Proposals
-from ssn_feat.report.charts import proposal_charts, training_charts
+from ssn_feat.report.charts import proposal_charts
 from ssn_feat.report.figures import write_figures
+from ssn_feat.report.glossary import TERMS
 from ssn_feat.report.page_inputs import PageInputs, read_logs, sort_inputs
 from ssn_feat.report.page_sections import PageSections
 from ssn_feat.report.report_options import ReportOptions
-from ssn_feat.report.summary import add_detections, training_tables
+from ssn_feat.report.summary import add_detections, add_summary
+from ssn_feat.report.training import add_training
 from ssn_feat.report.videos import Shown, actionness_of, evaluated_detections, video_index, video_records
 from ssn_feat.video.find_videos import find_videos
 
@@ -51,6 +53,9 @@ def report(options: ReportOptions) -> Path:
     measured = evaluate_files(options.evaluated(inputs.detections)) if inputs.detections else None
     truth = _truth(options, inputs, measured)
     if measured is not None:
+        add_summary(content, measured, options)
+    before_videos = len(content.sections)
+    if measured is not None:
         add_detections(content, measured, options)
     proposals: list[Proposals] = []
     compared: list[MethodResult] = []
@@ -62,9 +67,13 @@ def report(options: ReportOptions) -> Path:
         content.add("Proposals", notes, tables(compared, how), proposal_charts(compared, how))
     logs = read_logs(inputs.runs)
     if logs:
-        content.add("Training", [], training_tables(logs), training_charts(logs))
+        add_training(content, logs)
     shown = None if truth is None else _shown(options, inputs, truth.dataset, measured, proposals)
-    _write(options, libraries, content, shown, _facts(shown, measured, [result.name for result in compared]))
+    if shown is not None:
+        content.titles.insert(before_videos, "Videos")
+    _write(
+        options, libraries, content, before_videos, shown, _facts(shown, measured, [result.name for result in compared])
+    )
     if options.figures is not None:
         write_figures(options.figures, measured, compared, how, logs)
     if not options.quiet:
@@ -119,6 +128,7 @@ def _write(
     options: ReportOptions,
     libraries: tuple[ModuleType, str],
     content: PageSections,
+    before_videos: int,
     shown: Shown | None,
     facts: Mapping[str, Any],
 ) -> None:
@@ -131,12 +141,13 @@ def _write(
     sizes = options.shown_proposals, options.shown_detections
     stream = environment.from_string(_text("page.html.j2")).stream(
         title=options.title,
-        sections=content.sections,
-        titles=[*content.titles, *(["Videos"] if shown else [])],
+        first=content.sections[:before_videos],
+        last=content.sections[before_videos:],
+        titles=content.titles,
         style=_text("page.css"),
         scripts=scripts,
         allowed=" ".join(map(_hash, scripts)),
-        facts={"charts": content.charts, **facts},
+        facts={"charts": content.charts, "terms": TERMS, **facts},
         videos=() if shown is None else video_records(shown, options.out, *sizes),
     )
     stream.enable_buffering(64)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssn_feat.cli import read_yaml
 from ssn_feat.drawing.names import short_names
 from ssn_feat.errors import UserError
 from ssn_feat.runs.folders import is_run, run_folders
@@ -69,6 +70,8 @@ class TrainingLog:
     """One logged record per epoch."""
     summary: dict[str, Any]
     """Final results; empty for an unfinished run."""
+    kind: str = ""
+    """Kind of the trained head, such as ``ssn`` or ``actionness``; empty if it is unknown."""
 
     def series(self, key: str) -> tuple[list[float], list[float]]:
         """Epochs (from 1) and values of a quantity, for the epochs in which it was logged."""
@@ -106,7 +109,14 @@ def read_log(folder: Path, name: str) -> TrainingLog:
         raise UserError(f"cannot read {path}: {error}") from None
     if not all(isinstance(part, dict) for part in (*records, summary)):
         raise UserError(f"{path} is not a log that training wrote")
-    return TrainingLog(name, tuple(records), summary)
+    return TrainingLog(name, tuple(records), summary, _kind(folder, summary))
+
+
+def _kind(folder: Path, summary: dict[str, Any]) -> str:
+    """Kind of the head of a run, from its summary, or from its options while it is not finished."""
+    config = folder / "config.yaml"
+    kind = summary.get("head") or (read_yaml(config).get("head") if config.is_file() else None)
+    return kind if isinstance(kind, str) else ""
 
 
 __all__ = ["PageInputs", "TrainingLog", "read_log", "read_logs", "sort_inputs"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -11,28 +11,46 @@ from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.error_analysis import KINDS
 from ssn_feat.evaluation.evaluate import EvaluatedFiles
 from ssn_feat.evaluation.output import summary_lines
-from ssn_feat.report.charts import detection_charts
-from ssn_feat.report.page_inputs import TrainingLog
+from ssn_feat.report.charts import detection_charts, map_chart
 from ssn_feat.report.page_sections import PageSections
 from ssn_feat.report.report_options import ReportOptions
 
+_CURVES: tuple[str, ...] = ("precision-recall", "levels", "calibration")
 _ERRORS = ("errors", "impact", "missed", "sensitivity")
 
 
+def add_summary(content: PageSections, measured: EvaluatedFiles, options: ReportOptions) -> None:
+    """Add the section on mAP."""
+    lines = [*summary_lines(measured.evaluation_set, options.evaluated(())), *measured.notes]
+    content.add("Summary", lines, _mean_tables(measured), {"map": map_chart(measured)})
+
+
 def add_detections(content: PageSections, measured: EvaluatedFiles, options: ReportOptions) -> None:
-    """Add the sections on mAP, curves, classes and errors."""
+    """Add the sections on curves, classes and errors."""
     how = options.evaluated(())
     charts = detection_charts(measured)
-    lines = [*summary_lines(measured.evaluation_set, how), *measured.notes]
-    content.add("Summary", lines, _mean_tables(measured), {"map": charts["map"]})
-    curves = {name: charts[name] for name in ("precision-recall", "levels", "calibration")}
-    content.add("Curves", [], _recall_tables(measured, how.multiples), curves)
+    curves = {name: charts[name] for name in _CURVES if name in charts}
+    content.add("Curves", _calibration_lines(measured), _recall_tables(measured, how.multiples), curves)
     content.add("Classes", [], _class_tables(measured), {"classes": charts["classes"]})
+    errors = {name: charts[name] for name in _ERRORS if name in charts}
     lines = [
         "Analysis of DETAD, averaged over the tIoU thresholds: kinds of false positives and their impact, missed "
         "instances, and sensitivity to the kind of instance."
     ]
-    content.add("Errors", lines, _error_tables(measured), {name: charts[name] for name in _ERRORS if name in charts})
+    content.add("Errors", lines, _error_tables(measured), errors)
+
+
+def _calibration_lines(measured: EvaluatedFiles) -> list[str]:
+    """Names the files that have no calibration."""
+    names = [e.name for e, c in zip(measured.evaluations, measured.calibrations, strict=True) if np.isnan(c.error)]
+    if not names:
+        return []
+    return [f"Without calibration, because their scores are not probabilities: {', '.join(names)}."]
+
+
+def _percent(values: Iterable[float]) -> list[str]:
+    """Shares as percentages with one decimal; a dash instead of NaN."""
+    return ["–" if np.isnan(value) else f"{100 * value:.1f}" for value in values]
 
 
 def _thresholds(measured: EvaluatedFiles) -> list[str]:
@@ -44,22 +62,22 @@ def _mean_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
     heads = [*_thresholds(measured), "average"]
     means, differences = {}, {}
     for e in measured.evaluations:
-        cells = [f"{value:.3f}" for value in (*e.mean, e.average)]
+        cells = _percent((*e.mean, e.average))
         if e.resampled is not None:
-            low, high = e.interval()
-            cells = [f"{cell}\n{a:.3f}–{b:.3f}" for cell, a, b in zip(cells, low, high, strict=True)]
+            ends = map(_percent, e.interval())
+            cells = [f"{cell}\n{low}–{high}" for cell, low, high in zip(cells, *ends, strict=True)]
             if e is not first:
                 by, (low, high) = e.difference(first)
                 differences[f"{e.name} − {first.name}"] = {
-                    head: f"{value:+.3f}\n{a:+.3f} to {b:+.3f}"
-                    for head, value, a, b in zip(heads, by, low, high, strict=True)
+                    head: f"{value:+.1f}\n{a:+.1f} to {b:+.1f}"
+                    for head, value, a, b in zip(heads, 100 * by, 100 * low, 100 * high, strict=True)
                 }
         counted = {"detections": str(e.detections), "videos without": str(e.lacking)}
         means[e.name] = {**dict(zip(heads, cells, strict=True)), **counted}
     note = ", below it 95 % intervals over videos" if first.resampled is not None else ""
-    tables: dict[str, Rows] = {f"mAP at tIoU{note}": means}
+    tables: dict[str, Rows] = {f"mAP in % at tIoU{note}": means}
     if differences:
-        tables["difference in mAP, on the same draws of videos"] = differences
+        tables["difference in mAP in percentage points, on the same draws of videos"] = differences
     return tables
 
 
@@ -68,10 +86,10 @@ def _recall_tables(measured: EvaluatedFiles, multiples: Sequence[int]) -> dict[s
     heads = [*_thresholds(measured), "average"]
     for e, recall in zip(measured.evaluations, measured.recalls, strict=True):
         for k, values in zip(multiples, recall, strict=True):
-            cells = (f"{value:.3f}" for value in (*values, values.mean()))
+            cells = _percent((*values, values.mean()))
             rows[f"{e.name} @{k}x"] = dict(zip(heads, cells, strict=True))
     return (
-        {"Recall@kx: recall of the k x best detections of a class in a video with x instances of it": rows}
+        {"Recall@kx in %: recall of the k x best detections of a class in a video with x instances of it": rows}
         if rows
         else {}
     )
@@ -87,9 +105,9 @@ def _class_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
         for e in measured.evaluations:
             values = e.average_precision[position]
             for head, value in ((f"{e.name} @{tiou}", values[measured.level]), (f"{e.name} average", values.mean())):
-                cells[head] = "–" if np.isnan(value) else f"{value:.3f}"
+                (cells[head],) = _percent((value,))
         rows[label] = cells
-    return {"average precision of each class": rows}
+    return {"AP of each class in %": rows}
 
 
 def _error_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
@@ -97,24 +115,11 @@ def _error_tables(measured: EvaluatedFiles) -> dict[str, Rows]:
     for kind, name in enumerate(KINDS):
         cells = {}
         for analysis in measured.analyses:
-            cells[f"{analysis.name}: share of the top 10 G"] = f"{100 * analysis.share[kind]:.1f} %"
-            gain = f"{analysis.gains[kind - 1]:+.3f}" if kind else ""
+            (cells[f"{analysis.name}: share of the top 10 G"],) = _percent((analysis.share[kind],))
+            gain = f"{100 * analysis.gains[kind - 1]:+.1f}" if kind else ""
             cells[f"{analysis.name}: mAP_N gained without"] = gain
         rows[name] = cells
-    return {"detections of highest score by kind": rows} if measured.analyses else {}
+    return {"detections of highest score by kind, in %; gains in percentage points": rows} if measured.analyses else {}
 
 
-def training_tables(logs: Sequence[TrainingLog]) -> dict[str, Rows]:
-    """Final results of each run."""
-    keys = [k for k in dict.fromkeys(k for log in logs for k in log.summary) if k != "final"]
-    rows = {log.name: {key: _cell(log.summary.get(key)) for key in keys} for log in logs}
-    return {"runs": rows} if keys else {}
-
-
-def _cell(value: object) -> str:
-    if value is None or isinstance(value, dict | list):
-        return ""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)
-
-
-__all__ = ["add_detections", "training_tables"]
+__all__ = ["add_detections", "add_summary"]

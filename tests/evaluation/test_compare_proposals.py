@@ -82,7 +82,7 @@ def test_what_is_written_is_what_was_measured(options: CompareOptions) -> None:
     assert (options.out / "proposals.png").read_bytes().startswith(b"\x89PNG")
     assert "<svg" in (options.out / "proposals.svg").read_text()
     page = ElementTree.fromstring((options.out / "proposals.html").read_text())
-    assert next(page.iter("table"))[0].text == "recall in %; R@tIoU with 3 proposals per video"
+    assert next(page.iter("figcaption")).text == "recall in %; R@tIoU with 3 proposals per video"
     assert [row[0].text for row in page.find(".//table").iter("tr")][1:] == [result.name for result in results]
 
 

@@ -47,8 +47,16 @@ def browser() -> Iterator[Any]:
 class Opened:
     """A page in a browser, with all that went wrong on it."""
 
-    def __init__(self, browser: Any, path: Path, ready: str = "#timeline .bars path", **context: Any) -> None:
-        self.page = browser.new_page(viewport={"width": 1300, "height": 900}, **context)
+    def __init__(
+        self,
+        browser: Any,
+        path: Path,
+        ready: str = "#timeline .bars path",
+        fragment: str = "",
+        size: dict[str, int] | None = None,
+        **context: Any,
+    ) -> None:
+        self.page = browser.new_page(viewport=size or {"width": 1300, "height": 900}, **context)
         self.page.set_default_timeout(1000 * PATIENCE)
         self.faults: list[str] = []
         self.requests: list[str] = []
@@ -56,7 +64,7 @@ class Opened:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         started = time.perf_counter()
-        self.page.goto(path.as_uri())
+        self.page.goto(path.as_uri() + fragment)
         self.page.wait_for_selector(ready)
         self.seconds = time.perf_counter() - started
 
@@ -191,6 +199,70 @@ def test_legends_lie_below_their_charts(browser: Any, tmp_path: Path) -> None:
     canvas = page.locator(".chart .canvas").bounding_box()
     assert parts[-1]["y"] + parts[-1]["height"] <= canvas["y"] + canvas["height"] + 1
     opened.check()
+
+
+def test_the_address_of_a_section_shows_it(browser: Any, hostile: ReportOptions) -> None:
+    for part in ("videos", "errors"):
+        opened = Opened(browser, hostile.out, fragment=f"#{part}")
+        top = f"document.getElementById('{part}').getBoundingClientRect().top"
+        opened.until(f"{top} >= 0 && {top} < 200")
+        assert opened.page.evaluate("location.hash") == f"#{part}"
+    opened.page.click("nav a[href='#videos']")
+    opened.until("document.getElementById('videos').getBoundingClientRect().top < 200")
+    assert opened.page.locator("#videos h2").is_visible()
+    opened.check()
+
+
+def test_an_address_names_a_video(browser: Any, hostile: ReportOptions) -> None:
+    opened = Opened(browser, hostile.out, fragment="#video=v_0002")
+    assert opened.page.text_content("#name") == "v_0002"
+    opened.until("document.getElementById('videos').getBoundingClientRect().top < 200")
+    opened.page.evaluate("location.hash = '#video=v_0003'")
+    opened.until("document.getElementById('name').textContent === 'v_0003'")
+    opened.check()
+
+
+def test_buttons_of_charts_cover_no_data(opened: Opened) -> None:
+    page = opened.page
+    for place in page.query_selector_all(".chart"):
+        place.scroll_into_view_if_needed()
+        place.wait_for_selector(".main-svg")
+        place.hover()
+        bar, plot = (place.wait_for_selector(part).bounding_box() for part in (".modebar", ".bglayer, .plotbg, .xy"))
+        top = place.query_selector(".canvas").evaluate(
+            "one => one.getBoundingClientRect().top + one._fullLayout._size.t"
+        )
+        assert bar["y"] + bar["height"] <= top + 1, (bar, plot)
+    opened.check()
+
+
+def test_a_small_screen(browser: Any, hostile: ReportOptions) -> None:
+    opened = Opened(browser, hostile.out, size={"width": 420, "height": 800})
+    page = opened.page
+    assert page.evaluate("document.documentElement.scrollWidth") == 420
+    assert page.locator("header").bounding_box()["height"] < 60
+    for place in page.query_selector_all(".chart"):
+        place.scroll_into_view_if_needed()
+        place.wait_for_selector(".main-svg")
+    assert page.evaluate("document.documentElement.scrollWidth") == 420
+    # Names of rows stay where they are when a table is moved.
+    wide = page.locator("#summary .scroll").first
+    name = wide.locator("tbody th").first
+    before = name.bounding_box()["x"]
+    wide.evaluate("one => { one.scrollLeft = 60; }")
+    assert name.bounding_box()["x"] == before
+    page.locator("#timeline").scroll_into_view_if_needed()
+    width = page.locator("#timeline .bglayer").first.evaluate(
+        "one => one.ownerSVGElement.getBoundingClientRect().width"
+    )
+    assert width <= 420
+    opened.check()
+
+
+def test_terms_of_charts_are_explained(opened: Opened) -> None:
+    titles = opened.page.eval_on_selector_all("h4 abbr", "all => all.map((one) => [one.textContent, one.title])")
+    assert dict(titles)["AR@AN"].startswith("average recall as a function")
+    assert all(text for _, text in titles)
 
 
 def test_a_thousand_videos(browser: Any, tmp_path: Path) -> None:

@@ -18,8 +18,11 @@ from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import video_average_precision
 from ssn_feat.evaluation.compared_methods import load_proposals
 from ssn_feat.evaluation.matching import Scored, Truths
+from ssn_feat.report.glossary import TERMS
 from ssn_feat.report.page import report
+from ssn_feat.report.page_inputs import read_logs
 from ssn_feat.report.report_options import ReportOptions
+from ssn_feat.report.training import kinds_of
 from ssn_feat.results.detections import Detections
 
 pytest.importorskip("jinja2")
@@ -106,6 +109,86 @@ def test_average_precision_of_videos_alone() -> None:
     truths = Truths(np.array([0, 1, 1]), np.array([0, 1, 0]), np.array([[0.0, 1]] * 3))
     # Video 0: a false alarm above its hit. Video 1: one of two classes. Video 2: no truth. Row of video 3: elsewhere.
     np.testing.assert_allclose(video_average_precision(found, truths, 3, 2, 0.5), [0.5, 0.5, np.nan])
+
+
+def page_of(tmp_path: Path, scale: float = 1.0) -> Tags:
+    """The page of the detections of one video, half of which is found; scores are multiplied by ``scale``."""
+    truth = Dataset.of("d", [Video("one", 10.0, "testing", (Instance("a", 0, 4), Instance("b", 6, 8)))])
+    write_activitynet(truth, tmp_path / "truth.json")
+    rows = ([[0, 4], [9, 10]], [0, 1], [0.5 * scale, 0.25 * scale])
+    Detections.of(("a", "b"), {"one": rows}).write(tmp_path / "d.json")
+    page = tmp_path / "page.html"
+    tags = Tags()
+    tags.feed(report(ReportOptions((tmp_path / "d.json",), str(tmp_path / "truth.json"), page, quiet=True)).read_text())
+    return tags
+
+
+def cells_of(page: Path, caption: str) -> list[str]:
+    """The cells of the table with this caption."""
+    text = re.sub(r"</?abbr[^>]*>", "", page.read_text(encoding="utf-8"))
+    return re.findall(r"<td>([^<]*)</td>", text.partition(f"<figcaption>{caption}")[2].partition("</figure>")[0])
+
+
+def test_shares_are_percentages(tmp_path: Path) -> None:
+    page_of(tmp_path)
+    page = tmp_path / "page.html"
+    means = [cell.partition("\n")[0] for cell in cells_of(page, "mAP in % at tIoU")]
+    assert means == ["50.0"] * 6 + ["2", "0"]
+    assert cells_of(page, "AP of each class in %") == ["1", "100.0", "100.0", "1", "0.0", "0.0"]
+    assert set(cells_of(page, "Recall@kx in %")) == {"50.0"}
+    charts = json.loads(page_of(tmp_path).scripts[0])["charts"]
+    assert [trace["name"] for trace in charts["precision-recall"]["data"]] == ["d: 50.0 %", "d: 100.0 %", "d: 0.0 %"]
+
+
+def test_calibration_is_drawn_for_probabilities_only(tmp_path: Path) -> None:
+    facts = json.loads(page_of(tmp_path).scripts[0])
+    assert [trace["name"] for trace in facts["charts"]["calibration"]["data"]] == [
+        "perfect calibration",
+        "d: error 37.5 %",
+    ]
+    assert "calibration" not in json.loads(page_of(tmp_path, scale=10.0).scripts[0])["charts"]
+    assert "because their scores are not probabilities: d." in (tmp_path / "page.html").read_text()
+
+
+def test_videos_follow_the_summary(hostile: ReportOptions) -> None:
+    text = hostile.out.read_text(encoding="utf-8")
+    titles = re.findall(r"<h2>([^<]*)</h2>", text)
+    assert titles[0] == "Summary"
+    assert titles.index("Videos") < titles.index("Curves") < titles.index("Proposals") < titles.index("Training")
+    links = re.findall(r'<a href="#([^"]*)">', text)
+    assert links == [title.lower().replace(" ", "-") for title in titles]
+    assert set(links) <= set(re.findall(r'<section id="([^"]*)"', text))
+
+
+def test_terms_are_explained(hostile: ReportOptions) -> None:
+    text = hostile.out.read_text(encoding="utf-8")
+    found = dict(re.findall(r'<abbr title="([^"]*)">([^<]*)</abbr>', text))
+    assert {"mAP", "tIoU", "AR", "AUC", "localization", "oracle"} <= set(found.values())
+    assert all(TERMS[term] == escape_back for escape_back, term in found.items() if term in TERMS and term != "tIoU")
+
+
+def test_curves_are_those_of_a_kind_of_runs(tmp_path: Path) -> None:
+    logs = {
+        "ssn": {"lr": 1.0, "loss": 2.0, "regression": 0.0, "accuracy": 0.5},
+        "actionness": {"lr": 1.0, "loss": 2.0, "recall": 0.25},
+        "clips": {"loss": 1.0, "images_per_second": 9.0, "memory_gb": 1.0},
+    }
+    for kind, record in logs.items():
+        run = tmp_path / "runs" / kind
+        run.mkdir(parents=True)
+        (run / "log.jsonl").write_text(json.dumps({"epoch": 0, **record}) + "\n")
+        (run / "config.yaml").write_text(f"head: {kind}\n")  # not finished: there is no summary
+    text = report(ReportOptions((tmp_path / "runs",), out=tmp_path / "page.html", quiet=True)).read_text()
+    titles = re.findall(r"<h3>(.*?)</h3>", re.sub(r"</?abbr[^>]*>", "", text))
+    assert titles[:3] == ["actionness heads", "networks trained on clips", "SSN heads"]
+    kinds = kinds_of(read_logs(sorted((tmp_path / "runs").iterdir())))
+    assert [kind.terms for kind in kinds] == [("loss", "recall"), ("loss",), ("loss", "accuracy")]
+    charts = json.loads(re.search(r'<script type="application/json" id="facts-of-all">(.*?)</script>', text)[1])[
+        "charts"
+    ]
+    shown = [(chart["layout"]["title"]["text"], chart["data"][0]["y"]) for chart in charts.values()]
+    expected = [("loss", [2.0]), ("recall, %", [25.0]), ("loss", [1.0]), ("loss", [2.0]), ("accuracy, %", [50.0])]
+    assert shown == expected
 
 
 def test_runs_alone_need_no_truth(tmp_path: Path) -> None:

@@ -10,9 +10,18 @@
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const CONFIG = { displaylogo: false, responsive: true, showTips: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
+  // Text with terms that are explained when the pointer rests on them.
+  const names = Object.keys(facts.terms).sort((a, b) => b.length - a.length).map((name) => name.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&"));
+  const whole = new RegExp(`(?<![\\w-])(${names.join("|")})(?![\\w-])`, "u");
+  function explain(place, text) {
+    text.split(whole).forEach((part, i) => place.append(i % 2 ? element("abbr", part, { title: facts.terms[part] }) : part));
+    return place;
+  }
+
   // ------------------------------------------------------------------------------------------------ charts
 
-  const HEIGHT = 370, SMALL = 226, ROW = 19, MOST_ROWS = 8;
+  // BAR: height above the plot that is left to plotly's buttons, so that they cover no data.
+  const HEIGHT = 390, SMALL = 246, ROW = 19, MOST_ROWS = 8, BAR = 30;
 
   // Pixels that the legend below a chart takes: names of one width, as many in a row as fit; none of a single line.
   function legendHeight(traces, layout, width) {
@@ -29,7 +38,7 @@
     const full = {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { color: colour("ink"), family: "system-ui, sans-serif", size: 12 },
-      margin: { l: 60, r: 14, t: 10, b: (layout.small ? 42 : 48) + foot }, height: (layout.small ? SMALL : HEIGHT) + Math.max(0, foot - usual),
+      margin: { l: 60, r: 14, t: BAR, b: (layout.small ? 42 : 48) + foot }, height: (layout.small ? SMALL : HEIGHT) + Math.max(0, foot - usual),
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0, maxheight: 6 + ROW * MOST_ROWS, font: { size: 11 } },
       hoverlabel: { bgcolor: colour("ground"), bordercolor: colour("line"), font: { color: colour("ink") } },
       modebar: { bgcolor: "rgba(0,0,0,0)", color: colour("faint"), activecolor: colour("ink") },
@@ -50,7 +59,7 @@
   function prepare(place) {
     const chart = facts.charts[place.dataset.chart], groups = groupsOf(chart);
     const head = element("div", undefined, { className: "row head" });
-    head.append(element("h4", chart.layout.title.text));
+    head.append(explain(element("h4"), chart.layout.title.text));
     if (groups.length > 1) {
       const select = element("select", undefined, { className: "choice", ariaLabel: chart.choice });
       groups.forEach((group, number) => select.append(element("option", short(group, 40), { value: number })));
@@ -107,7 +116,9 @@
   let chosen = null, record = null, now = 0, range = [0, 1];
   const videos = facts.index;
   const player = byId("player"), stage = byId("stage"), ruler = byId("ruler"), cursor = byId("cursor"), timeline = byId("timeline");
-  const LEFT = 128, RIGHT = 16;
+  const RIGHT = 16;
+  const narrow = () => timeline.clientWidth < 600;
+  const left = () => (narrow() ? 88 : 128);
 
   // Of each way to sort: what is beside the id, and in which order.
   function orders() {
@@ -119,7 +130,7 @@
     };
     const shown = { id: ["id", ids, (i) => String(videos.instances[i])] };
     videos.ap.forEach((values, file) => {
-      const say = (i) => (values[i] === null ? "–" : values[i].toFixed(2));
+      const say = (i) => (values[i] === null ? "–" : `${(100 * values[i]).toFixed(0)} %`);
       const name = videos.ap.length > 1 ? ` of ${facts.detections[file]}` : "";
       shown[`low${file}`] = [`AP${name}, lowest first`, number(values, 1), say];
       shown[`high${file}`] = [`AP${name}, highest first`, number(values, -1), say];
@@ -156,7 +167,7 @@
     return rows;
   }
 
-  function choose(number) {
+  function choose(number, address = true) {
     chosen = number;
     record = JSON.parse(byId(`video-${number}`).textContent);
     range = [0, duration()];
@@ -170,7 +181,7 @@
     byId("one").classList.toggle("seen", Boolean(record.source));
     if (record.source) player.src = record.source;
     else player.removeAttribute("src");
-    history.replaceState(null, "", `#video=${encodeURIComponent(videos.id[number])}`);
+    if (address) history.replaceState(null, "", `#video=${encodeURIComponent(videos.id[number])}`);
     drawTimeline();
     seek(0);
   }
@@ -278,7 +289,7 @@
     const inner = shown.reduce((sum, part) => sum + part.height + gap, 0);
     const layout = themed({
       barmode: "overlay", bargap: 0, dragmode: "zoom", hovermode: "closest", height: inner + head + foot,
-      margin: { l: LEFT, r: RIGHT, t: head, b: foot }, uniformtext: { mode: "hide", minsize: 10 }, showlegend: false,
+      margin: { l: left(), r: RIGHT, t: head, b: foot }, uniformtext: { mode: "hide", minsize: 10 }, showlegend: false,
       xaxis: { range: [...range], domain: [0, 1], ticksuffix: duration() <= 120 ? " s" : "", anchor: `y${shown.length > 1 ? shown.length : ""}`, showgrid: true, zeroline: false, minallowed: 0, maxallowed: duration(), automargin: false },
     });
     if (duration() > 120) Object.assign(layout.xaxis, ticks());
@@ -289,7 +300,7 @@
       const names = part.labels ?? [[part.top / 2, part.name]];
       layout[`yaxis${suffix}`] = {
         domain: [bottom, top], range: [0, part.top], fixedrange: true, showgrid: false, zeroline: false, automargin: false, anchor: "x",
-        tickvals: names.map(([at]) => at), ticktext: names.map(([, name]) => plain(short(name, 17))), ticks: "", tickfont: { size: 12, color: colour("ink") },
+        tickvals: names.map(([at]) => at), ticktext: names.map(([, name]) => plain(short(name, narrow() ? 11 : 17))), ticks: "", tickfont: { size: 12, color: colour("ink") },
         linecolor: colour("line"), showline: true,
       };
       traces.push(...part.traces(`y${suffix}`));
@@ -327,7 +338,11 @@
       else if (low !== undefined && (low !== range[0] || high !== range[1])) zoom(low, high);
     });
     timeline.on("plotly_doubleclick", () => zoom(0, duration()));
-    new ResizeObserver(placeRuler).observe(timeline);
+    let drawnNarrow = narrow();
+    new ResizeObserver(() => {
+      if (narrow() !== drawnNarrow) { drawnNarrow = narrow(); drawTimeline(); }
+      placeRuler();
+    }).observe(timeline);
   }
   function zoom(low, high) {
     range = [Math.max(0, low), Math.min(duration(), high)];
@@ -366,8 +381,8 @@
     placeCursor();
   }
   function placeRuler() {
-    ruler.style.left = `${LEFT}px`;
-    ruler.style.width = `${Math.max(0, timeline.clientWidth - LEFT - RIGHT)}px`;
+    ruler.style.left = `${left()}px`;
+    ruler.style.width = `${Math.max(0, timeline.clientWidth - left() - RIGHT)}px`;
     ruler.setAttribute("aria-valuemax", String(duration()));
     placeCursor();
   }
@@ -381,7 +396,7 @@
       }
     } else {
       cursor.hidden = false;
-      cursor.style.left = `${LEFT + ((now - range[0]) / (range[1] - range[0])) * (timeline.clientWidth - LEFT - RIGHT)}px`;
+      cursor.style.left = `${left() + ((now - range[0]) / (range[1] - range[0])) * (timeline.clientWidth - left() - RIGHT)}px`;
     }
     ruler.setAttribute("aria-valuenow", now.toFixed(2));
     byId("clock").textContent = `${now.toFixed(2)} s`;
@@ -399,7 +414,6 @@
     facts.detections.forEach((name, value) => byId("file").append(element("option", name, { value })));
     for (const id of ["file", "least", "misses"]) byId(id).closest("label").hidden = !facts.detections.length;
     byId("rows").closest("div").hidden = !facts.detections.length;
-    const wanted = location.hash.startsWith("#video=") ? videos.id.indexOf(decodeURIComponent(location.hash.slice(7))) : -1;
     byId("search").addEventListener("input", fillList);
     byId("sort").addEventListener("change", fillList);
     byId("list").addEventListener("click", (event) => {
@@ -428,7 +442,22 @@
     for (const name of ["timeupdate", "seeked"]) player.addEventListener(name, () => { if (player.paused) follow(); });
     player.addEventListener("play", follow);
     const rows = fillList();
-    if (rows.length) choose(wanted >= 0 ? wanted : rows[0]);
+    if (rows.length) choose(named() ?? rows[0], false);
+    go();
+    window.addEventListener("hashchange", () => {
+      if (named() !== null && named() !== chosen) choose(named(), false);
+      go();
+    });
+  }
+  // The video that the address of the page names.
+  function named() {
+    const number = location.hash.startsWith("#video=") ? videos.id.indexOf(decodeURIComponent(location.hash.slice(7))) : -1;
+    return number < 0 ? null : number;
+  }
+  // The browser looked for the place before the section of the videos was shown.
+  function go() {
+    const place = named() !== null ? byId("videos") : location.hash.length > 1 ? byId(location.hash.slice(1)) : null;
+    place?.scrollIntoView();
   }
 
   setTheme(dark.matches ? "dark" : "light");
