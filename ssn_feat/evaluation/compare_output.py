@@ -17,7 +17,6 @@ from rich.console import Console
 from rich.table import Table
 
 from ssn_feat.drawing.html import Rows, section
-from ssn_feat.drawing.pictures import save
 from ssn_feat.drawing.tables import cell
 from ssn_feat.evaluation.average_recall import RecallCurve
 from ssn_feat.evaluation.compare_options import CompareOptions
@@ -162,6 +161,8 @@ def write_results(results: Sequence[MethodResult], options: CompareOptions, note
 
     Raises UserError if the folder cannot be written to.
     """
+    from ssn_feat.drawing.pictures import save  # imports matplotlib, which printing does not need
+
     _write_csv(results, options, folder / "proposals.csv")
     content = {"said": list(notes), "methods": [_record(result, options) for result in results]}
     write_text(folder / "proposals.json", json.dumps(content, indent=1) + "\n")
