@@ -1,4 +1,4 @@
-"""The exception for errors that the user can correct."""
+"""The exception for errors that the user can correct, and the exit code of work that fails in part."""
 
 
 class UserError(Exception):
@@ -9,4 +9,11 @@ class UserError(Exception):
     """
 
 
-__all__ = ["UserError"]
+def exit_code_of(failed: int, succeeded: int) -> int:
+    """The exit code of work on many videos. 0: no failures. 1: some videos failed. 2: all videos failed."""
+    if not failed:
+        return 0
+    return 1 if succeeded else 2
+
+
+__all__ = ["UserError", "exit_code_of"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def printable(text: str) -> str:
     """Escape every unprintable character of ``text`` (``\\x1b``, ``\\n``, direction marks, ...).
@@ -23,4 +25,9 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or noun + 's'}"
 
 
-__all__ = ["counted", "printable", "printable_lines"]
+def listing(ids: Sequence[str], at_most: int = 20) -> str:
+    """``"a, b, ... (31)"``: the first ids, and how many there are if some are left out."""
+    return ", ".join(map(printable, ids[:at_most])) + (f", ... ({len(ids)})" if len(ids) > at_most else "")
+
+
+__all__ = ["counted", "listing", "printable", "printable_lines"]

@@ -24,6 +24,7 @@ from ssn_feat.exchange.rescale import rescaled
 from ssn_feat.files import replacing, write_npy, write_text
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, StoredVideo, open_store
+from ssn_feat.terminal import counted
 
 ExportFormat = Literal["actionformer", "opentad", "bmn"]
 _LONGEST_NAME = 200
@@ -86,7 +87,9 @@ def export_features(options: ExportFeaturesOptions) -> ExportReport:
     ids = [i for i in dataset.videos if i in present] if dataset else list(stored)
     if not ids:
         in_annotations = f", none of them in {options.annotations}" if dataset else ""
-        raise UserError(f"nothing to export: the store {store.path} holds {len(stored)} videos{in_annotations}")
+        raise UserError(
+            f"nothing to export: the store {store.path} holds {counted(len(stored), 'video')}{in_annotations}"
+        )
     missing = tuple(i for i in dataset.videos if i not in present) if dataset else ()
     streams = _streams(store, options.streams)
     names = {video_id: _file_name(video_id, options) for video_id in ids}
@@ -254,9 +257,13 @@ def _whole_if_close(value: float | None) -> float | int | None:
 
 
 def _describe_result(options: ExportFeaturesOptions, report: ExportReport, width: int) -> str:
-    lines = [f"{options.out}: {len(report.videos)} videos, {sum(report.videos.values()):,} rows of {width} columns"]
+    lines = [
+        f"{options.out}: {counted(len(report.videos), 'video')}, {sum(report.videos.values()):,} rows "
+        f"of {width} columns"
+    ]
     if report.missing:
-        lines.append(f"{len(report.missing)} videos of {options.annotations} are not in the store")
+        verb = "is" if len(report.missing) == 1 else "are"
+        lines.append(f"{counted(len(report.missing), 'video')} of {options.annotations} {verb} not in the store")
     grid = report.grid
     if grid is not None and grid.rows is not None:
         lines.append(f"every video has {grid.rows} rows, spread evenly over it")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.dataset import Video
-from ssn_feat.errors import UserError
+from ssn_feat.errors import UserError, exit_code_of
 from ssn_feat.exchange.array_files import read_array_file
 from ssn_feat.exchange.import_options import ImportFeaturesOptions
 from ssn_feat.exchange.layouts import Orientation
@@ -19,14 +19,13 @@ from ssn_feat.exchange.patterns import ID, Location
 from ssn_feat.exchange.time_base import Rescaled, TimeBase
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, StoreWriteError, open_or_create_store
-from ssn_feat.terminal import printable
+from ssn_feat.terminal import counted, listing, printable
 
 Streams = dict[str, NDArray[Any]]
 # Of the arrays of one video, by stream.
 Locations = Mapping[str, Location]
 # Incremented when the same options give other values than before.
 VERSION = 1
-_LISTED = 20
 
 
 @dataclass(frozen=True)
@@ -47,9 +46,7 @@ class ImportReport:
     @property
     def exit_code(self) -> int:
         """0: no failures. 1: some videos failed. 2: all videos failed."""
-        if not self.failures:
-            return 0
-        return 1 if self.imported or self.done_before else 2
+        return exit_code_of(len(self.failures), len(self.imported) + self.done_before)
 
 
 def import_features(options: ImportFeaturesOptions) -> ImportReport:
@@ -239,22 +236,18 @@ def _describe_plan(
     extra: tuple[str, ...],
     recipe: Mapping[str, Any],
 ) -> str:
-    lines = [f"features {len(wanted)} of {len(dataset.videos)} videos in {options.annotations}"]
-    lines += [f"missing  {len(missing)}: {_listing(missing)}"] if missing else []
-    lines += [f"extra    {len(extra)} that are not in it are ignored: {_listing(extra)}"] if extra else []
+    lines = [f"features {len(wanted)} of {counted(len(dataset.videos), 'video')} in {options.annotations}"]
+    lines += [f"missing  {len(missing)}: {listing(missing)}"] if missing else []
+    lines += [f"extra    {len(extra)} that are not in it are ignored: {listing(extra)}"] if extra else []
     streams = ", ".join(f"{name} ({stream['feature_dim']})" for name, stream in recipe["streams"].items())
     lines.append(f"streams  {streams}, {options.dtype}")
     lines.append(f"time     {', '.join(f'{name} {value}' for name, value in recipe['time_base'].items())}")
     return "\n".join(lines)
 
 
-def _listing(ids: tuple[str, ...]) -> str:
-    return ", ".join(map(printable, ids[:_LISTED])) + (", ..." if len(ids) > _LISTED else "")
-
-
 def _describe_result(report: ImportReport, store: FeatureStore) -> str:
     lines = [
-        f"imported {len(report.imported)} videos, {sum(report.imported.values()):,} rows into {store.path}; "
+        f"imported {counted(len(report.imported), 'video')}, {sum(report.imported.values()):,} rows into {store.path}; "
         f"{report.done_before} were already there"
     ]
     if report.failures:

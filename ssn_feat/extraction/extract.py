@@ -10,6 +10,7 @@ import joblib
 import torch
 
 from ssn_feat.backbones import usable_device
+from ssn_feat.errors import exit_code_of
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_progress import Progress
 from ssn_feat.extraction.plan import ExtractionPlan, describe_plan, make_plan, run_record
@@ -17,7 +18,7 @@ from ssn_feat.extraction.video_files import list_video_files
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, open_or_create_store
-from ssn_feat.terminal import printable
+from ssn_feat.terminal import counted, printable
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,7 @@ class ExtractReport:
     @property
     def exit_code(self) -> int:
         """0: no failures. 1: some videos failed. 2: all videos failed."""
-        if not self.failures:
-            return 0
-        return 1 if self.extracted or self.done_before else 2
+        return exit_code_of(len(self.failures), len(self.extracted) + self.done_before)
 
 
 def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractReport:
@@ -158,7 +157,7 @@ def summarise(report: ExtractReport) -> str:
     """The lines that are printed at the end of a run."""
 
     def count(ids: Sized) -> str:
-        return f"{len(ids)} video{'s' if len(ids) != 1 else ''}"
+        return counted(len(ids), "video")
 
     snippets = sum(report.extracted.values())
     lines = [

@@ -18,7 +18,7 @@ from ssn_feat.extraction.recipes import VERSION, load_backbones, recipe_of
 from ssn_feat.extraction.video_files import VideoFiles
 from ssn_feat.progress import about
 from ssn_feat.store import FeatureStore, location, open_store, store_exists
-from ssn_feat.terminal import printable
+from ssn_feat.terminal import counted, listing, printable
 from ssn_feat.video import ResolvedSnippets, expected_snippets, open_source
 from ssn_feat.video.find_videos import left_out_line
 from ssn_feat.video.raft import load_raft
@@ -26,7 +26,6 @@ from ssn_feat.video.raft import load_raft
 # Probing takes milliseconds per video: about this many videos, evenly spaced, are probed for the plan.
 _PROBED = 200
 _BYTES_PER_VIDEO = 6 * 4096  # small metadata files, each of which takes a block of the file system
-_LISTED = 20
 _FORECAST_FROM = 500  # snippets; with fewer a forecast costs more time than it is worth
 _CROPS = {"center": 1, "three": 3, "ten": 10}
 
@@ -129,9 +128,10 @@ def describe_plan(plan: ExtractionPlan) -> str:
     if files.expected is not None:
         lines[0] += f", {files.expected} named by {options.annotations}, {len(files.missing)} missing"
         if files.missing:
-            lines.append(f"missing  {_listing(files.missing)}")
+            lines.append(f"missing  {listing(files.missing)}")
         if files.others:
-            lines.append(f"         {len(files.others)} videos that the annotations do not name are left out")
+            verb = "is" if len(files.others) == 1 else "are"
+            lines.append(f"         {counted(len(files.others), 'video')} not named by the annotations {verb} left out")
     if files.left_out:
         lines.append(f"         {printable(left_out_line(files.left_out))}")
     lines.append(f"store    {location(options.store)}: {len(plan.done)} done, {len(plan.todo)} to extract")
@@ -151,10 +151,6 @@ def describe_plan(plan: ExtractionPlan) -> str:
     where = where or f"{options.jobs} process{'es' if options.jobs > 1 else ''}"
     lines.append(f"with     {where} on {' '.join(options.device)}, {options.precision}")
     return "\n".join(lines)
-
-
-def _listing(ids: tuple[str, ...]) -> str:
-    return ", ".join(map(printable, ids[:_LISTED])) + (f", ... ({len(ids)})" if len(ids) > _LISTED else "")
 
 
 def run_record(plan: ExtractionPlan, store: FeatureStore) -> dict[str, Any]:

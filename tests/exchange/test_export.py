@@ -95,7 +95,7 @@ def test_missing_videos(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     out = exported(tmp_path, store, "opentad")
     assert (out / "features" / "missing_files.txt").read_text() == "b\n"
     assert set(read_annotations(str(out / "annotations.json")).videos) == {"a", "b", "c"}
-    assert "1 videos of" in capsys.readouterr().out
+    assert "1 video of" in capsys.readouterr().out
     out = exported(tmp_path, store, "actionformer")
     assert set(read_annotations(str(out / "annotations.json")).videos) == {"a", "c"}
 

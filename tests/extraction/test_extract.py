@@ -65,7 +65,7 @@ def test_what_is_told(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert (sorted(report.extracted), report.missing, report.exit_code) == (["v0", "v2"], ("w",), 0)
     told = capsys.readouterr().out
     assert re.search(r"videos +2 in .*, 3 named by .*a\.json, 1 missing\n", told)
-    assert re.search(r"missing +w\n +1 videos that the annotations do not name are left out", told)
+    assert re.search(r"missing +w\n +1 video not named by the annotations is left out", told)
     assert re.search(r"store .*0 done, 2 to extract", told)
     assert re.search(
         r"flow \(6\), rgb \(6\) of tiny:net, a snippet every 4 frames, flow by dis, center crop of 32 pixels", told
