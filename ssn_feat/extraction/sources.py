@@ -1,16 +1,16 @@
-"""The file that a video's features come from: its size, time and sha256, and whether it changed since then."""
+"""The record of the file that a video's features come from: its size, time and sha256."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from ssn_feat.errors import UserError
+from ssn_feat.store.sources import files_in, size_and_time
 from ssn_feat.video.containers import require_file
 
 # Device, inode, size, and the times at which the content and the entry in the file system changed. Programs can set the
@@ -29,7 +29,7 @@ class OpenSource:
     def _identities(self) -> dict[str, _Identity]:
         """The open file, and the file to which its path leads now; of a folder, each file in it by name."""
         if self._file is None:
-            return {name: _identity(status) for name, status in _files_in(self._path)}
+            return {name: _identity(status) for name, status in files_in(self._path)}
         return {"opened": _identity(os.fstat(self._file.fileno())), "at the path": _identity(os.stat(self._path))}
 
     def require_unchanged(self) -> None:
@@ -87,20 +87,6 @@ def _opened(path: Path) -> AbstractContextManager[BinaryIO | None]:
         raise UserError(f"cannot read the video {path}: {error.strerror}") from None
 
 
-def size_and_time(path: Path) -> tuple[int, float]:
-    """Bytes and time of the last change of a video, as :meth:`OpenSource.record` gives them.
-
-    Raises OSError if the video is missing.
-    """
-    status = path.stat()
-    if not stat.S_ISDIR(status.st_mode):
-        return status.st_size, status.st_mtime
-    # Times of folders, too: an image that was replaced by an older one has not the latest time.
-    times = [os.stat(folder).st_mtime for folder, _, _ in os.walk(path)]
-    files = [status for _, status in _files_in(path)]
-    return sum(each.st_size for each in files), max(*times, *(each.st_mtime for each in files), status.st_mtime)
-
-
 def source_sha256(path: Path) -> str:
     """The sha256 of a video, as :meth:`OpenSource.record` gives it. Raises OSError if the video cannot be read."""
     if path.is_dir():
@@ -113,15 +99,6 @@ def _identity(status: os.stat_result) -> _Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _files_in(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Path below the folder, with slashes, of each file in it and in its subfolders. Links to folders are skipped."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = Path(parent, name)
-            if path.is_file():
-                yield path.relative_to(folder).as_posix(), path.stat()
-
-
 def _file_sha256(file: BinaryIO) -> str:
     digest = hashlib.sha256()
     file.seek(0)
@@ -132,10 +109,10 @@ def _file_sha256(file: BinaryIO) -> str:
 
 def _folder_sha256(folder: Path) -> str:
     digest = hashlib.sha256()
-    for name in sorted((name for name, _ in _files_in(folder)), key=lambda name: name.split("/")):
+    for name in sorted((name for name, _ in files_in(folder)), key=lambda name: name.split("/")):
         with (folder / name).open("rb") as file:
             digest.update(f"{_file_sha256(file)}  {name}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
-__all__ = ["OpenSource", "hold_source", "size_and_time", "source_sha256"]
+__all__ = ["OpenSource", "hold_source", "source_sha256"]

@@ -125,7 +125,7 @@ def test_pack(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "not finished" not in told
     source.remove_video("v1")
     pack_store(PackOptions(store, tmp_path / "q.zarr"))
-    assert "s.zarr is not finished: 1 videos pending" in capsys.readouterr().out
+    assert "s.zarr is not finished: 1 video pending" in capsys.readouterr().out
     with pytest.raises(UserError, match="a packed store, which is read-only"):
         extract(options(tmp_path / "videos", packed.path))
 

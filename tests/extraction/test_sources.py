@@ -12,8 +12,9 @@ from ssn_feat.backbones import load_backbone
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import extract, extract_video
 from ssn_feat.extraction.extract_video import ExtractedVideo
-from ssn_feat.extraction.sources import OpenSource, size_and_time, source_sha256
+from ssn_feat.extraction.sources import OpenSource, source_sha256
 from ssn_feat.store import open_store
+from ssn_feat.store.sources import size_and_time
 from ssn_feat.video import SnippetOptions, import_cv2
 
 

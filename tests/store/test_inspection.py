@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from ssn_feat.store import FeatureStore, StoreWriteError, create_store, open_or_
 from ssn_feat.store.backends import group_attributes, group_bytes
 from ssn_feat.store.claims import LEASE_SECONDS
 from ssn_feat.store.local_backend import LocalClaims
+from ssn_feat.store.maintenance import describe_status
+from ssn_feat.store.sources import difference
 
 
 @pytest.fixture
@@ -257,3 +260,108 @@ def test_an_answer_that_was_lost_is_no_refusal(tmp_path: Path, monkeypatch: pyte
     store = create_store(tmp_path / "s.zarr", {})
     with store.claims.hold("v") as held:
         assert held is not None
+
+
+def recorded(path: Path, sha256: str = "0a") -> dict[str, Any]:
+    """What extraction records of a file."""
+    found = path.stat()
+    return {"source": {"name": path.name, "bytes": found.st_size, "modified": found.st_mtime, "sha256": sha256}}
+
+
+@pytest.fixture
+def extracted(tmp_path: Path) -> FeatureStore:
+    """A store of the files v0 to v3 in a folder, with the record of the run that made it."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    store = create_store(tmp_path / "e.zarr", {})
+    paths = {f"v{number}": folder / f"v{number}.mp4" for number in range(4)}
+    for video_id, path in paths.items():
+        path.write_bytes(b"film")
+        store.write(video_id, {"rgb": np.ones((2, 5))}, [[0.0, 1.0], [1.0, 2.5]], recorded(path))
+    plan = {"videos": dict.fromkeys(paths, 2.0), "missing": [], "options": {"videos": str(folder)}}
+    store.record_run(plan | {"paths": {video_id: str(path) for video_id, path in paths.items()}})
+    return store
+
+
+def states(store: FeatureStore) -> dict[str, tuple[str, str]]:
+    return {video.id: (video.state, video.note) for video in status(store).videos.values()}
+
+
+def test_videos_whose_files_changed_or_are_gone_are_named(extracted: FeatureStore, tmp_path: Path) -> None:
+    done = ("done", "")
+    assert states(extracted) == dict.fromkeys(("v0", "v1", "v2", "v3"), done)
+    folder = tmp_path / "videos"
+    (folder / "v0.mp4").write_bytes(b"another")
+    os.utime(folder / "v1.mp4", (1, 1))
+    (folder / "v2.mp4").unlink()
+    write(extracted, "w", 3)
+    assert states(extracted) == {
+        "v0": ("changed", "its file has 7 bytes, not 4"),
+        "v1": ("changed", "its file was written again with the same size"),
+        "v2": ("orphan", "its file is gone"),
+        "v3": done,
+        "w": ("orphan", "no recorded run extracts it"),
+    }
+    told = describe_status(extracted, status(extracted))
+    assert "done     5 videos" in told
+    assert "changed  2; extract/run.py compares their content" in told
+    assert f"orphan   2; python extract/remove.py {extracted.path} ID removes one\n  v2: its file is gone" in told
+    folder.rename(tmp_path / "elsewhere")  # a disk that is not mounted says nothing
+    assert {state for state, _ in states(extracted).values()} == {"done", "orphan"}
+    assert states(extracted)["v2"] == done
+
+
+def test_a_time_that_was_verified_is_no_change(extracted: FeatureStore, tmp_path: Path) -> None:
+    path = tmp_path / "videos" / "v1.mp4"
+    os.utime(path, (1, 1))
+    (run,) = extracted.runs()
+    for sha256, expected in (("other", "changed"), ("0a", "done")):
+        extracted.record_run(run | {"verified": {"v1": {"bytes": 4, "modified": 1.0, "sha256": sha256}}})
+        assert states(extracted)["v1"][0] == expected
+
+
+def test_record_without_a_time_is_compared_by_size(extracted: FeatureStore, tmp_path: Path) -> None:
+    old = {name: value for name, value in extracted.attributes("v1")["source"].items() if name != "modified"}
+    path = tmp_path / "videos" / "v1.mp4"
+    os.utime(path, (1, 1))
+    assert difference(old, path) == ""
+    path.write_bytes(b"longer")
+    assert difference(old, path) == "its file has 6 bytes, not 4"
+    assert difference({"rgb": "v1.npy"}, path) == ""  # of imported features
+
+
+def test_every_video_is_listed_with_its_state(extracted: FeatureStore, tmp_path: Path) -> None:
+    (run,) = extracted.runs()
+    extracted.record_run(run | {"videos": run["videos"] | {"bad": 2.0, "next": 2.0, "now": 2.0}, "missing": ["lost"]})
+    gaps = [[10.0, -2.5], [20.0, 7.25]]
+    extracted.write("w", {"rgb": np.ones((1, 5))}, [[0.0, 1.0]], {"gaps": gaps, "duration": 3600.0})
+    extracted.record_failure("bad", "no frames")
+    (extracted.path / "videos" / "v2" / "zarr.json").write_text("{}")
+    with extracted.claims.hold("now"):
+        found = status(extracted)
+        told = describe_status(extracted, found, videos=True)
+    assert {video.id: video.state for video in found.videos.values()} == {
+        **dict.fromkeys(("v0", "v1", "v3"), "done"),
+        "v2": "damaged",
+        "w": "orphan",
+        "bad": "failed",
+        "next": "pending",
+        "now": "in work",
+        "lost": "missing",
+    }
+    assert (found.done, found.rows, sorted(found.pending)) == (4, 7, ["next", "now"])
+    assert "gaps     2 jumps of the clock in 1 video\n  w: +7.25 s after 20.00 s\n  w: -2.50 s after 10.00 s" in told
+    lines = told[told.index("videos   9") :].splitlines()
+    assert lines[1:] == [
+        "  failed   bad: no frames (1 try)",
+        "  missing  lost",
+        "  pending  next",
+        lines[4],
+        "  done     v0: rgb, 2 rows, 2.5 s",
+        "  done     v1: rgb, 2 rows, 2.5 s",
+        lines[7],
+        "  done     v3: rgb, 2 rows, 2.5 s",
+        "  orphan   w: rgb, 1 rows, 3,600.0 s; 2 gaps, the largest +7.25 s after 20.00 s; no recorded run extracts it",
+    ]
+    assert lines[4].startswith("  in work  now: ")
+    assert lines[7].startswith("  damaged  v2: ")
