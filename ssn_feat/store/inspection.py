@@ -13,7 +13,7 @@ import numpy as np
 from ssn_feat.errors import UserError
 from ssn_feat.store.arrays import TIME
 from ssn_feat.store.claims import Claim
-from ssn_feat.store.feature_store import FeatureStore
+from ssn_feat.store.feature_store import RECIPE_CLAIM, FeatureStore
 from ssn_feat.store.sources import RecordedSources
 from ssn_feat.store.staging import StoreReadError
 from ssn_feat.store.stored_video import FailedVideo
@@ -50,17 +50,20 @@ class StoreStatus:
     """The progress of a store."""
 
     done: int
-    """Videos committed with all planned streams."""
+    """Committed videos."""
     rows: int
     """Number of snippets of the committed videos."""
     bytes: int
     """Size of their features and times."""
+    streams: dict[str, int]
+    """How many of them have each stream of the store."""
     failures: dict[str, FailedVideo]
     """Videos that failed when last tried."""
     claims: tuple[Claim, ...]
     """Videos that running processes are working on."""
     pending: dict[str, float]
-    """Predicted number of snippets of the videos in the plans of recorded runs that are neither done nor failed."""
+    """Predicted number of snippets of the videos in the plans of recorded runs that are neither failed nor done, that
+    is, have all streams that the run was to extract."""
     missing: tuple[str, ...]
     """Ids in the annotations of recorded runs that had no file."""
     rate: float | None
@@ -88,14 +91,14 @@ def status(store: FeatureStore) -> StoreStatus:
 
     Files of videos are compared by size and time where they can be reached; none is opened.
     """
-    ids, runs, failures, claims = store.ids, store.runs(), store.failures(), store.claims.active()
+    ids, runs, failures = store.ids, store.runs(), store.failures()
+    claims = tuple(claim for claim in store.claims.active() if claim.id != RECIPE_CLAIM)
     rows: dict[str, float] = {video_id: count for run in runs for video_id, count in run["videos"].items()}
     missing = {video_id for run in runs for video_id in run["missing"]}.difference(ids)
     committed, size = _committed(store, ids, runs)
     videos = {video_id: VideoStatus(video_id, "missing") for video_id in missing}
     videos |= {video_id: VideoStatus(video_id, "pending") for video_id in rows} | committed
     pending = {i: rows[i] for i in sorted(rows) if videos[i].state == "pending" and i not in failures}
-    done = sum(video.state not in ("pending", "damaged") for video in committed.values())
     for failure in failures.values():
         note = f"{failure.reason} ({failure.tries} {'try' if failure.tries == 1 else 'tries'})"
         videos[failure.id] = replace(
@@ -105,11 +108,12 @@ def status(store: FeatureStore) -> StoreStatus:
         video = videos.get(claim.id, VideoStatus(claim.id, "in work"))
         videos[claim.id] = replace(video, state="in work", note=f"{claim.host}, process {claim.pid}")
     return StoreStatus(
-        done=done,
+        done=len(committed),
         rows=sum(video.rows for video in committed.values()),
         bytes=size,
+        streams={stream: sum(stream in each.streams for each in committed.values()) for stream in store.streams},
         failures=failures,
-        claims=tuple(claims),
+        claims=claims,
         pending=pending,
         missing=tuple(sorted(missing)),
         rate=_rate(store, {i: video.rows for i, video in committed.items()}) if store.tier == "growing" else None,
@@ -133,26 +137,34 @@ def _committed(
     sources, size = RecordedSources(runs), 0
     needed: dict[str, set[str]] = {}
     for run in runs:
+        asked = _streams_of_run(run).intersection(store.streams)
         for video_id in run["videos"]:
-            needed.setdefault(video_id, set()).update(run.get("streams", ()))
+            needed.setdefault(video_id, set()).update(asked)
     videos = {}
     for video_id, found in zip(ids, store.map(attributes_of, ids), strict=True):
         if isinstance(found, str):
             videos[video_id] = VideoStatus(video_id, "damaged", found)
             continue
         size += sum(math.prod(a["shape"]) * np.dtype(a["dtype"]).itemsize for a in found["arrays"].values())
-        lacking = needed.get(video_id, set()) - found["arrays"].keys()
+        streams = store.streams_in(found)
+        lacking = needed.get(video_id, set()).difference(streams)
         state, note = _state(video_id, found, sources, lacking, not runs or video_id in needed)
         videos[video_id] = VideoStatus(
             video_id,
             state,
             note,
-            streams=tuple(sorted(found["arrays"].keys() - {TIME})),
+            streams=streams,
             rows=found["arrays"][TIME]["shape"][0],
             seconds=float(found["duration"]),
             gaps=tuple((float(time), float(seconds)) for time, seconds in found.get("gaps", ())),
         )
     return videos, size
+
+
+def _streams_of_run(run: Mapping[str, Any]) -> set[str]:
+    """The streams that a run was to extract; empty if they are not recorded."""
+    snippets = run["options"].get("snippets")
+    return set(snippets.get("streams", ())) if isinstance(snippets, Mapping) else set()
 
 
 def _state(

@@ -47,6 +47,7 @@ def describe_status(store: FeatureStore, state: StoreStatus, ids: bool = False, 
     lines = [
         f"store    {store.path} ({printable(store.name)}, {store.tier}), recipe {store.fingerprint[:12]}",
         f"done     {_totals(state)}",
+        *_describe_streams(state),
         *_describe_states(store, state),
         *_describe_gaps(state),
     ]
@@ -68,6 +69,12 @@ def describe_status(store: FeatureStore, state: StoreStatus, ids: bool = False, 
     if videos:
         lines += [f"videos   {len(state.videos)}", *map(_describe_video, state.videos.values())]
     return "\n".join(lines)
+
+
+def _describe_streams(state: StoreStatus) -> Iterator[str]:
+    if any(count < state.done for count in state.streams.values()):
+        counts = ", ".join(f"{printable(stream)} of {count}" for stream, count in state.streams.items())
+        yield f"streams  {counts} of {counted(state.done, 'video')}"
 
 
 def _describe_states(store: FeatureStore, state: StoreStatus) -> Iterator[str]:

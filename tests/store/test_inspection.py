@@ -330,6 +330,20 @@ def test_record_without_a_time_is_compared_by_size(extracted: FeatureStore, tmp_
     assert difference({"rgb": "v1.npy"}, path) == ""  # of imported features
 
 
+def test_video_that_lacks_a_stream_of_a_run_is_pending(tmp_path: Path) -> None:
+    store = create_store(tmp_path / "s.zarr", {"streams": {"flow": {}, "rgb": {}}})
+    spans = [[0.0, 1.0]]
+    store.write("a", {"rgb": np.ones((1, 5)), "flow": np.ones((1, 4))}, spans)
+    store.write("b", {"rgb": np.ones((1, 5))}, spans)
+    videos = {"videos": {"a": 1.0, "b": 1.0}, "missing": []}
+    store.record_run(videos | {"options": {"snippets": {"streams": ["rgb"]}}})
+    assert status(store).pending == {}
+    store.record_run(videos | {"options": {"snippets": {"streams": ["rgb", "flow"]}}})
+    assert (status(store).pending, status(store).streams) == ({"b": 1.0}, {"flow": 1, "rgb": 2})
+    assert states(store) == {"a": ("done", ""), "b": ("pending", "lacks flow")}
+    assert "streams  flow of 1, rgb of 2 of 2 videos" in describe_status(store, status(store))
+
+
 def test_every_video_is_listed_with_its_state(extracted: FeatureStore, tmp_path: Path) -> None:
     (run,) = extracted.runs()
     extracted.record_run(run | {"videos": run["videos"] | {"bad": 2.0, "next": 2.0, "now": 2.0}, "missing": ["lost"]})
@@ -349,7 +363,7 @@ def test_every_video_is_listed_with_its_state(extracted: FeatureStore, tmp_path:
         "now": "in work",
         "lost": "missing",
     }
-    assert (found.done, found.rows, sorted(found.pending)) == (4, 7, ["next", "now"])
+    assert (found.done, found.rows, sorted(found.pending)) == (5, 7, ["next", "now"])
     assert "gaps     2 jumps of the clock in 1 video\n  w: +7.25 s after 20.00 s\n  w: -2.50 s after 10.00 s" in told
     lines = told[told.index("videos   9") :].splitlines()
     assert lines[1:] == [
