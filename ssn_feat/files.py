@@ -30,7 +30,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path in the same folder; at the end, the file there is synced and renamed to ``path``.
 
     Readers never see a partial file, and nothing is left behind if the block fails. Raises UserError if the file cannot
-    be written, also where a writer reports an error of the system as an exception of its own.
+    be written, also where a writer reports an error of the system as an exception of its own, and for text that UTF-8
+    cannot represent.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.part")
     try:
@@ -44,6 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
             part.unlink(missing_ok=True)
     except UserError:
         raise
+    except UnicodeEncodeError as error:
+        raise UserError(f"cannot write {path}: {_not_text(error)}") from None
     except Exception as error:
         cause = _system_error(error)
         if cause is None:
@@ -74,6 +77,11 @@ def replacing_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _not_text(error: UnicodeEncodeError) -> str:
+    text, start, end = error.object, error.start, error.end
+    return f"{text[start:end]!r} is not valid text, in {text[max(start - 20, 0) : end + 20]!r}"
+
+
 def _system_error(error: BaseException | None) -> OSError | None:
     """The error of the system that ``error`` is or that it replaced, as the writers of ZIP archives and PyTorch do."""
     while error is not None and not (isinstance(error, OSError) and error.errno is not None):
@@ -95,10 +103,7 @@ def write_text(path: Path, text: str) -> None:
     try:
         content = text.encode()
     except UnicodeEncodeError as error:
-        raise UserError(
-            f"cannot write {path}: {error.object[error.start : error.end]!r} is not valid text, in "
-            f"{error.object[max(error.start - 20, 0) : error.end + 20]!r}"
-        ) from None
+        raise UserError(f"cannot write {path}: {_not_text(error)}") from None
     write_bytes(path, content)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from ssn_feat.files import write_text
 from ssn_feat.results.ragged import Float, Int, Ragged, offsets_of, take_videos
 
 VERSION = "ssn_feat detections 1"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 Reversed = Literal["refuse", "swap", "drop"]
 
 
@@ -163,7 +165,9 @@ class Detections(Ragged):
             "results": results,
             "external_data": {"used": bool(external), "details": external},
         }
-        write_text(Path(path), json.dumps(content, ensure_ascii=False, allow_nan=False))
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
+        # Ids of files whose names are not UTF-8 hold surrogates, which JSON can only escape.
+        write_text(Path(path), _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
 
     @classmethod
     def read(cls, path: Path | str, labels: Sequence[str] | None = None) -> Detections:

@@ -206,3 +206,12 @@ def test_whatever_is_mended_has_nothing_left_to_mend(
         return  # nothing could be saved
     assert corrected(load_records(out))[1] == []
     assert {p.kind for p in problems(load_records(out))} <= {"similar labels", "no instances"}
+
+
+def test_a_class_that_is_not_text_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"database": {"v": entry([1, 2], label="jump\ud800"), "w": entry([1, 2])}}))
+    [problem] = [p for p in problems(load_records(path)) if p.kind == "text"]
+    assert str(problem).startswith(r"database.v.annotations[0]: the class 'jump\ud800' holds half of a surrogate pair")
+    with pytest.raises(UserError, match=r"the class 'jump\\ud800' holds half"):
+        read_annotations(path)

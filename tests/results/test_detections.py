@@ -166,3 +166,9 @@ def test_an_unknown_video_is_named() -> None:
 def test_a_class_beyond_the_labels_is_refused() -> None:
     with pytest.raises(UserError, match="video 'a', detection 0 has class 2, but there are 2 labels"):
         Detections.of(LABELS, {"a": ([[0, 1]], [2], [1.0])})
+
+
+def test_ids_of_files_whose_names_are_not_utf_8_come_back(tmp_path: Path) -> None:
+    made = Detections.of(("jump",), {video: ([[0, 1]], [0], [0.5]) for video in ("caf\udce9", "a\U0001f3ac")})
+    made.write(tmp_path / "d.json")
+    assert Detections.read(tmp_path / "d.json").ids == made.ids
