@@ -138,6 +138,9 @@ def _loaded(options: ImportFeaturesOptions, video: Video, locations: Locations) 
     """Time base and arrays of a video. Raises UserError if they contradict each other."""
     base = options.time_base(video)
     streams = _streams(options, video, locations, base)
+    empty = next((stream for stream, array in streams.items() if not array.size), None)
+    if empty is not None:
+        raise UserError(f"the array of {empty} is {streams[empty].shape}: it is empty")
     wrong = base.contradiction(len(next(iter(streams.values()))), video.duration, options.tolerance)
     if wrong:
         raise UserError(f"the time base does not fit: {wrong}")
@@ -180,7 +183,7 @@ def _rows_first(
     if axes == "CTD":
         return np.swapaxes(array, 0, 1)
     if axes == "auto":
-        fits = [base.contradiction(rows, duration, tolerance) is None for rows in array.shape]
+        fits = [rows > 0 and base.contradiction(rows, duration, tolerance) is None for rows in array.shape]
         if fits[0] == fits[1]:
             which = "either" if fits[0] else "neither"
             raise UserError(

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from foreign import DURATIONS, GRID, annotations, features
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssn_feat import files
 from ssn_feat.annotations import read_annotations
 from ssn_feat.errors import UserError
 from ssn_feat.exchange import ExportFeaturesOptions, ImportFeaturesOptions, export_features, import_features
@@ -227,3 +229,35 @@ def test_command(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "a row every 4 frames around the middle of 16, at 25 frames a second" in done.stdout
+
+
+@pytest.mark.parametrize("format", ["actionformer", "opentad", "bmn"])
+def test_a_disk_that_fills_up_leaves_only_whole_files(
+    tmp_path: Path, format: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = imported(tmp_path, features())
+    whole = exported(tmp_path, store, format)
+    expected = {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    for room in range(len(expected)):
+        left = room
+        shutil.rmtree(whole)
+
+        def sync(handle: int) -> None:
+            nonlocal left
+            if not left:
+                raise OSError(28, "No space left on device")
+            left -= 1
+
+        monkeypatch.setattr(files.os, "fsync", sync)
+        with pytest.raises(UserError, match=r"cannot write .*: No space left on device"):
+            exported(tmp_path, store, format)
+        found = {path.relative_to(whole): path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+        assert len(found) == room
+        assert found.items() <= expected.items()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    store = imported(tmp_path, features())
+    (tmp_path / "out_bmn").symlink_to("/proc/self/nowhere")
+    with pytest.raises(UserError, match=r"cannot write .*out_bmn"):
+        exported(tmp_path, store, "bmn")

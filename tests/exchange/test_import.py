@@ -342,3 +342,33 @@ def test_real_bmn_features(shared: Path, tmp_path: Path, folder: Path) -> None:
     none = dict.fromkeys(("stride", "window", "offset"))
     store = run(tmp_path, files=("features={id}.npy",), rows_per_video=100, fps="", dtype="float32", **none)
     np.testing.assert_array_equal(store.read("a").features["features"], np.load(path).astype(np.float32))
+
+
+@pytest.mark.parametrize("shape", [(0, 6), (0,), (6, 0), (0, 0)])
+@pytest.mark.parametrize("orientation", ["auto", "TD", "DT"])
+def test_an_empty_array_is_a_failure_of_its_video(
+    tmp_path: Path, folder: Path, shape: tuple[int, ...], orientation: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = features()
+    for name, array in held.items():
+        np.save(folder / f"{name}.npy", array.T if orientation == "DT" else array)
+    np.save(folder / "a.npy", np.zeros(shape, np.float32))  # the first video, which also tells the widths
+    store = run(tmp_path, files=("rgb={id}.npy",), orientation=orientation)
+    assert store.ids == ("b", "c")
+    assert store.failures().keys() == {"a"}
+    assert "a.npy: the array is (" in capsys.readouterr().out or "it is empty" in store.failures()["a"].reason
+
+
+def test_values_that_an_hdf5_file_only_claims_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "other.bin").write_bytes(b"secret!!" * 8)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("claimed", shape=(2**34, 512), dtype="f4", chunks=(1024, 512))
+        file.create_dataset("external", shape=(8,), dtype="f8", external=[(str(tmp_path / "other.bin"), 0, 64)])
+        layout = h5py.VirtualLayout(shape=(3,), dtype="f8")
+        layout[:] = h5py.VirtualSource(str(tmp_path / "b.h5"), "x", shape=(3,))
+        file.create_virtual_dataset("virtual", layout)
+        file.create_dataset("zeros", data=np.zeros((100_000, 4), "f4"), compression="gzip")
+    for key, message in (("claimed", "of which 0 are there"), ("external", "other files"), ("virtual", "other files")):
+        with pytest.raises(UserError, match=rf"a\.h5: .*{message}"):
+            read_array_file(tmp_path / "a.h5", key)
+    assert read_array_file(tmp_path / "a.h5", "zeros").shape == (100_000, 4)
