@@ -42,6 +42,8 @@ def load_torch(content: bytes) -> Any:
         with warnings.catch_warnings(action="ignore"):  # PyTorch warns of unusual pickles before it refuses them
             loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         for tensor in tensors_in(loaded):
+            if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized or tensor.is_nested:
+                raise ValueError("it holds a sparse, quantised or nested tensor, or one without values")
             if tensor.numel() * tensor.element_size() > len(content):
                 raise ValueError(f"a tensor of shape {tuple(tensor.shape)} does not fit into {len(content):,} bytes")
     except Exception as error:  # a file that is not a pickle raises nearly anything

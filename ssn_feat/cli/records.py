@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import cattrs
 
 T = TypeVar("T")
+# Values in a file of options, counting those that aliases repeat.
+_MOST_VALUES = 1_000_000
 
 # The type of options such as the pyramid (1, (1, 2), 1).
 NESTED_TUPLE = tuple[int | tuple[int, ...], ...]
@@ -181,6 +183,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     try:
         values = yaml.safe_load(read_checked(path).decode("utf-8-sig"))
+        _require_small(values)
     except OSError as error:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no text, or a date that is none
@@ -188,6 +191,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise UserError(f"{path} must hold a mapping of option names to values, not {type(values).__name__}")
     return values
+
+
+def _require_small(values: Any) -> None:
+    """Raise ValueError for values that aliases multiply, or that contain themselves."""
+    waiting, count = [values], 0
+    while waiting:
+        value = waiting.pop()
+        count += 1
+        if count > _MOST_VALUES:
+            raise ValueError(f"its aliases stand for more than {_MOST_VALUES:,} values")
+        if isinstance(value, Mapping | list):
+            waiting.extend(value.values() if isinstance(value, Mapping) else value)
 
 
 __all__ = ["as_yaml", "from_dict", "from_file", "from_record", "load_yaml", "read_yaml", "save_yaml", "to_dict"]

@@ -7,8 +7,9 @@ records under ``config`` are compared when a run is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,24 +117,48 @@ def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
     Raises UserError where the content is damaged or has no head that scores features.
     """
     try:
-        head = _build(saved["head"], where)
-        head.load_state_dict(saved["model"])
+        head = _head_of(saved["head"], saved["model"], where)
         stats, standard = saved["reg_stats"], saved["standardisation"]
-        return Run(
+        run = Run(
             head=head.eval(),
-            labels=tuple(saved["labels"]),
-            streams=tuple(saved["streams"]),
-            reg_stats=None if stats is None else stats.numpy(),
+            labels=_texts(saved, "labels"),
+            streams=_texts(saved, "streams"),
+            reg_stats=None if stats is None else stats.double().numpy(),
             standardisation=None if standard is None else Standardisation(standard["mean"], standard["scale"]),
             augmentation=_augmentation(saved),
             config=dict(saved["config"]),
-            recipe=saved["store"]["recipe"],
-            fingerprint=saved["store"]["fingerprint"],
-            epoch=saved["epoch"],
-            finished=saved["finished"],
+            recipe=dict(saved["store"]["recipe"]),
+            fingerprint=str(saved["store"]["fingerprint"]),
+            epoch=int(saved["epoch"]),
+            finished=bool(saved["finished"]),
         )
+        _require_fitting_parts(run)
+        return run
     except (LookupError, RuntimeError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"the checkpoint in {where} is damaged: {' '.join(str(error).split())}") from None
+
+
+def _texts(saved: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    texts = tuple(saved[name])
+    if not texts or not all(isinstance(text, str) for text in texts) or len(set(texts)) < len(texts):
+        raise ValueError(f"{name} are {' '.join(repr(texts).split())[:200]}, not different names")
+    return texts
+
+
+def _require_fitting_parts(run: Run) -> None:
+    """Raise ValueError where the parts of a checkpoint have other sizes than its head."""
+    classes = run.head.classes if isinstance(run.head, SSNHead) else len(run.labels)
+    if len(run.labels) != classes:
+        raise ValueError(f"it has {len(run.labels)} labels for {classes} classes")
+    if run.reg_stats is not None and (run.reg_stats.shape != (2, 2) or not np.isfinite(run.reg_stats).all()):
+        raise ValueError("reg_stats are not 2 means and 2 deviations")
+    standard = run.standardisation
+    for part in () if standard is None else (standard.mean, standard.scale):
+        if part.shape != (run.head.feature_dim,) or not bool(part.isfinite().all()):
+            raise ValueError(f"it standardises {tuple(part.shape)} features for a head of {run.head.feature_dim}")
+    for name, value in run.head.state_dict().items():
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"the weights {name} are not finite")
 
 
 def _augmentation(saved: Mapping[str, Any]) -> tuple[float, float]:
@@ -162,15 +187,22 @@ def describe_head(head: SSNHead | ActionnessHead) -> dict[str, Any]:
     return {**description, "classes": head.classes, "options": to_dict(head.options)}
 
 
-def _build(description: Mapping[str, Any], where: str) -> SSNHead | ActionnessHead:
-    """A head of the described kind and shape."""
+def _head_of(description: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> SSNHead | ActionnessHead:
+    """A head of the described kind and shape with ``weights``."""
     kind = description["kind"]
+    build: Callable[[], SSNHead | ActionnessHead]
     if kind == ActionnessHead.kind:
-        return ActionnessHead(description["feature_dim"], description["dropout"])
-    if kind == SSNHead.kind:
+        build = partial(ActionnessHead, description["feature_dim"], description["dropout"])
+    elif kind == SSNHead.kind:
         options = from_record(SSNOptions, description["options"], f"{where}: the head")
-        return SSNHead(description["feature_dim"], description["classes"], options)
-    raise UserError(f"{where} is a run of kind {kind!r}: it has no head for detections")
+        build = partial(SSNHead, description["feature_dim"], description["classes"], options)
+    else:
+        raise UserError(f"{where} is a run of kind {kind!r}: it has no head for detections")
+    with torch.device("meta"):  # compares shapes without the memory that a wrong one may claim
+        build().load_state_dict(weights, assign=True)
+    head = build()
+    head.load_state_dict(weights)
+    return head
 
 
 def scoring_facts(

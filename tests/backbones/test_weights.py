@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import stat
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from ssn_feat.backbones import read_weights
-from ssn_feat.backbones.weights import state_sha256
+from ssn_feat.backbones.weights import save_state, state_sha256
 from ssn_feat.errors import UserError
 
 
@@ -70,3 +73,28 @@ def test_the_hash_of_a_state_depends_on_names_dtypes_shapes_and_values() -> None
     ]
     assert state_sha256(state) == state_sha256(dict(reversed(state.items())))
     assert len({state_sha256(s) for s in [state, *others]}) == 5
+
+
+def test_any_small_file_is_refused_in_one_line(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    contents = [bytes([first]) * size for first in range(256) for size in (1, 2, 9)]
+    contents += [generator.bytes(int(size)) for size in generator.integers(1, 200, 200)]
+    contents += [b"\x80\x02" + generator.bytes(int(size)) for size in generator.integers(1, 60, 200)]
+    for content in contents:
+        (tmp_path / "small.pth").write_bytes(content)
+        with pytest.raises(UserError, match=r"small\.pth (cannot be read as weights|holds)") as refused:
+            read_weights(tmp_path / "small.pth")
+        assert "\n" not in str(refused.value)
+
+
+def test_weights_are_written_for_everyone_and_leave_nothing_behind(tmp_path: Path) -> None:
+    save_state(tmp_path / "w.pth", {"a": torch.ones(2)}, {"backbone": "x"})
+    assert stat.S_IMODE((tmp_path / "w.pth").stat().st_mode) == 0o666 & ~umask()
+    assert read_weights(tmp_path / "w.pth").about == {"backbone": "x"}
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]
+
+
+def umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -265,3 +265,33 @@ def test_a_video_that_is_missing_or_broken_is_named(chain: DetectOptions, stored
     (tmp_path / "broken.mp4").write_bytes(b"not a video at all" * 100)
     with pytest.raises(UserError, match=r"broken\.mp4"):
         detect_video(DetectVideoOptions(tmp_path / "broken.mp4", model, quiet=True))
+
+
+@pytest.mark.parametrize("device", ["cuda:9", "abacus"])
+def test_a_device_that_is_not_there_is_named(
+    chain: DetectOptions, stored: Detections, device: str, tmp_path: Path
+) -> None:
+    assert chain.store is not None
+    video, model = chain.store.parent / "videos" / "v2.avi", chain.store.parent / "model"
+    options = DetectVideoOptions(video, model, device=device, out=tmp_path / "d.json", trust_modules=TINY, quiet=True)
+    with pytest.raises(UserError, match=f"cannot use the device '{device}': ") as refused:
+        detect_video(options)
+    assert "\n" not in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_flipped_bit_in_any_file_of_a_model_is_named(
+    chain: DetectOptions, stored: Detections, tmp_path: Path
+) -> None:
+    assert chain.store is not None
+    model = shutil.copytree(chain.store.parent / "model", tmp_path / "model")
+    files = [path for path in sorted(model.rglob("*")) if path.is_file()]
+    assert len(files) >= 1 + 3 * 4  # the settings, and the files of three runs
+    for path in files:
+        whole = path.read_bytes()
+        middle = len(whole) // 2
+        path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
+        with pytest.raises(UserError, match=rf"{re.escape(str(path))} is damaged"):
+            Model.load(model, "cpu", TINY)
+        path.write_bytes(whole)
+    Model.load(model, "cpu", TINY)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from synthetic_store import quick, write
 
 from ssn_feat.cli import load_yaml
 from ssn_feat.errors import UserError
+from ssn_feat.files import write_torch
 from ssn_feat.runs.checkpoints import actionness_scores, load_run, read_run_checkpoint
 from ssn_feat.runs.folders import RunFolder
 from ssn_feat.training.fit import fit
@@ -105,6 +107,43 @@ def test_a_damaged_or_newer_checkpoint_is_refused(runs, tmp_path):
     torch.save(saved | {"model": {}}, tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match="is damaged: Error"):
         load_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": ["climb"]}, "it has 1 labels for 3 classes"),
+        ({"labels": ["climb", "climb", "run"]}, "not different names"),
+        ({"labels": ["climb", 1, "run"]}, "not different names"),
+        ({"streams": []}, "not different names"),
+        ({"reg_stats": torch.zeros(3)}, "reg_stats are not"),
+        ({"reg_stats": torch.full((2, 2), float("nan"))}, "reg_stats are not"),
+        ({"standardisation": {"mean": torch.zeros(5), "scale": torch.ones(5)}}, r"standardises \(5,\) features"),
+        ({"head": {"kind": "ssn", "feature_dim": 10**9, "classes": 10**9, "options": {}}}, "overflowed"),
+        ({"head": {"kind": "ssn", "feature_dim": 10**6, "classes": 10**6, "options": {}}}, "size mismatch"),
+        ({"head": {"kind": "actionness", "feature_dim": 10**9, "dropout": 0.5}}, "Missing key|size mismatch"),
+        ({"store": {"recipe": 3, "fingerprint": "x"}}, "not iterable"),
+    ],
+)
+def test_parts_that_do_not_fit_each_other_are_refused(runs, tmp_path, change, message):
+    saved = read_run_checkpoint(runs / "ssn" / "checkpoint.pt")
+    write_torch(tmp_path / "checkpoint.pt", saved | change)
+    with pytest.raises(UserError, match=rf"is damaged: .*({message})"):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "config.yaml", "environment.json", "log.jsonl", "summary.json"])
+def test_a_flipped_bit_in_any_file_of_a_run_is_named(runs, tmp_path, name):
+    shutil.copytree(runs / "ssn", tmp_path / "run")
+    path = tmp_path / "run" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"{name} is damaged or was changed.*Restore it"):
+        load_run(tmp_path / "run")
+    (tmp_path / "run" / "hashes.json").unlink()
+    if name != "checkpoint.pt":
+        load_run(tmp_path / "run")
 
 
 class Evil:
