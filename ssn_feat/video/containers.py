@@ -36,6 +36,8 @@ _PLAYLISTS = frozenset((".m3u8", ".m3u", ".mpd", ".sdp", ".ffconcat", ".ffcat", 
 _CONTENT_OF_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"v=0\no=", b"v=0\r\no=")
 # The header's aspect ratio is trusted within these bounds, and ignored where pictures would change by less than this.
 _ASPECT_BOUNDS, _ASPECT_TOLERANCE = (0.25, 4.0), 0.01
+DISCONTINUOUS = 0x200  # AVFMT_TS_DISCONT: the format may have discontinuous timestamps
+NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: the format is a stream without container
 _HDR = {16: "PQ", 18: "HLG"}  # values of AVColorTransferCharacteristic
 
 
@@ -94,6 +96,7 @@ def open_container(path: Path) -> Any:
     """
     av = import_av()
     require_file(path)
+    refuse_playlist(path)
     formats = ",".join(sorted(av.formats_available - _EXCLUDED_FORMATS))
     options = {"protocol_whitelist": "file", "format_whitelist": formats}
     # From version 19 on PyAV replaces titles that are not UTF-8 by itself.
@@ -102,7 +105,6 @@ def open_container(path: Path) -> Any:
         # An absolute path cannot be mistaken for a URL.
         return av.open(str(path.absolute()), options=options, **lenient)
     except (av.error.FFmpegError, ValueError, UnicodeError) as error:
-        refuse_playlist(path)
         raise UserError(
             f"{path} is not a video that FFmpeg can read ({_reason(error)}): damaged, or not a video at all"
         ) from None
@@ -228,6 +230,8 @@ def av_versions() -> dict[str, str]:
 
 
 __all__ = [
+    "DISCONTINUOUS",
+    "NO_TIMES",
     "Probe",
     "aspect_of",
     "av_versions",

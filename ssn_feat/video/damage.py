@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ssn_feat.video.containers import Probe
+from ssn_feat.video.containers import NO_TIMES, Probe
 from ssn_feat.video.decoding import StreamDecoder
-from ssn_feat.video.matroska import find_break
 
 # Headers round durations and count frames that are never shown; smaller differences are not damage.
 _TOLERANCE_SECONDS = 0.25
@@ -14,8 +13,6 @@ _TOLERANCE_FRAMES = 3
 _TOLERANCE_SHARE = 0.02
 # In a video of fewer than thirty frames, three would be many.
 _TOLERANCE_SHARE_OF_FEW = 0.1
-
-_NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: the format is a stream without container
 
 
 @dataclass(frozen=True)
@@ -42,8 +39,10 @@ def _few(frames: int) -> float:
     return max(1.0, min(_TOLERANCE_FRAMES, _TOLERANCE_SHARE_OF_FEW * frames))
 
 
-def find_damage(decoder: StreamDecoder, decoded: Extent, probe: Probe) -> str:
+def find_damage(decoder: StreamDecoder, decoded: Extent, probe: Probe, broken: str) -> str:
     """What is wrong with a file that was decoded to its end, in a few words; empty where nothing is.
+
+    ``broken``: where the structure of the file breaks, in a few words; empty where it does not.
 
     Always damage: packets that cannot be read or decoded, frames that the decoder marks as damaged. Where fewer frames
     or seconds were decoded than declared: a file that ends before its header says, and a broken structure (Matroska,
@@ -55,10 +54,10 @@ def find_damage(decoder: StreamDecoder, decoded: Extent, probe: Probe) -> str:
     findings = _findings(decoder)
     short = decoded.ends_before(declared) or decoded.falls_short_of(declared)
     if short:
-        findings += [broken] if (broken := find_break(decoder.path)) else []
+        findings += [broken] if broken else []
         findings += _cut_off(decoder, probe)
     elif not declared.frames or declared.falls_short_of(decoded):
-        findings += [broken] if (broken := find_break(decoder.path) or _bare(decoder)) else []
+        findings += [broken] if (broken := broken or _bare(decoder)) else []
     if not findings:
         return ""
     of_frames = f" of {declared.frames}" if short and declared.frames else ""
@@ -93,7 +92,7 @@ def _cut_off(decoder: StreamDecoder, probe: Probe) -> list[str]:
 def _bare(decoder: StreamDecoder) -> str:
     """Whether pictures were found without the container that the file's name promises."""
     form = decoder.container.format
-    if form.flags & _NO_TIMES and decoder.path.suffix.lower().lstrip(".") not in form.extensions:
+    if form.flags & NO_TIMES and decoder.path.suffix.lower().lstrip(".") not in form.extensions:
         return f"its container is damaged, what was read is a bare stream ({form.name})"
     return ""
 

@@ -14,17 +14,24 @@ from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
 from ssn_feat.video.clock import Timed, timed
-from ssn_feat.video.containers import Probe, aspect_of, high_dynamic_range, probe_stream, video_streams
+from ssn_feat.video.containers import (
+    DISCONTINUOUS,
+    NO_TIMES,
+    Probe,
+    aspect_of,
+    high_dynamic_range,
+    probe_stream,
+    video_streams,
+)
 from ssn_feat.video.damage import Extent, find_damage
 from ssn_feat.video.decoding import StreamDecoder
 from ssn_feat.video.pictures import PictureConverter, RepetitionGuard, rotation_of
+from ssn_feat.video.structure import find_break
 
 Stamped = tuple[Any, int | None]
 
 _DEFAULT_FPS = 25.0
 _NAMED = 3  # frames without a plausible time that a warning names
-_DISCONTINUOUS = 0x200  # AVFMT_TS_DISCONT: the format may have discontinuous timestamps
-_NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: the format is a stream without container
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class VideoReader:
         self._decoder = StreamDecoder(self.path, stream, deinterlace)
         try:
             flags = self._decoder.container.format.flags
-            if flags & _NO_TIMES and not untimed_fps:
+            if flags & NO_TIMES and not untimed_fps:
                 raise UserError(f"{path} has no timestamps: --nominal-fps says how many frames a second it has")
             raw = self._decoder.frames()
             first = next(raw, None)
@@ -97,8 +104,8 @@ class VideoReader:
             self._decoder.close()
             raise
         self._interval = 1.0 / (untimed_fps or self.probe.fps or _DEFAULT_FPS)
-        stamps = _in_seconds(first, raw, self._interval if flags & _NO_TIMES else 0.0, self._decoder)
-        self._frames = timed(stamps, self._interval, bool(flags & _DISCONTINUOUS))
+        stamps = _in_seconds(first, raw, self._interval if flags & NO_TIMES else 0.0, self._decoder)
+        self._frames = timed(stamps, self._interval, bool(flags & DISCONTINUOUS))
         self._converter = PictureConverter(aspect_of(self._decoder.stream))
         self._guard = RepetitionGuard()
         self._current: Timed[Stamped] | None = None
@@ -182,6 +189,8 @@ class VideoReader:
             interval = (self.time - self._first_time - skipped) / (self.frames - 1)
         duration = self.time + interval
         height, width = self._shape or (self.probe.height, self.probe.width)
+        broken = find_break(self.path, self._decoder.container.format.name)
+        damage = find_damage(self._decoder, Extent(self.frames, duration), self.probe, broken)
         return Decoded(
             frames=self.frames,
             declared_frames=self.probe.declared_frames,
@@ -194,16 +203,21 @@ class VideoReader:
             gaps=tuple(self._gaps),
             equal_share=self._guard.equal_share,
             brightness=self._guard.brightness,
-            damage=find_damage(self._decoder, Extent(self.frames, duration), self.probe),
-            warnings=tuple(self._warnings()),
+            damage=damage,
+            warnings=tuple(self._warnings("" if damage else broken)),
         )
 
-    def _warnings(self) -> Iterator[str]:
+    def _warnings(self, broken: str) -> Iterator[str]:
+        """One line for each oddity. ``broken``: where the structure of a file breaks that seems to be complete."""
         declared = self.probe.declared_frames
         if self._decoder.stream.frames not in (0, self.frames):
             yield f"decoded {self.frames} frames, the header declares {declared}"
         elif Extent(self.frames, self.time).falls_short_of(Extent(declared, 0.0)):
             yield f"decoded {self.frames} frames, the duration and rate in the header give {declared}"
+        if broken:
+            yield f"{broken}: frames may be missing"
+        if count := self._decoder.broken_packets:
+            yield f"packets of the file that are incomplete or lack the one before: {count}"
         if self._repaired:
             named = ", ".join(f"{number} at {time:.3f} s" for number, time in self._repaired[:_NAMED])
             more = f", ... ({len(self._repaired)})" if len(self._repaired) > _NAMED else ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssn_feat.video.containers import choose_stream, import_av, open_container
+from ssn_feat.video.containers import DISCONTINUOUS, NO_TIMES, choose_stream, import_av, open_container
 from ssn_feat.video.deinterlacing import deinterlaced
 
 # Frames by which it is decided whether the presentation times of a file can be used.
@@ -63,7 +63,9 @@ class StreamDecoder:
             raise
         self._time_base = self.stream.time_base
         self._start = _start(self.container, self.stream)
-        self.packets = self.unreadable = self.damaged = self._shown = 0
+        self.packets = self.unreadable = self.damaged = self.broken_packets = 0
+        # A broadcast or a bare stream may start within a group of pictures, which cannot be decoded before its end.
+        self._started = not self.container.format.flags & (DISCONTINUOUS | NO_TIMES)
         self.end = self.last = 0.0
         """Seconds from the container's start to the end, and to the beginning, of the last packet of any stream."""
         self.failure = ""
@@ -83,15 +85,15 @@ class StreamDecoder:
     def _decoded(self) -> Iterator[Any]:
         error = import_av().error
         for packet in self._packets():
+            self._started |= packet.is_keyframe
             try:
                 frames = packet.decode()
             except error.FFmpegError as problem:
                 self.error = self.error or str(problem.strerror)
-                # A recording that starts within a group of pictures cannot be decoded before its first key frame.
-                self.unreadable += self._shown > 0
+                self.unreadable += self._started
                 continue
             for frame in frames:
-                self._shown += 1
+                self._started = True
                 self.damaged += frame.is_corrupt
                 yield frame
         if self.failure:
@@ -113,6 +115,8 @@ class StreamDecoder:
             except import_av().error.FFmpegError as problem:
                 self.failure = str(problem.strerror)
                 return
+            except IndexError:  # all are read, and PyAV flushes a stream that appeared on the way, which it cannot
+                return
             if packet is None:
                 return
             number = packet.stream.index
@@ -124,6 +128,7 @@ class StreamDecoder:
                 self.end = max(self.end, at + (packet.duration or 0) * scales[number])
             if number == index:
                 self.packets += packet.size > 0
+                self.broken_packets += packet.is_corrupt
                 yield packet
 
     def seek(self, stamp: int) -> bool:

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import numpy as np
 
-from . import clocks, cut, documents, flipped, full_disk, killed, recipes, videos
+from . import clocks, cut, decoding, documents, flipped, full_disk, killed, kinds, recipes, videos
 from .outcome import Outcome
 
 CLASSES: Mapping[str, ModuleType] = {
@@ -25,6 +25,8 @@ CLASSES: Mapping[str, ModuleType] = {
     "clocks": clocks,
     "recipes": recipes,
     "videos": videos,
+    "decoding": decoding,
+    "kinds": kinds,
     "documents": documents,
 }
 

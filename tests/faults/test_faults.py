@@ -28,6 +28,8 @@ _ROUNDS = {
     "clocks": 1,
     "recipes": 7,
     "videos": 10,
+    "decoding": 40,
+    "kinds": 12,
     "documents": 300,
 }
 

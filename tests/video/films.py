@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+
+os.environ.setdefault("SVT_LOG", "0")  # the encoder of AV1 prints a page about itself
 
 
 def pictures(count: int, width: int = 64, height: int = 48, seed: int = 0, shift: int = 2) -> list[np.ndarray]:
@@ -75,7 +78,8 @@ def encode(path: Path, images: list[np.ndarray], codec: str = "libx264", **setti
     except ValueError:
         pytest.skip(f"PyAV cannot write {codec}")
     times = settings.get("times", [k / 25 for k in range(len(images))])
-    unit = Fraction(1, 1000 if "times" in settings else 25)
+    # MPEG-2 has only the usual frame rates.
+    unit = Fraction(1, 1000 if "times" in settings and codec != "mpeg2video" else 25)
 
     def fitting(options: dict[str, str]) -> dict[str, str]:
         return {name: value for name, value in options.items() if name != "x264-params" or codec == "libx264"}
@@ -125,6 +129,23 @@ def encode(path: Path, images: list[np.ndarray], codec: str = "libx264", **setti
                 silence.sample_rate, silence.pts = 16000, start
                 container.mux(sound.encode(silence))
             container.mux(sound.encode(None))
+    return path
+
+
+def restamped(path: Path, source: Path, odd: dict[int, float], delay: float = 0.0, start: float = 0.0) -> Path:
+    """The packets of ``source`` in another file, shown ``start`` seconds later, some by ``odd`` seconds more.
+
+    ``delay``: seconds from decoding to showing a frame, without which no frame can be shown too early.
+    """
+    av = pytest.importorskip("av")
+    with av.open(str(source)) as reading, av.open(str(path), "w") as writing:
+        stream = writing.add_stream_from_template(reading.streams.video[0])
+        packets = (packet for packet in reading.demux(video=0) if packet.size)
+        for number, packet in enumerate(packets):
+            packet.pts += round((start + odd.get(number, 0.0)) / packet.time_base)
+            packet.dts += round((start - delay) / packet.time_base)
+            packet.stream = stream
+            writing.mux(packet)
     return path
 
 

@@ -3,11 +3,12 @@ import struct
 
 import numpy as np
 import pytest
+from films import encode as films_encode
 from films import pictures, skip_start, write, write_at, write_with_audio
 
 from ssn_feat.errors import UserError
 from ssn_feat.video import VideoReader, frames
-from ssn_feat.video.matroska import find_break
+from ssn_feat.video.structure import find_break
 
 
 def decoded(path, **options):
@@ -165,7 +166,7 @@ def test_live_recordings_of_open_sizes_are_whole(tmp_path):
     assert data[segment + 4 : segment + 12] == bytes.fromhex("01ffffffffffffff")
     clusters = [match.start() for match in re.finditer(bytes.fromhex("1f43b675"), data)]
     assert len(clusters) > 3
-    assert find_break(path) == ""
+    assert find_break(path, "matroska,webm") == ""
     assert decoded(path).damage == ""
     # A cluster of open size ends where the next begins.
     opened = data
@@ -173,9 +174,9 @@ def test_live_recordings_of_open_sizes_are_whole(tmp_path):
         width = 9 - data[at + 4].bit_length()
         opened = opened[: at + 4] + b"\xff" + opened[at + 4 + width :]
     path.write_bytes(opened)
-    assert find_break(path) == ""
+    assert find_break(path, "matroska,webm") == ""
     path.write_bytes(opened[: len(opened) * 2 // 3])
-    assert "its structure breaks at byte" in find_break(path)
+    assert "its structure breaks at byte" in find_break(path, "matroska,webm")
 
 
 def test_sound_that_is_longer_than_the_picture_is_no_damage(tmp_path):
@@ -188,3 +189,50 @@ def test_an_edit_list_is_no_damage(tmp_path):
     found = decoded(skip_start(write(tmp_path / "a.mp4", pictures(60)), seconds=0.96))
     assert found.frames == 36
     assert (found.declared_frames, found.incomplete) == (60, False)
+
+
+def test_a_broken_structure_is_named_where_no_frame_seems_to_be_missing(tmp_path):
+    path = write_at(tmp_path / "a.mkv", pictures(30), [40 * i for i in range(30)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-120])
+    found = decoded(path)
+    assert found.frames < 30
+    assert any("120 bytes of the file are missing" in line for line in found.warnings)
+    path.write_bytes(whole + bytes(100))
+    found = decoded(path)
+    assert (found.frames, found.damage) == (30, "")
+    assert any("its structure breaks at byte" in line for line in found.warnings)
+
+
+def test_a_cut_or_torn_transport_stream_is_named(tmp_path):
+    path = films_encode(tmp_path / "a.ts", pictures(40), "mpeg2video")
+    whole = path.read_bytes()
+    assert len(whole) % 188 == 0
+    assert decoded(path).warnings == ()
+    path.write_bytes(whole[: len(whole) // 2 // 188 * 188 + 50])
+    assert any("the end of its last packet is missing" in line for line in decoded(path).warnings)
+    # A packet of the picture that does not start one: identifier 256, no other flag.
+    middle = next(
+        at for at in range(len(whole) // 2 // 188 * 188, len(whole), 188) if whole[at + 1 : at + 3] == b"\1\0"
+    )
+    path.write_bytes(whole[:middle] + bytes(188) + whole[middle + 188 :])
+    found = decoded(path)
+    assert any(f"its structure breaks at byte {middle:,}" in line for line in found.warnings) or found.damage
+    path.write_bytes(whole[:middle] + whole[middle + 188 :])
+    found = decoded(path)
+    assert any("lack the one before" in line for line in found.warnings) or found.damage
+    timed = b"".join(bytes(4) + whole[at : at + 188] for at in range(0, len(whole), 188))
+    path = tmp_path / "a.m2ts"
+    path.write_bytes(timed)
+    assert decoded(path).warnings == ()
+    path.write_bytes(timed[: len(timed) // 2 // 192 * 192 + 100])
+    assert any("the end of its last packet is missing" in line for line in decoded(path).warnings)
+
+
+def test_a_damaged_first_frame_is_damage(tmp_path):
+    """Only what comes before the first key frame of a recording that starts anywhere may be undecodable."""
+    path = films_encode(tmp_path / "a.mkv", pictures(30), "libx264", gop=10)
+    data = path.read_bytes()
+    unit = data.rindex(b"\x06\x05", 0, data.index(b"x264 - core"))  # the encoder's message to the decoder
+    spoil(path, unit + int.from_bytes(data[unit - 4 : unit], "big"), 4, b"\xff" * 4)  # the length of the picture
+    assert "1 unreadable packet" in decoded(path).damage

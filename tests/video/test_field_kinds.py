@@ -12,10 +12,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from films import INTERLACED, combed, encode, pictures, rotate_tag, skip_start
+from films import INTERLACED, combed, encode, pictures, restamped, rotate_tag, skip_start
 from references import check, require_ffmpeg, times_of
 
 from ssn_feat.video import Decoded, VideoReader
+from ssn_feat.video.decoding import StreamDecoder
 from ssn_feat.video.deinterlacing import deinterlaced
 
 BIDIRECTIONAL = {"bf": "3", "preset": "fast", "sc_threshold": "0"}
@@ -83,22 +84,6 @@ def _filtered(frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
         with contextlib.suppress(BlockingIOError, EOFError):
             while True:
                 yield graph.pull()
-
-
-def restamped(path: Path, source: Path, odd: dict[int, float], delay: float = 0.0, start: float = 0.0) -> Path:
-    """The packets of ``source`` in another file, shown ``start`` seconds later, some by ``odd`` seconds more.
-
-    ``delay``: seconds from decoding to showing a frame, without which no frame can be shown too early.
-    """
-    with av.open(str(source)) as reading, av.open(str(path), "w") as writing:
-        stream = writing.add_stream_from_template(reading.streams.video[0])
-        packets = (packet for packet in reading.demux(video=0) if packet.size)
-        for number, packet in enumerate(packets):
-            packet.pts += round((start + odd.get(number, 0.0)) / packet.time_base)
-            packet.dts += round((start - delay) / packet.time_base)
-            packet.stream = stream
-            writing.mux(packet)
-    return path
 
 
 def times_and_summary(path: Path, **options: object) -> tuple[list[float], Decoded]:
@@ -208,3 +193,26 @@ def test_several_streams(tmp_path: Path, name: str) -> None:
     for stream in (0, 2):
         summary = check(path, stream=stream)
         assert any(f"3 video streams, of which number {stream} was read" in line for line in summary.warnings)
+
+
+def test_streams_that_appear_on_the_way(tmp_path: Path) -> None:
+    """PyAV then reads past the end of a list after the last packet, and fails or not by chance."""
+    first = encode(tmp_path / "1.ts", pictures(20), "mpeg2video", options={"bf": "0"})
+    second = encode(tmp_path / "2.ts", pictures(20), "mpeg2video", options={"bf": "0"}, sound=1.0, tracks=2)
+    path = tmp_path / "joined.ts"
+    path.write_bytes(first.read_bytes() + second.read_bytes())
+    assert times_and_summary(path)[1].frames >= 39
+    decoder = StreamDecoder(first)
+    container = decoder.container
+
+    class Failing:
+        format = container.format
+
+        def demux(self) -> Iterator[av.Packet]:
+            yield from container.demux()
+            raise IndexError("list index out of range")
+
+    decoder.container = Failing()
+    assert len(list(decoder.frames())) == 20
+    assert decoder.failure == ""
+    container.close()

@@ -1,10 +1,16 @@
-"""Check that the structure of a Matroska or WebM file is intact: decoders silently skip data they cannot parse."""
+"""Checks whether the structure of a file is intact, which FFmpeg does not tell.
+
+FFmpeg skips bytes that it cannot parse in a Matroska, WebM or MPEG-TS file, looks for something that it knows, and
+continues without an error, a damaged packet, or always a message in its log. PyAV gives no access to the structure.
+"""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
 
 _HEADER, _SEGMENT, _CLUSTER = 0x1A45DFA3, 0x18538067, 0x1F43B675
 _ANYWHERE = frozenset({0xEC, 0xBF})  # Void, CRC-32
@@ -16,19 +22,28 @@ _LEVELS = (
     # Timestamp, Position, PrevSize, SimpleBlock, BlockGroup, SilentTracks, EncryptedBlock
     _ANYWHERE | {0xE7, 0xA7, 0xAB, 0xA3, 0xA0, 0x5854, 0xAF},
 )
+# Bytes of a transport packet, and of what precedes its first byte: plain, with a time code (.m2ts), with a checksum.
+_TRANSPORT_PACKETS = ((188, 0), (192, 4), (204, 0))
+_SYNC = 0x47  # first byte of every transport packet
 
 
-def find_break(path: Path) -> str:
-    """Describe where the structure of a file breaks; return "" if it is intact or the file has another format.
+def find_break(path: Path, container: str) -> str:
+    """Describe where the structure of a file breaks; return "" if it is intact or the container has no check.
 
-    Reads a few bytes of each block. The elements of the file, its segments and their clusters must follow each other
-    without gaps, be allowed at their level and end within their parent. Unknown sizes, as written by live recordings,
-    are accepted.
+    ``container``: FFmpeg's name of the format.
+    """
+    if "matroska" in container:
+        return _matroska_break(path)
+    return _transport_break(path) if container == "mpegts" else ""
+
+
+def _matroska_break(path: Path) -> str:
+    """Elements of the file, its segments and their clusters must follow each other and end within their parent.
+
+    Reads a few bytes of each block. Unknown sizes, as written by live recordings, are accepted.
     """
     total = path.stat().st_size
     with path.open("rb") as file:
-        if _element(file, 0)[0] != _HEADER:
-            return ""
         at, ends = 0, [total]
         while at < total:
             while len(ends) > 1 and at == ends[-1]:
@@ -36,14 +51,15 @@ def find_break(path: Path) -> str:
             number, start, size = _element(file, at)
             while len(ends) > 1 and number not in _LEVELS[len(ends) - 1] and ends[-1] == total:
                 ends.pop()  # a cluster or segment of unknown size ends at the first element not allowed in it
-            end = total if size is None and number in (_SEGMENT, _CLUSTER) else start + (size or 0)
+            parent = number in (_SEGMENT, _CLUSTER)
+            end = total if size is None and parent else start + (size or 0)
             if number == _SEGMENT and end > total:
                 return f"{end - total:,} bytes of the file are missing"
             if number not in _LEVELS[len(ends) - 1] or end > ends[-1]:
                 return f"its structure breaks at byte {at:,} of {total:,}"
-            if number in (_SEGMENT, _CLUSTER):
+            if parent:
                 ends.append(end)
-            at = start if number in (_SEGMENT, _CLUSTER) else end
+            at = start if parent else end
     return ""
 
 
@@ -60,3 +76,19 @@ def _element(file: BinaryIO, at: int) -> tuple[int, int, int | None]:
     mask = (1 << 7 * width) - 1
     size = int.from_bytes(head[length : length + width], "big") & mask
     return number, at + length + width, None if size == mask else size
+
+
+def _transport_break(path: Path) -> str:
+    """Packets must have one size, the same first byte, and no part of one at the end of the file."""
+    content = np.memmap(path, np.uint8, "r")
+    for size, before in _TRANSPORT_PACKETS:
+        firsts = content[before::size]
+        if len(firsts) > 1 and (firsts[:2] == _SYNC).all():
+            wrong = np.flatnonzero(firsts != _SYNC)
+            if len(wrong):
+                return f"its structure breaks at byte {wrong[0] * size:,} of {len(content):,}"
+            return "the end of its last packet is missing" if len(content) % size else ""
+    return ""
+
+
+__all__ = ["find_break"]
