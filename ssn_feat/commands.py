@@ -53,6 +53,14 @@ def verify() -> Command[Any]:
     return Command(verify_store, VerifyOptions)
 
 
+def remove() -> Command[Any]:
+    """Remove videos or a stream from a store."""
+    from ssn_feat.store.removal import RemoveOptions
+    from ssn_feat.store.removal import remove as function
+
+    return Command(function, RemoveOptions)
+
+
 def pack() -> Command[Any]:
     """Copy a finished store into a few large files."""
     from ssn_feat.store.maintenance import PackOptions, pack_store
@@ -281,6 +289,7 @@ COMMANDS = Group(
         "extract": extract,
         "status": status,
         "verify": verify,
+        "remove": remove,
         "pack": pack,
         "import": import_features,
         "export": export_features,

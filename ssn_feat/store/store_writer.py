@@ -208,6 +208,11 @@ class StoreWriter(StoreReader):
             self.require_unchanged(streams)
             self.backend.replace(f"{FAILED}/{key}", attributes)
 
+    def forget_failure(self, video_id: str) -> None:
+        """Remove the record that a video could not be extracted. Does nothing if there is none."""
+        with self._writing():
+            self.backend.remove_record(f"{FAILED}/{key_of(video_id)}")
+
     def record_run(self, run: Mapping[str, Any]) -> None:
         """Record the plan of an extraction run, so that the status shows what is pending.
 

@@ -24,6 +24,7 @@ SCRIPTS = {
     "extract/run.py": "extract",
     "extract/status.py": "status",
     "extract/verify.py": "verify",
+    "extract/remove.py": "remove",
     "extract/pack.py": "pack",
     "extract/import_features.py": "import",
     "extract/export_features.py": "export",
