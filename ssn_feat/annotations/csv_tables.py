@@ -86,7 +86,10 @@ def csv_records(path: Path) -> Records:
     last: dict[str, float] = {}
     for i in records.instances:
         last[i.video] = max(last.get(i.video, 0.0), i.end)
-    records.videos = [v if v.duration is not None else replace(v, duration=last.get(v.id)) for v in videos.values()]
+    records.videos = [
+        v if v.duration is not None else replace(v, duration=last.get(v.id), duration_assumed=True)
+        for v in videos.values()
+    ]
     return records
 
 

@@ -41,7 +41,8 @@ class Video:
 
     ``duration`` is in seconds; ``fps`` and ``frames`` are from the annotation file, None if it lacks them.
     ``ambiguous`` are intervals of which the annotators were unsure: they belong to no class, and only the definition of
-    the THUMOS 2014 challenge uses them.
+    the THUMOS 2014 challenge uses them. ``duration_assumed``: the file does not state the duration, so the video is
+    assumed to end with its last instance.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Video:
     fps: float | None = None
     frames: int | None = None
     ambiguous: tuple[Instance, ...] = ()
+    duration_assumed: bool = False
 
     def __repr__(self) -> str:
         subset = printable(self.subset) or "no subset"
@@ -66,8 +68,8 @@ class Dataset:
     """A named collection of videos, and the names of the classes (labels) of their instances.
 
     ``labels`` is in alphabetical order, and the class index of a label is its position, from 0. (In activity logits,
-    index 0 is the background, which is not a label.) ``source`` is the path or DIALECT:PATH that it was read from, None
-    for a data set that was made or changed in memory.
+    index 0 is the background, which is not a label.) ``source`` is the path or DIALECT:PATH that it (or a data set
+    that it is a part of) was read from, None for a data set that was made or changed in memory.
     """
 
     name: str
@@ -129,12 +131,17 @@ class Dataset:
             raise UserError(
                 f"data set {self.name!r} has no subset {name!r}; it has {', '.join(self.subsets) or 'none'}"
             )
-        return Dataset(self.name, videos, self.labels)
+        return self._part(videos)
 
     def only(self, ids: Iterable[str]) -> Dataset:
         """The videos with the given ids, in the order of this data set. Unknown ids are ignored."""
         wanted = set(ids)
-        return Dataset(self.name, {i: v for i, v in self.videos.items() if i in wanted}, self.labels)
+        return self._part({i: v for i, v in self.videos.items() if i in wanted})
+
+    def _part(self, videos: dict[str, Video]) -> Dataset:
+        part = Dataset(self.name, videos, self.labels)
+        object.__setattr__(part, "source", self.source)
+        return part
 
     def classes(self, video: Video) -> NDArray[np.int64]:
         """Class index of each instance of ``video``, int64 ``(N,)``."""

@@ -1,4 +1,4 @@
-"""Matches the ids of annotations with those of files, of a store, or of a file of results."""
+"""Matches the ids of annotations with those of files, a store, proposals or results."""
 
 from __future__ import annotations
 
@@ -30,14 +30,18 @@ class IdMatch:
     """How they correspond where they are not equal, as in ``without their ending``."""
     problem: str = ""
     """Why ids that are not equal were not matched although they could be; empty if there is no such reason."""
+    turned: bool = False
+    """Whether ``way`` or ``problem`` is about the other ids, which carry what the annotated ids lack."""
 
-    def line(self, what: str) -> str:
+    def line(self, what: str, whose: str = "the annotations") -> str:
         """What a user should know, in one line; empty if all ids are equal. ``what`` names the other side."""
         if not self.way:
-            return self.problem
+            return self.problem and f"ids of {what if self.turned else whose} {self.problem}"
         one, other = next((one, other) for one, other in self.ids.items() if one != other)
         count = f"{len(self.ids)} video{'s' * (len(self.ids) > 1)}"
-        return f"ids of the annotations match those of {what} {self.way}: {one!r} is {other!r} ({count})"
+        if self.turned:
+            whose, what, one, other = what, whose, other, one
+        return f"ids of {whose} match those of {what} {self.way}: {one!r} is {other!r} ({count})"
 
 
 class _Way(NamedTuple):
@@ -94,8 +98,19 @@ def match_ids(annotated: Iterable[str], others: Iterable[str]) -> IdMatch:
     Equal ids belong together. The remaining annotated ids may carry a folder, an ending of video files, a prefix ``v_``
     or blanks around them, or be another Unicode form; the other ids may carry ``v_``. The same changes are made to all
     of them. Of all combinations of changes, that which matches most ids is used, unless two combinations match as many
-    in different ways, or a combination makes two ids equal: then only equal ids are matched.
+    in different ways, or a combination makes two ids equal: then only equal ids are matched. If no combination matches
+    any, the same is tried with the two sides exchanged.
     """
+    annotated, others = list(annotated), list(others)
+    match = _match(annotated, others)
+    if match.way or match.problem:
+        return match
+    back = _match(others, annotated)
+    return replace(back, ids={one: other for other, one in back.ids.items()}, turned=True)
+
+
+def _match(annotated: list[str], others: list[str]) -> IdMatch:
+    """As :func:`match_ids`, without exchanging the two sides."""
     names, held = dict.fromkeys(annotated), set(others)
     equal = {name: name for name in names if name in held}
     rest, free = [name for name in names if name not in held], sorted(held - names.keys())
@@ -115,7 +130,7 @@ def match_ids(annotated: Iterable[str], others: Iterable[str]) -> IdMatch:
         ((pairs, way),) = best.items()
         return IdMatch(equal | dict(pairs), str(way))
     if best:
-        problem = f"ids of the annotations match in several ways: {'; or '.join(map(str, best.values()))}"
+        problem = f"match in several ways: {'; or '.join(map(str, best.values()))}"
     return IdMatch(equal, problem=problem)
 
 
@@ -152,7 +167,7 @@ def _matched(way: _Way, rest: list[str], free: list[str]) -> tuple[dict[str, str
             continue
         same = [first.setdefault(key, name), name] if first.get(key, name) != name else by_key[key]
         if len(same) > 1:
-            return {}, f"ids of the annotations are not matched {way}: {same[0]!r} and {same[1]!r} would be the same"
+            return {}, f"are not matched {way}: {same[0]!r} and {same[1]!r} would be the same"
         first[key] = name
         matched[name] = by_key[key][0]
     return matched, ""
@@ -178,16 +193,26 @@ def annotated_ids(dataset: Dataset, others: Iterable[str], what: str, quiet: boo
 
     As :func:`match_dataset`, in the other direction.
     """
+    return known_ids(dataset.videos, others, "the annotations", what, quiet)
+
+
+def known_ids(
+    known: Iterable[str], others: Iterable[str], whose: str, what: str, quiet: bool = False
+) -> tuple[str, ...]:
+    """``others`` with the ids that they have in ``known``, in the same order; unmatched ids are kept.
+
+    How ids are matched is printed in one line unless ``quiet``; ``whose`` and ``what`` name ``known`` and ``others``.
+    """
     others = tuple(others)
-    match = _said(match_ids(dataset.videos, others), what, quiet)
+    match = _said(match_ids(known, others), what, quiet, whose)
     back = {other: name for name, other in match.ids.items()}
     return tuple(back.get(other, other) for other in others)
 
 
-def _said(match: IdMatch, what: str, quiet: bool) -> IdMatch:
-    if (line := match.line(what)) and not quiet:
+def _said(match: IdMatch, what: str, quiet: bool, whose: str = "the annotations") -> IdMatch:
+    if (line := match.line(what, whose)) and not quiet:
         print(printable_lines(f"note: {line}"), file=sys.stderr)
     return match
 
 
-__all__ = ["IdMatch", "annotated_ids", "match_dataset", "match_ids"]
+__all__ = ["IdMatch", "annotated_ids", "known_ids", "match_dataset", "match_ids"]

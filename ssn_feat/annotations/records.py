@@ -23,7 +23,10 @@ NO_SUBSET = "unnamed"
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """A video in a file. ``where`` is its line or key, ``duration`` is in seconds (None if missing)."""
+    """A video in a file. ``where`` is its line or key, ``duration`` is in seconds (None if missing).
+
+    ``duration_assumed``: as in :class:`~ssn_feat.annotations.Video`.
+    """
 
     where: str
     id: str
@@ -31,6 +34,7 @@ class VideoRecord:
     subset: str = NO_SUBSET
     fps: float | None = None
     frames: int | None = None
+    duration_assumed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ class Records:
                 v.fps,
                 v.frames,
                 tuple(ambiguous.get(v.id, ())),
+                v.duration_assumed,
             )
             for v in self.videos
         ]

@@ -208,7 +208,8 @@ class _Fields:
         hints = typing.get_type_hints(cls, include_extras=True)
         fixed = {field.name: self._fixed[field.name] for field in dataclasses.fields(cls) if field.name in self._fixed}
         fields = []
-        for field in dataclasses.fields(cls):
+        # Options that commands share are keyword-only fields of a base class, which would come first.
+        for field in sorted(dataclasses.fields(cls), key=lambda each: each.kw_only):
             if field.name in fixed or not field.init:
                 continue
             default = _default_of(field, info.default)

@@ -11,6 +11,7 @@ from pathlib import Path
 import tyro
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.joining import JoinOptions, check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.detection.model_folder import save_model
 from ssn_feat.detection.postprocess import PRESETS as POSTPROCESS_PRESETS
@@ -25,12 +26,13 @@ from ssn_feat.results.detections import Detections
 from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.runs.folders import run_folders
 from ssn_feat.store import FeatureStore, open_store
+from ssn_feat.store.times import times_of_store
 
 _NPZ = b"PK"
 
 
 @dataclass(frozen=True)
-class DetectOptions:
+class DetectOptions(JoinOptions):
     """Detect actions: score proposals with trained heads, fuse the scores, filter, suppress, refine.
 
     Needs --store, --proposals and --checkpoint; the raw scores of each run are written beside the detections.
@@ -142,11 +144,10 @@ def score_files(out: Path, runs: Sequence[Path]) -> list[Path]:
 def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScores]:
     """Score the proposals of the chosen videos with each run, and write the scores."""
     assert options.store is not None
-    assert options.proposals is not None
     store = open_store(options.store)
     if dataset is not None:
         dataset = match_dataset(dataset, store.ids, f"the store {store.path}", options.quiet)
-    proposals = _available(Proposals.load(options.proposals), store, dataset, options)
+    proposals = _proposals(options, store, dataset)
     folders = options.runs
     runs = [load_run(folder) for folder in folders]
     # Before the work, since a needed file may be missing; runs are checked first.
@@ -159,6 +160,19 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
     for part, path in zip(scores, score_files(options.out, folders), strict=True):
         part.save(path)
     return scores
+
+
+def _proposals(options: DetectOptions, store: FeatureStore, dataset: Dataset | None) -> Proposals:
+    """The proposals of the videos to score. Raises UserError if their times differ from those of the store."""
+    assert options.proposals is not None
+    known, whose = (store.ids, f"the store {store.path}") if dataset is None else (dataset.videos, "the annotations")
+    proposals = Proposals.load(options.proposals).matched(known, whose, options.quiet)
+    available = _available(proposals, store, dataset, options)
+    stored = times_of_store(store, available.ids)
+    if dataset is not None:
+        check_times(times_of_dataset(dataset, options.annotations), stored, options, options.quiet)
+    check_times(proposals.times, stored, options, options.quiet)
+    return available
 
 
 def _available(proposals: Proposals, store: FeatureStore, dataset: Dataset | None, options: DetectOptions) -> Proposals:

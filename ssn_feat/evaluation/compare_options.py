@@ -8,13 +8,14 @@ from typing import Literal
 
 import tyro
 
+from ssn_feat.annotations.joining import JoinOptions
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_recall import Budget
 from ssn_feat.proposals import AnchorOptions, SlidingOptions, TagOptions
 
 
 @dataclass(frozen=True)
-class CompareOptions:
+class CompareOptions(JoinOptions):
     """Compare proposals with annotations: average recall, its area, recall at tIoU."""
 
     files: tyro.conf.Positional[tuple[Path, ...]]

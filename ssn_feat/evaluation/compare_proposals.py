@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.joining import check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.annotations.protocols import dataset_coverage, protocol, separate_ambiguous
 from ssn_feat.errors import UserError
@@ -24,6 +25,7 @@ from ssn_feat.evaluation.compared_methods import ComparedMethod, Reference, comp
 from ssn_feat.evaluation.recall_groups import recall_by_class, recall_by_length, recall_by_number
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import open_store
+from ssn_feat.store.times import times_of_store
 from ssn_feat.terminal import printable_lines
 
 _REFERENCES: dict[Reference, str] = {
@@ -104,8 +106,11 @@ def _evaluated_set(options: CompareOptions, dataset: Dataset | None) -> tuple[Da
     elif options.subset:
         dataset = dataset.subset(options.subset)
     if options.store is not None:
-        stored = open_store(options.store).ids
+        store = open_store(options.store)
+        stored = store.ids
         dataset = match_dataset(dataset, stored, f"the store {options.store}")
+        annotated = times_of_dataset(dataset, options.annotations)
+        check_times(annotated, times_of_store(store, dataset.videos), options)
         notes.append(f"store: {dataset_coverage(dataset, stored)}")
     return dataset, notes
 

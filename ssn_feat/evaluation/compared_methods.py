@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
-from ssn_feat.annotations.matching import annotated_ids
+from ssn_feat.annotations.joining import JoinOptions, check_times, times_of_dataset
 from ssn_feat.annotations.records import number
 from ssn_feat.drawing.names import short_names
 from ssn_feat.errors import UserError
@@ -64,7 +64,7 @@ def compared_methods(
     titles = {spec: _title(spec, options.methods) for spec in options.methods}
     names = short_names(options.files, taken=titles.values())
     if loaded is None:
-        loaded = [load_proposals(path, dataset, options.fps) for path in options.files]
+        loaded = [load_proposals(path, dataset, options.fps, options) for path in options.files]
     files = [ComparedMethod(name, proposals) for name, proposals in zip(names, loaded, strict=True)]
     yield from files
     store = open_store(options.store) if options.store else None
@@ -180,11 +180,17 @@ def _sources(
     return sources
 
 
-def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None, quiet: bool = False) -> Proposals:
+def load_proposals(
+    path: Path,
+    dataset: Dataset,
+    fps: Path | None = None,
+    options: JoinOptions | None = None,
+    quiet: bool = False,
+) -> Proposals:
     """Read proposals of any supported format, which the suffix decides, with the durations of ``dataset`` or ``fps``.
 
-    A folder holds one csv file per video, as BSN and BMN write them. Raises UserError if the file is invalid or holds
-    no proposal.
+    A folder holds one csv file per video, as BSN and BMN write them. Raises UserError if the file is invalid, holds no
+    proposal, or has other times than ``dataset`` (see :func:`ssn_feat.annotations.joining.check_times`).
     """
     durations = {video.id: video.duration for video in dataset.videos.values()}
     if path.is_dir():
@@ -199,8 +205,9 @@ def load_proposals(path: Path, dataset: Dataset, fps: Path | None = None, quiet:
         raise UserError(f"unknown format of {path}: supported are .npz, .json, .txt (an SSN list) and folders of .csv")
     if not len(proposals):
         raise UserError(f"{path} holds no proposal")
-    names = dict(zip(proposals.ids, annotated_ids(dataset, proposals.ids, str(path), quiet), strict=True))
-    return proposals.renamed(names)
+    proposals = proposals.matched(dataset.videos, "the annotations", quiet)
+    check_times(proposals.times, times_of_dataset(dataset), options or JoinOptions(), quiet)
+    return proposals
 
 
 def _read_list(path: Path, durations: Mapping[str, float], fps: Path | None) -> Proposals:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset
+from ssn_feat.annotations.joining import check_times, times_of_dataset
 from ssn_feat.annotations.matching import annotated_ids
 from ssn_feat.annotations.protocols import dataset_coverage, protocol
 from ssn_feat.drawing.names import short_names
@@ -183,6 +184,7 @@ def _match(
     """
     known, counted = evaluation_set.known, evaluation_set.dataset
     detections = replace(detections, ids=annotated_ids(known, detections.ids, source, options.quiet))
+    check_times(detections.times(source), times_of_dataset(known, options.annotations), options, options.quiet)
     unknown = sum(video not in known.videos for video in detections.ids)
     try:
         detections = detections.relabelled(known.labels)
@@ -244,7 +246,9 @@ def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: 
     unknown = [video for video in options.videos if video not in dataset.videos]
     if unknown:
         raise UserError(f"cannot draw the video {unknown[0]!r}: it is not in {options.annotations}")
-    proposals = load_proposals(options.proposals, dataset, quiet=options.quiet) if options.proposals else None
+    proposals = (
+        load_proposals(options.proposals, dataset, options=options, quiet=options.quiet) if options.proposals else None
+    )
     timelines = []
     for video in options.videos:
         intervals, curve = None, None

@@ -10,6 +10,7 @@ import numpy as np
 import tyro
 
 from ssn_feat.annotations.dataset import subset_name
+from ssn_feat.annotations.joining import JoinOptions
 from ssn_feat.annotations.protocols import protocol
 from ssn_feat.drawing.pictures import check_picture
 from ssn_feat.drawing.timeline import TimelineOptions
@@ -25,7 +26,7 @@ _SSN_THUMOS = tuple(np.arange(0.1, 1.0, 0.1).tolist())
 
 
 @dataclass(frozen=True)
-class EvaluateOptions:
+class EvaluateOptions(JoinOptions):
     """Measure detections: mAP at several tIoU thresholds, of any number of files side by side."""
 
     files: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="DETECTIONS")]

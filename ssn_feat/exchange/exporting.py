@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.dataset import Video
+from ssn_feat.annotations.joining import JoinOptions, check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.errors import UserError
 from ssn_feat.exchange.grids import Grid, grid_of
@@ -24,6 +25,7 @@ from ssn_feat.exchange.rescale import rescaled
 from ssn_feat.files import replacing, write_npy, write_text
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, StoredVideo, open_store
+from ssn_feat.store.times import times_of_store
 from ssn_feat.terminal import counted
 
 ExportFormat = Literal["actionformer", "opentad", "bmn"]
@@ -31,7 +33,7 @@ _LONGEST_NAME = 200
 
 
 @dataclass(frozen=True)
-class ExportFeaturesOptions:
+class ExportFeaturesOptions(JoinOptions):
     """A feature store as files for another project."""
 
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
@@ -90,6 +92,8 @@ def export_features(options: ExportFeaturesOptions) -> ExportReport:
         raise UserError(
             f"nothing to export: the store {store.path} holds {counted(len(stored), 'video')}{in_annotations}"
         )
+    if dataset is not None:
+        check_times(times_of_dataset(dataset, options.annotations), times_of_store(store, ids), options)
     missing = tuple(i for i in dataset.videos if i not in present) if dataset else ()
     streams = _streams(store, options.streams)
     names = {video_id: _file_name(video_id, options) for video_id in ids}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from ssn_feat.annotations.dataset import Video
+from ssn_feat.annotations.joining import JoinOptions
 from ssn_feat.errors import UserError
 from ssn_feat.exchange.layouts import LAYOUTS, LayoutName, Orientation
 from ssn_feat.exchange.patterns import ID, Pattern
@@ -20,7 +21,7 @@ FROM_ANNOTATIONS = "annotations"
 
 
 @dataclass(frozen=True)
-class ImportFeaturesOptions:
+class ImportFeaturesOptions(JoinOptions):
     """Features of other projects into a feature store. Run it again to resume: committed videos are skipped."""
 
     features: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FEATURES")]

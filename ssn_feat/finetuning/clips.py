@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ssn_feat.annotations import Dataset, Video
+from ssn_feat.annotations.joining import JoinOptions, VideoTimes, check_times, times_of_dataset
 from ssn_feat.backbones import Backbone, load_backbone
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
@@ -181,7 +182,7 @@ class ClipsTask:
 
 
 @dataclass(frozen=True)
-class FitClipsOptions:
+class FitClipsOptions(JoinOptions):
     """Learn a backbone from trimmed instances, for extract/run.py --weights STREAM=OUT/backbone.pt."""
 
     videos: Path
@@ -303,6 +304,8 @@ def _prepare(options: FitClipsOptions, group: Processes) -> tuple[PixelTraining,
     assert files.dataset is not None
     dataset = files.dataset.subset(options.subset)
     videos = index_videos(files.videos, tuple(dataset.videos), options.pixels, cut, group, options.quiet)
+    decoded = VideoTimes(f"the videos in {options.videos}", {video.id: video.index.duration for video in videos})
+    check_times(times_of_dataset(dataset, options.annotations), decoded, options, options.quiet)
     clips = clips_of(dataset, videos, cut, options.clips.background)
     task = ClipsTask(clips, options.clips, backbone.feature_dim, options.seed, group.device)
     reader = reader_of(options.pixels, cut, stream, group)

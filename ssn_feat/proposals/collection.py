@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssn_feat.annotations.joining import VideoTimes
+from ssn_feat.annotations.matching import known_ids
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
 from ssn_feat.intervals import as_intervals
@@ -32,6 +35,7 @@ class Proposals:
     method, parameters: how they were made (``parameters`` must be JSON-serialisable).
     actionness: per video id float32 ``(T,)``, probability of action of each snippet; None without actionness.
     spans: per video id float64 ``(T, 2)``, start and end of each snippet in seconds; given if ``actionness`` is.
+    durations: seconds by video id; None if unknown, as in files of version 0.1 and of other programs.
     path: the file that they were saved to or loaded from; None for proposals in memory only.
 
     Raises UserError if ids, shapes or values are inconsistent.
@@ -44,6 +48,7 @@ class Proposals:
     actionness: dict[str, NDArray[np.float32]] | None = None
     spans: dict[str, NDArray[np.float64]] | None = None
     score: str = "score"
+    durations: dict[str, float] | None = None
     path: Path | None = field(default=None, init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,6 +104,7 @@ class Proposals:
             scores=pick(self.scores),
             actionness=pick(self.actionness),
             spans=pick(self.spans),
+            durations=pick(self.durations),
         )
 
     def renamed(self, names: Mapping[str, str]) -> Proposals:
@@ -115,7 +121,27 @@ class Proposals:
             scores=rename(self.scores),
             actionness=rename(self.actionness),
             spans=rename(self.spans),
+            durations=rename(self.durations),
         )
+
+    def matched(self, known: Iterable[str], whose: str, quiet: bool = False) -> Proposals:
+        """The same proposals with the ids that their videos have in ``known``; other ids are kept.
+
+        How ids are matched is printed in one line unless ``quiet``; ``whose`` names ``known``.
+        """
+        renamed = self.renamed(dict(zip(self.ids, known_ids(known, self.ids, whose, self.what, quiet), strict=True)))
+        object.__setattr__(renamed, "path", self.path)
+        return renamed
+
+    @property
+    def what(self) -> str:
+        """The name of the proposals in messages."""
+        return f"the proposals {self.path or self.parameters.get('file') or self.method}"
+
+    @property
+    def times(self) -> VideoTimes:
+        """Intervals and durations, for comparison with a store or annotations."""
+        return VideoTimes(self.what, self.durations or {}, self.intervals)
 
     def top(self, number: int) -> Proposals:
         """The ``number`` best proposals of each video by descending score (ties: the earlier first)."""
@@ -141,6 +167,8 @@ class Proposals:
             "parameters": self.parameters,
             "ids": list(self.intervals),
         }
+        if self.durations is not None:
+            header["durations"] = [self.durations.get(id) for id in self.intervals]
         arrays = _join("offsets", {"intervals": (self.intervals, (2,), "f8"), "scores": (self.scores, (), "f8")})
         if self.actionness is not None and self.spans is not None:
             header["actionness_ids"] = list(self.actionness)
@@ -167,7 +195,11 @@ class Proposals:
             if "actionness_ids" in header:
                 names = ("actionness", "spans")
                 actionness, spans = _split(header["actionness_ids"], arrays, "actionness_offsets", names)
-            loaded = cls(intervals, scores, header["method"], header["parameters"], actionness, spans, header["score"])
+            durations = _durations(header)
+            loaded = cls(
+                *(intervals, scores, header["method"], header["parameters"]),
+                *(actionness, spans, header["score"], durations),
+            )
         except OSError as error:
             raise UserError(f"cannot read proposals from {path}: {error.strerror or error}") from None
         except KeyError as error:
@@ -178,6 +210,16 @@ class Proposals:
             raise UserError(f"{path}: {error}") from None
         object.__setattr__(loaded, "path", Path(path))
         return loaded
+
+
+def _durations(header: Mapping[str, Any]) -> dict[str, float] | None:
+    """Raises ValueError if the recorded durations are not positive numbers, one for each video."""
+    if "durations" not in header:
+        return None
+    durations = [None if value is None else float(value) for value in header["durations"]]
+    if not all(value is None or 0 < value < math.inf for value in durations):
+        raise ValueError("a duration is not a positive number")
+    return {id: value for id, value in zip(header["ids"], durations, strict=True) if value is not None}
 
 
 def _join(

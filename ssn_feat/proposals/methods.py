@@ -127,16 +127,17 @@ def propose_each(
     from joblib import Parallel, delayed  # slow to import, and options do not need it
 
     each = Parallel(n_jobs=jobs, batch_size="auto")(delayed(_timed)(method, video) for video in videos)
-    intervals = {id: rows for id, rows, _, _ in each}
-    scores = {id: values for id, _, values, _ in each}
-    proposals = Proposals(intervals, scores, name, dict(parameters or {}), score=score)
+    intervals = {id: rows for id, _, rows, _, _ in each}
+    durations = {id: duration for id, duration, _, _, _ in each}
+    scores = {id: values for id, _, _, values, _ in each}
+    proposals = Proposals(intervals, scores, name, dict(parameters or {}), score=score, durations=durations)
     return proposals, sum(seconds for *_, seconds in each)
 
 
-def _timed(method: Method, video: VideoData) -> tuple[str, Floats, Floats, float]:
+def _timed(method: Method, video: VideoData) -> tuple[str, float, Floats, Floats, float]:
     started = time.perf_counter()
     rows, scores = run_method(video, method)
-    return video.id, rows, scores, time.perf_counter() - started
+    return video.id, video.duration, rows, scores, time.perf_counter() - started
 
 
 def load_method(spec: str) -> Method:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.joining import JoinOptions, check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
@@ -35,6 +36,7 @@ from ssn_feat.proposals.actionness import FusionName
 from ssn_feat.proposals.logistic import LogisticActionness, fit_logistic
 from ssn_feat.proposals.methods import dense, grouped, ranked, sliding
 from ssn_feat.store import FeatureStore, open_store
+from ssn_feat.store.times import times_of_store
 
 if TYPE_CHECKING:
     from ssn_feat.runs.checkpoints import Run
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ProposeOptions:
+class ProposeOptions(JoinOptions):
     """Propose intervals that may hold an action, for the videos of a feature store."""
 
     store: Path
@@ -123,6 +125,10 @@ def propose(options: ProposeOptions) -> Proposals:
     if dataset is not None and options.subset:
         dataset = dataset.subset(options.subset)
     ids = _ids_to_propose(store, dataset, options)
+    if training_set is not None:
+        joined = ids if options.actionness_baseline == "none" else list(training_set.videos)
+        annotated = times_of_dataset(training_set.only(joined), options.annotations or "")
+        check_times(annotated, times_of_store(store, joined), options, options.quiet)
     proposals = _propose(store, ids, training_set, options)
     if options.number is not None:
         proposals = proposals.top(options.number)

@@ -61,7 +61,9 @@ def report(options: ReportOptions) -> Path:
     compared: list[MethodResult] = []
     how = None
     if inputs.proposals and truth is not None:
-        proposals = [load_proposals(path, truth.dataset, quiet=options.quiet) for path in inputs.proposals]
+        proposals = [
+            load_proposals(path, truth.dataset, options=options, quiet=options.quiet) for path in inputs.proposals
+        ]
         how = options.compared(inputs.proposals, ranked=any(each.actionness is not None for each in proposals))
         compared, notes = compare(how, truth.known, proposals)
         content.add("Proposals", notes, tables(compared, how), proposal_charts(compared, how))
@@ -109,7 +111,7 @@ def _shown(
     proposals: Sequence[Proposals],
 ) -> Shown:
     detections, hits = evaluated_detections(measured) if measured is not None else ([], [])
-    actionness = actionness_of(list(dataset.videos), proposals, options.store, inputs.runs)
+    actionness = actionness_of(dataset, proposals, options, inputs.runs)
     files = find_videos(options.videos, ids=options.ids).videos if options.videos is not None else {}
     if files:
         files = dict(

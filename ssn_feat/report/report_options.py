@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from ssn_feat.annotations.joining import JoinOptions
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_options import CompareOptions
 from ssn_feat.evaluation.error_buckets import BucketScheme
@@ -18,7 +19,7 @@ from ssn_feat.video.find_videos import IdFrom
 
 
 @dataclass(frozen=True)
-class ReportOptions:
+class ReportOptions(JoinOptions):
     """Write an HTML page of all results: numbers, curves, errors, training, and a timeline of each video."""
 
     inputs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -81,8 +82,9 @@ class ReportOptions:
             unknown_videos=self.unknown_videos,
             reversed=self.reversed,
             buckets=self.buckets,
+            allow_duration_mismatch=self.allow_duration_mismatch,
             analysis=True,
-            quiet=True,
+            quiet=self.quiet,
         )
 
     def compared(self, files: tuple[Path, ...], ranked: bool) -> CompareOptions:
@@ -96,6 +98,7 @@ class ReportOptions:
             subset=None if self.protocol else self.subset,
             protocol=self.protocol,
             methods=("sliding", *(("sliding-ranked",) if ranked else ()), "random", "oracle"),
+            allow_duration_mismatch=self.allow_duration_mismatch,
         )
 
     @property

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, Video
+from ssn_feat.annotations.joining import check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_ids
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import truths_of, video_average_precision
@@ -20,10 +21,12 @@ from ssn_feat.evaluation.evaluate import EvaluatedFiles
 from ssn_feat.evaluation.matching import Scored
 from ssn_feat.proposals import Proposals, action_probability
 from ssn_feat.proposals.propose import actionness_run, read_videos
+from ssn_feat.report.report_options import ReportOptions
 from ssn_feat.results.detections import Detections
 from ssn_feat.results.ragged import Float
 from ssn_feat.runs.checkpoints import CHECKPOINT, read_run_checkpoint
 from ssn_feat.store import open_store
+from ssn_feat.store.times import times_of_store
 
 # Largest number of points of an actionness curve; a screen has fewer columns.
 _POINTS = 2000
@@ -69,25 +72,27 @@ def evaluated_detections(measured: EvaluatedFiles) -> tuple[list[Detections], li
 
 
 def actionness_of(
-    ids: Sequence[str], proposals: Sequence[Proposals], store: Path | None, runs: Sequence[Path]
+    dataset: Dataset, proposals: Sequence[Proposals], options: ReportOptions, runs: Sequence[Path]
 ) -> dict[str, Curve]:
-    """Probability of action and spans by video, from actionness runs on the features of ``store`` or else from files.
+    """Probability of action and spans by video, from actionness runs on the features of the store or else from files.
 
-    Raises UserError if a store is given without an actionness run, or if they do not fit.
+    Raises UserError if a store is given without an actionness run, or if they or the annotations do not fit.
     """
-    if store is None:
+    if options.store is None:
         curves: dict[str, Curve] = {}
         for each in reversed(proposals):
             if each.actionness is not None and each.spans is not None:
                 curves.update((video, (each.actionness[video], spans)) for video, spans in each.spans.items())
         return curves
-    opened = open_store(store)
+    opened = open_store(options.store)
     sources = [actionness_run(run, opened) for run in runs if _is_actionness(run)]
     if not sources:
         raise UserError(
             "--store needs an actionness run, which computes the actionness of the timelines: add its folder"
         )
-    names = {stored: video for video, stored in match_ids(ids, opened.ids).ids.items()}
+    names = {stored: video for video, stored in match_ids(dataset.videos, opened.ids).ids.items()}
+    annotated = times_of_dataset(dataset, options.annotations or dataset.name)
+    check_times(annotated, times_of_store(opened, names).renamed(names), options, options.quiet)
     videos = read_videos(opened, names, sources)
     return {
         names[v.id]: (action_probability(v.actionness), v.spans)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.annotations.dataset import Dataset
+from ssn_feat.annotations.joining import VideoTimes
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_text
 from ssn_feat.results.ragged import Float, Int, Ragged, offsets_of, take_videos
@@ -100,6 +101,11 @@ class Detections(Ragged):
     def __getitem__(self, video: str) -> VideoDetections:
         rows = self.rows(video)
         return VideoDetections(self.intervals[rows], self.classes[rows], self.scores[rows])
+
+    def times(self, source: str) -> VideoTimes:
+        """Intervals by video, for comparison with annotations; ``source``: the file or name of the detections."""
+        intervals = np.split(self.intervals, self.offsets[1:-1])
+        return VideoTimes(f"the detections {source}", intervals=dict(zip(self.ids, intervals, strict=False)))
 
     def _take(self, rows: Int | NDArray[np.bool_], ids: tuple[str, ...], offsets: Int) -> Detections:
         return Detections(ids, offsets, self.labels, self.intervals[rows], self.classes[rows], self.scores[rows])

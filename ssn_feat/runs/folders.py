@@ -37,7 +37,7 @@ from ssn_feat.runs.checkpoints import CHECKPOINT, FORMAT, FORMAT_VERSION, read_r
 BEST = "best.pt"
 EVENTS = "tensorboard"
 # Options that do not change what is learned: a resumed run may use other values.
-RESUME_MAY_CHANGE = ("out", "resume", "overwrite", "quiet", "threads", "features")
+RESUME_MAY_CHANGE = ("out", "resume", "overwrite", "quiet", "threads", "features", "allow_duration_mismatch")
 # Any of these files makes a folder a run folder.
 _RUN_FILES = ("config.yaml", "log.jsonl", "summary.json", "checkpoint.pt")
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ssn_feat.annotations.joining import JoinOptions
 from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups, LossOptions
 from ssn_feat.heads.ssn import SSNOptions
@@ -84,7 +85,7 @@ class ActionnessOptions:
 
 
 @dataclass(frozen=True)
-class FitOptions:
+class FitOptions(JoinOptions):
     """Learn a head from a feature store."""
 
     store: Path

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.joining import check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.devices import device_of
 from ssn_feat.errors import UserError
@@ -26,6 +27,7 @@ from ssn_feat.sampling.feature_memory import allocate, fits
 from ssn_feat.sampling.feature_table import FeatureTable, intersect_ids
 from ssn_feat.sampling.pools import Candidates, candidates_of, random_windows
 from ssn_feat.store import FeatureStore, open_store
+from ssn_feat.store.times import times_of_store
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.run_inputs import annotations_input, features_input, proposals_input
 
@@ -105,7 +107,7 @@ def join_data(options: FitOptions, needs_proposals: bool) -> JoinedData:
     annotations = read_annotations(options.annotations)
     annotations = match_dataset(annotations, store.ids, f"the store {store.path}", options.quiet)
     dataset = _with_instances(annotations.subset(options.subset), options)
-    proposals = _proposals(options) if needs_proposals else None
+    proposals = _proposals(options, dataset) if needs_proposals else None
     intersect = partial(intersect_ids, missing=options.missing, quiet=options.quiet)
     ids = intersect(tuple(dataset.videos), store.ids, what=f"the store {store.path}")
     if proposals is not None:
@@ -121,6 +123,10 @@ def read_data(options: FitOptions, needs_proposals: bool, values: bool = True) -
     """
     joined = join_data(options, needs_proposals)
     store, ids = joined.store, joined.ids
+    stored = times_of_store(store, ids)
+    check_times(times_of_dataset(joined.dataset, options.annotations), stored, options, options.quiet)
+    if joined.proposals is not None:
+        check_times(joined.proposals.times, stored, options, options.quiet)
     folder = features_folder(options, store, ids) if values else None
     what = "reading features" if values else "reading the store"
     with nullcontext(None) if options.quiet else progress_bar(what, len(ids)) as advance:
@@ -163,7 +169,7 @@ def _with_instances(dataset: Dataset, options: FitOptions) -> Dataset:
     return dataset if options.background_videos else dataset.only(annotated)
 
 
-def _proposals(options: FitOptions) -> Proposals:
+def _proposals(options: FitOptions, dataset: Dataset) -> Proposals:
     if options.proposals is None:
         raise UserError(
             f"the {options.head} head with these options learns from proposals: add --proposals FILE (train/propose.py "
@@ -172,7 +178,7 @@ def _proposals(options: FitOptions) -> Proposals:
     proposals = Proposals.load(options.proposals)
     if not len(proposals):
         raise UserError(f"{options.proposals} has no proposal for any of its {len(proposals.ids)} videos")
-    return proposals
+    return proposals.matched(dataset.videos, "the annotations", options.quiet)
 
 
 def digest_of(*arrays: NDArray[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ssn_feat.annotations import read_annotations
+from ssn_feat.annotations.joining import check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.scoring import score_store
@@ -12,6 +13,7 @@ from ssn_feat.proposals import Proposals
 from ssn_feat.runs.checkpoints import Run
 from ssn_feat.sampling.feature_table import intersect_ids
 from ssn_feat.store import open_store
+from ssn_feat.store.times import times_of_store
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.loop import Measure
 
@@ -34,9 +36,13 @@ def validation_measure(options: FitOptions) -> Measure:
     ids = tuple(video.id for video in dataset.videos.values() if video.instances)
     if not ids:
         raise UserError(f"none of the {len(dataset.videos)} {options.eval} videos to measure on has an instance")
+    proposals = proposals.matched(dataset.videos, "the annotations", options.quiet)
     for present, what in ((store.ids, f"the store {store.path}"), (proposals.ids, f"the file of proposals {path}")):
         ids = intersect_ids(ids, present, options.missing, what, options.eval, options.quiet)
-    dataset, intervals = dataset.only(ids), {video: proposals.intervals[video] for video in ids}
+    dataset, stored = dataset.only(ids), times_of_store(store, ids)
+    for times in (times_of_dataset(dataset, options.annotations), proposals.times):
+        check_times(times, stored, options, options.quiet)
+    intervals = {video: proposals.intervals[video] for video in ids}
 
     def measure(run: Run) -> dict[str, float]:
         detections = postprocess(score_store(store, intervals, [run])[0], PostprocessOptions())

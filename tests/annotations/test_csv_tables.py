@@ -21,7 +21,8 @@ def test_the_plainest_table(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfvideo, start, end, label\r\na,1,2.5,Jump\r\n\r\nb,0,3,Fall\r\na,4,5,Jump\r\n")
     dataset = read_annotations(path)
     assert dataset.name == "plain"
-    assert dataset.videos["a"] == Video("a", 5.0, "unnamed", (Instance("Jump", 1, 2.5), Instance("Jump", 4, 5)))
+    instances = (Instance("Jump", 1, 2.5), Instance("Jump", 4, 5))
+    assert dataset.videos["a"] == Video("a", 5.0, "unnamed", instances, duration_assumed=True)
     assert dataset.labels == ("Fall", "Jump")
 
 

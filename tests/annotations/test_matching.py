@@ -30,6 +30,9 @@ NFC, NFD = "café", unicodedata.normalize("NFD", "café")
         ([f"day/v_{NFD}.mp4 "], [NFC], "without their folder and their ending and their prefix v_, without blanks"),
         (["a", "b.mp4"], ["a", "b"], "without their ending"),
         (["a.mp4"], ["a.mp4", "a"], ""),
+        (["a", "b"], ["a.mp4", "b.mp4"], "without their ending"),
+        (["a", "b"], ["a ", "b"], "without blanks around them"),
+        (["a", "v_b"], ["day/a.mp4", "day/b.mp4"], "without their folder and their ending, with"),
         (["clip.1", "clip.2"], ["clip"], ""),
     ],
 )

@@ -38,19 +38,21 @@ def test_what_is_what(tmp_path: Path) -> None:
 def test_actionness_of_a_run_on_a_store(tmp_path: Path) -> None:
     data = write(tmp_path, videos=6)
     fit(data.options(tmp_path / "actionness", head="actionness", proposals=None, optimisation=quick(epochs=1)))
-    ids = list(read_annotations(data.annotations).subset("testing").videos)
+    dataset = read_annotations(data.annotations).subset("testing")
+    ids = list(dataset.videos)
+    options = ReportOptions((tmp_path,), annotations=data.annotations, store=data.store)
     # Beside it the run of a network, which has no head.
     (tmp_path / "network").mkdir()
     network = {"format": FORMAT, "version": FORMAT_VERSION, "head": {"kind": "clips"}}
     torch.save(network, tmp_path / "network" / CHECKPOINT)
-    found = actionness_of(ids, (), data.store, [tmp_path / "network", tmp_path / "actionness"])
+    found = actionness_of(dataset, (), options, [tmp_path / "network", tmp_path / "actionness"])
     assert list(found) == ids
     stored = open_store(data.store).read(ids[0])
     logits = actionness_scores(load_run(tmp_path / "actionness"), stored.features)
     np.testing.assert_allclose(found[ids[0]][0], action_probability(logits), rtol=1e-6)
     np.testing.assert_array_equal(found[ids[0]][1], stored.spans)
     with pytest.raises(UserError, match="--store needs an actionness run"):
-        actionness_of(ids, (), data.store, [])
+        actionness_of(dataset, (), options, [])
 
 
 def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
