@@ -209,7 +209,7 @@ class _Fields:
         fixed = {field.name: self._fixed[field.name] for field in dataclasses.fields(cls) if field.name in self._fixed}
         fields = []
         # Options that commands share are keyword-only fields of a base class, which would come first.
-        for field in sorted(dataclasses.fields(cls), key=lambda each: each.kw_only):
+        for field in sorted(dataclasses.fields(cls), key=lambda each: each.kw_only is True):
             if field.name in fixed or not field.init:
                 continue
             default = _default_of(field, info.default)

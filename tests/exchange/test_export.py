@@ -189,7 +189,11 @@ def test_frame_rates_that_were_measured_are_one_rate(tmp_path: Path) -> None:
     spans = store.read("a").spans
     for video_id, fps in (("b", 25.0), ("c", 25.000001)):
         store.write(video_id, {"rgb": np.ones((len(spans), 3))}, spans, {"duration": 20.0, "fps": fps})
-    values = yaml.safe_load((exported(tmp_path, store, "actionformer") / "actionformer.yaml").read_text())["dataset"]
+    # The annotations give other durations.
+    with pytest.raises(UserError, match=r"differ for 2 of 3 videos: 'c' 33\.0 s and 20\.0 s"):
+        exported(tmp_path, store, "actionformer")
+    out = exported(tmp_path, store, "actionformer", allow_duration_mismatch=True)
+    values = yaml.safe_load((out / "actionformer.yaml").read_text())["dataset"]
     assert values["default_fps"] == pytest.approx(25, abs=1e-5)
     assert Grid(4, 4, {"a": 25.0, "b": 25.001}).common_fps is None
 
