@@ -199,7 +199,7 @@ def test_missing_and_binary_files(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("")
     with pytest.raises(UserError, match=r"the dialect of .* is unknown"):
         read_annotations(tmp_path / "a.txt")
-    with pytest.raises(UserError, match="cannot write the annotations"):
+    with pytest.raises(UserError, match=r"cannot write .*folder\.json"):
         write_activitynet(Dataset.of("x", []), tmp_path / "a.txt" / "folder.json")
 
 
