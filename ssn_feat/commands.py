@@ -206,6 +206,14 @@ def frames() -> Command[Any]:
     return Command(measure_frames, FramesOptions)
 
 
+def operating_point() -> Command[Any]:
+    """Choose the scores from which on detections are shown."""
+    from ssn_feat.evaluation.choose_operating_point import choose_operating_point
+    from ssn_feat.evaluation.operating_point_options import OperatingPointOptions
+
+    return Command(choose_operating_point, OperatingPointOptions)
+
+
 def report() -> Command[Any]:
     """Write one HTML page of all results."""
     from ssn_feat.report.page import report as function
@@ -300,6 +308,7 @@ COMMANDS = Group(
         "proposals": proposals,
         "detections": detections,
         "frames": frames,
+        "operating-point": operating_point,
         "report": report,
     },
 )

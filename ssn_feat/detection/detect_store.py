@@ -23,6 +23,8 @@ from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections
+from ssn_feat.results.operating_point import FILE_NAME as OPERATING_POINT
+from ssn_feat.results.operating_point import OperatingPoint
 from ssn_feat.runs.checkpoints import load_run
 from ssn_feat.runs.folders import run_folders
 from ssn_feat.store import FeatureStore, open_store
@@ -54,6 +56,9 @@ class DetectOptions(JoinOptions):
     """File of detections to write (ActivityNet result JSON)."""
     save_model: Path | None = None
     """Also write a model folder, with which train/detect.py video VIDEO --model DIR detects actions in a video file."""
+    operating_point: Path | None = None
+    """Leave out detections of low score: an operating point of bench/operating_point.py (.json, or a model folder that
+    has one). With --save-model the model gets it too. Measure mAP without it."""
     trust_modules: tuple[str, ...] = ()
     """Backbones package.module:callable named by the store that may be imported, which runs their code."""
     annotations: str | None = None
@@ -112,6 +117,8 @@ def detect(options: DetectOptions) -> Detections:
     """
     started = time.perf_counter()
     options.require_input()
+    point = OperatingPoint.load(options.operating_point) if options.operating_point else None
+    lost = options.save_model is not None and point is None and (options.save_model / OPERATING_POINT).exists()
     dataset = read_annotations(options.annotations) if options.annotations else None
     wanted = dataset.subset(options.subset) if dataset is not None and options.subset else dataset
     scores = _read_scores(options, dataset) if options.scores else _score(options, wanted)
@@ -119,11 +126,19 @@ def detect(options: DetectOptions) -> Detections:
     if options.scores and wanted is not None and options.subset:
         fused = _only(fused, wanted, options)
     scored = time.perf_counter()
-    detections = postprocess(fused, options.postprocess)
+    detections = everything = postprocess(fused, options.postprocess)
+    if point is not None:
+        detections = point.keep(everything)
+        if options.save_model is not None:
+            point.save(options.save_model)
     classifier = options.postprocess.classifier
     detections.write(options.out, external=f"video-level class scores {classifier.name}" if classifier else "")
     if not options.quiet:
         summarise(detections)
+        if lost:
+            print(f"{options.save_model}: choose an operating point again; that of the replaced model was removed")
+        if point is not None:
+            print(f"{len(detections.scores)} of {len(everything.scores)} detections are kept: {point}")
         if options.save_model is not None:
             print(
                 f"{options.save_model}: the model, for python train/detect.py video VIDEO --model {options.save_model}"

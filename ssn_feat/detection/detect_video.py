@@ -34,6 +34,9 @@ class DetectVideoOptions:
     current folder."""
     picture: Path | None = None
     """Timeline to draw (.png, .svg, .pdf); default: the name of the detections with .png."""
+    all: bool = False
+    """Keep all detections, even if the model has an operating point (bench/operating_point.py), which otherwise leaves
+    out those of low score."""
     shown: int = 10
     """Number of detections to print, best first."""
     device: str = "auto"
@@ -68,7 +71,7 @@ def detect_video(options: DetectVideoOptions) -> DetectedVideo:
     model = Model.load(options.model, options.device, options.trust_modules)
     rows = max(1, model.expected_snippets(about))
     with nullcontext(None) if options.quiet else progress_bar("extracting", rows) as advance:
-        result = model.detect(options.video, advance)
+        result = model.detect(options.video, advance, options.all)
     out, picture = options.written
     result.detections.write(out)
     save(timeline_figure([result.timeline], model.labels, options.timeline), picture)
@@ -92,3 +95,5 @@ def _print(result: DetectedVideo, shown: int) -> None:
         )
     show(table)
     print(f"{len(detections.scores)} detections from {len(result.intervals)} proposals")
+    if result.dropped:
+        print(f"{result.dropped} more score below the operating point of the model; --all keeps them")

@@ -21,6 +21,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction import backbones_of, extract_video, snippet_options_of
 from ssn_feat.proposals import action_probability, fuse_actionness, tag
 from ssn_feat.results.detections import Detections
+from ssn_feat.results.operating_point import OperatingPoint
 from ssn_feat.results.ragged import Float
 from ssn_feat.runs.checkpoints import Run, actionness_scores
 from ssn_feat.terminal import printable
@@ -34,13 +35,15 @@ class DetectedVideo:
     video: Video
     """Id (the file name without its suffix) and duration; without instances."""
     detections: Detections
-    """Detections in this video."""
+    """Detections in this video; with an operating point only those from its thresholds on, unless all are wanted."""
     intervals: Float
     """Proposals, best first, float64 ``(N, 2)``, seconds."""
     actionness: NDArray[np.float32]
     """Probability of action in each snippet, ``(T,)``."""
     spans: Float
     """Start and end of each snippet, ``(T, 2)``, seconds."""
+    dropped: int = 0
+    """Number of detections below the thresholds of the model's operating point."""
 
     def __repr__(self) -> str:
         return (
@@ -64,8 +67,11 @@ class Model:
         ssn: Sequence[Run],
         backbones: Mapping[str, Backbone],
         snippets: SnippetOptions,
+        operating_point: OperatingPoint | None = None,
     ) -> None:
-        self.settings, self.labels = settings, ssn[0].labels
+        self.settings, self.labels, self.operating_point = settings, ssn[0].labels, operating_point
+        if operating_point is not None:
+            operating_point.of(self.labels)  # raises UserError if a class has no threshold
         self._actionness, self._backbones, self._snippets = actionness, backbones, snippets
         self._scorers = [Scorer(run, settings.original_scoring) for run in ssn]
         self._keep_crops = bool(ssn[0].recipe.get("keep_crops"))
@@ -88,7 +94,7 @@ class Model:
         recipe = parts.ssn[0].recipe
         backbones = backbones_of(recipe, parts.weights, str(device_of(device)), parts.flow_network, trusted)
         snippets = snippet_options_of(recipe, parts.flow_network)
-        return cls(parts.settings, parts.actionness, parts.ssn, backbones, snippets)
+        return cls(parts.settings, parts.actionness, parts.ssn, backbones, snippets, parts.operating_point)
 
     def __repr__(self) -> str:
         streams = " + ".join(f"{name} {printable(backbone.name)}" for name, backbone in self._backbones.items())
@@ -99,11 +105,14 @@ class Model:
         """Expected number of snippets of a video with the container properties ``about``; 0 if they do not tell."""
         return expected_snippets(about, self._snippets)
 
-    def detect(self, path: Path | str, on_rows: Callable[[int], None] | None = None) -> DetectedVideo:
+    def detect(
+        self, path: Path | str, on_rows: Callable[[int], None] | None = None, all_detections: bool = False
+    ) -> DetectedVideo:
         """Detect actions in a video file; ``on_rows`` is called with the number of snippets after each batch.
 
-        Features are rounded to float16 as in a store, so that the result is the same as with a store.
-        Raises UserError if the video cannot be read.
+        If the model has an operating point (bench/operating_point.py), detections below its thresholds are left out,
+        unless ``all_detections``. Features are rounded to float16 as in a store, so that the result is the same as with
+        a store. Raises UserError if the video cannot be read.
         """
         path = Path(path)
         extracted = extract_video(path, self._backbones, self._snippets, keep_crops=self._keep_crops, on_rows=on_rows)
@@ -119,7 +128,11 @@ class Model:
             for scorer in self._scorers
         ]
         detections = postprocess(fuse(scores, self.settings.ssn_weights), self.settings.postprocess)
-        return DetectedVideo(video, detections, proposals, action_probability(logits), spans)
+        kept = detections
+        if self.operating_point is not None and not all_detections:
+            kept = self.operating_point.keep(detections)
+        dropped = len(detections.scores) - len(kept.scores)
+        return DetectedVideo(video, kept, proposals, action_probability(logits), spans, dropped)
 
     def _fused_actionness(
         self, features: Mapping[str, NDArray[np.float16]], spans: Float

@@ -6,6 +6,7 @@
     MODEL/actionness-1/    run folder of each actionness head
     MODEL/ssn-1/           run folder of each SSN head; its checkpoint holds the recipe of the features
     MODEL/weights/         weights of the backbones, if they are files
+    MODEL/operating-point.json   score thresholds, if they were chosen (bench/operating_point.py)
 
 Each of these folders has a ``hashes.json`` (:mod:`ssn_feat.hashes`). ``model.yaml`` names files and folders inside the
 model folder only.
@@ -27,6 +28,8 @@ from ssn_feat.files import replacing_folder
 from ssn_feat.hashes import HASHES, HashedFolder, read_checked
 from ssn_feat.proposals import Proposals, TagOptions
 from ssn_feat.proposals.actionness import FusionName
+from ssn_feat.results.operating_point import FILE_NAME as OPERATING_POINT
+from ssn_feat.results.operating_point import OperatingPoint
 from ssn_feat.runs.checkpoints import CHECKPOINT, Run, load_run
 from ssn_feat.store import FeatureStore
 
@@ -188,6 +191,8 @@ class ModelParts:
     """Weights of the backbone of each stream: the path of a file in the folder, or a name that the backbone knows."""
     flow_network: str
     """Path of the weights of the network that computes optical flow; "" if none does."""
+    operating_point: OperatingPoint | None
+    """Score thresholds of the classes, if they were chosen."""
 
 
 def read_model(folder: Path) -> ModelParts:
@@ -218,7 +223,8 @@ def read_model(folder: Path) -> ModelParts:
     actionness, ssn = runs[: len(settings.actionness)], runs[len(settings.actionness) :]
     for run in runs:
         run.require_store(ssn[0].fingerprint, f"the first SSN run of {folder}")
-    return ModelParts(settings, actionness, ssn, weights, flow_network)
+    point = OperatingPoint.load(folder) if _inside(folder, OPERATING_POINT).exists() else None
+    return ModelParts(settings, actionness, ssn, weights, flow_network, point)
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -38,7 +38,7 @@ def recall_at_multiples(
     at = np.searchsorted(groups, key)
     known = (at < len(groups)) & (groups[np.minimum(at, len(groups) - 1)] == key) if len(groups) else np.zeros(0, bool)
     best = np.zeros((len(multiples), len(truths.videos)))
-    if known.any():
+    if known.any() and multiples:
         ranks = (np.arange(len(key)) - np.searchsorted(key, key))[known]
         multiple = ranks // number[at[known]] + 1
         rows = np.flatnonzero(known)[multiple <= max(multiples)]

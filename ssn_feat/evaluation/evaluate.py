@@ -44,6 +44,7 @@ from ssn_feat.evaluation.output import (
 )
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections, read_detections
+from ssn_feat.results.operating_point import OperatingPoint
 
 # From this share of detections with a score that another detection of their class has, a note says so.
 _MANY_TIES = 0.01
@@ -126,8 +127,9 @@ def evaluate_files(
     proposals = (
         load_proposals(options.proposals, evaluation_set.known, quiet=options.quiet) if options.proposals else None
     )
+    point = OperatingPoint.load(options.operating_point) if options.operating_point else None
     explanations = [
-        _explain(e, evaluation_set, level, _origin(options, evaluation_set, proposals, file))
+        _explain(e, evaluation_set, level, _origin(options, evaluation_set, proposals, file), point)
         for e, file in zip(evaluations, options.files or [None] * len(evaluations), strict=True)
     ]
     return EvaluatedFiles(
@@ -143,7 +145,9 @@ def _origin(
     return Origin(known, counted, options.annotations, subset, file, proposals)
 
 
-def _explain(evaluation: Evaluation, evaluation_set: EvaluationSet, level: int, origin: Origin) -> Explanation:
+def _explain(
+    evaluation: Evaluation, evaluation_set: EvaluationSet, level: int, origin: Origin, point: OperatingPoint | None
+) -> Explanation:
     """Explain detections as matched by the definition activitynet, which does not change if low scores are dropped."""
     ranked, dataset, tiou = evaluation.ranked, evaluation_set.dataset, evaluation.thresholds[level]
     if ranked.definition != "activitynet":
@@ -151,7 +155,8 @@ def _explain(evaluation: Evaluation, evaluation_set: EvaluationSet, level: int, 
         ranked = rank(ranked.detections, truths_of(dataset), len(dataset.labels), [tiou])._replace(left_out=left_out)
         level = 0
     intervals = None if origin.proposals is None else origin.proposals.intervals
-    explanation = explain(ranked, dataset, level, tiou, intervals, name=evaluation.name)
+    thresholds = None if point is None else point.of(dataset.labels)
+    explanation = explain(ranked, dataset, level, tiou, intervals, thresholds, evaluation.name, str(point or ""))
     return replace(explanation, advice=advise(explanation, origin))
 
 

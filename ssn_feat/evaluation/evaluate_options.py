@@ -80,6 +80,9 @@ class EvaluateOptions(JoinOptions):
     """Ids of the videos to draw."""
     proposals: Path | None = None
     """Proposals of these videos (train/propose.py), to tell which instances have none, and to draw with actionness."""
+    operating_point: Path | None = None
+    """Explain errors at these score thresholds (bench/operating_point.py: a JSON file, or a model folder that has
+    them); default: those of the best F1 of each class on the same videos."""
     quiet: bool = False
     """Print nothing."""
     timeline: TimelineOptions = field(default_factory=TimelineOptions)

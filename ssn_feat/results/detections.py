@@ -116,6 +116,11 @@ class Detections(Ragged):
         rows, offsets = take_videos(self, positions)
         return self._take(rows, tuple(self.ids[p] for p in positions), offsets)
 
+    def where(self, kept: NDArray[np.bool_]) -> Detections:
+        """The detections ``kept``, bool ``(N,)``, of the same videos."""
+        counts = np.bincount(self.videos[kept], minlength=len(self.ids))
+        return self._take(kept, self.ids, offsets_of(counts))
+
     def top(self, count: int) -> Detections:
         """The ``count`` detections of highest score of each video, best first (ties: the earlier row first)."""
         order = np.lexsort((-self.scores, self.videos))

@@ -31,6 +31,7 @@ from ssn_feat.extraction import extract
 from ssn_feat.proposals import Proposals, TagOptions, sliding_windows
 from ssn_feat.proposals.propose import ProposeOptions, propose
 from ssn_feat.results.detections import Detections
+from ssn_feat.results.operating_point import OperatingPoint
 from ssn_feat.sampling.pools import PoolOptions
 from ssn_feat.store import create_store, open_store
 from ssn_feat.training.fit import fit
@@ -171,6 +172,48 @@ def test_the_script_prints_what_it_found(
             runpy.run_path(str(ROOT / "train" / "detect.py"), run_name="__main__")
         assert stopped.value.code == 0
     assert capfd.readouterr().out.splitlines()[:4] == said[:4]
+
+
+def test_a_model_with_an_operating_point_gives_a_clean_list(
+    chain: DetectOptions, stored: Detections, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert chain.store is not None
+    model = shutil.copytree(chain.store.parent / "model", tmp_path / "model")
+    every = stored["v2"]
+    cut = float(np.median(every.scores[every.classes == 0]))
+    point = OperatingPoint({"dark": cut, "late": None}, "best F1", 0.5, "4 videos")
+    point.save(model)
+    assert OperatingPoint.load(model) == point
+    video = DetectVideoOptions(
+        *(chain.store.parent / "videos" / "v2.avi", model),
+        out=tmp_path / "d.json",
+        picture=tmp_path / "p.svg",
+        device="cpu",
+        trust_modules=TINY,
+    )
+    clean = detect_video(video)
+    wanted = (every.classes == 0) & (every.scores >= cut)
+    np.testing.assert_array_equal(clean.detections["v2"].scores, every.scores[wanted])
+    assert clean.dropped == len(every.scores) - wanted.sum() > 0
+    assert f"{clean.dropped} more score below the operating point of the model; --all keeps" in capsys.readouterr().out
+    np.testing.assert_array_equal(Detections.read(video.out)["v2"].scores, every.scores[wanted])
+    everything = detect_video(replace(video, all=True, quiet=True))
+    np.testing.assert_array_equal(everything.detections["v2"].scores, every.scores)
+    # Made again with the point, the model keeps it; without, it is removed with a note.
+    again = replace(chain, save_model=model, out=tmp_path / "store.json", quiet=False)
+    kept = detect(replace(again, operating_point=model))
+    assert OperatingPoint.load(model) == point
+    np.testing.assert_array_equal(kept["v2"].scores, every.scores[wanted])
+    assert f"{len(kept.scores)} of {len(stored.scores)} detections are kept: best F1" in capsys.readouterr().out
+    detect(again)
+    assert "choose an operating point again" in capsys.readouterr().out
+    assert Model.load(model, trusted=TINY).operating_point is None
+    replace(point, thresholds={"dark": cut}).save(model)
+    with pytest.raises(UserError, match="no threshold for 1 classes such as 'late'"):
+        Model.load(model, trusted=TINY)
+    (model / "operating-point.json").write_text("{}")
+    with pytest.raises(UserError, match="is damaged or was changed"):
+        Model.load(model, trusted=TINY)
 
 
 def test_a_model_is_replaced_and_nothing_else_is(chain: DetectOptions, stored: Detections, tmp_path: Path) -> None:

@@ -7,7 +7,12 @@ import re
 import shlex
 
 # Scripts whose command has another name.
-COMMAND_OF = {"run": "extract", "import_features": "import", "export_features": "export"}
+COMMAND_OF = {
+    "run": "extract",
+    "import_features": "import",
+    "export_features": "export",
+    "operating_point": "operating-point",
+}
 
 
 def code_of(text: str) -> tuple[list[str], list[str]]:

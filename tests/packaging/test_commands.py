@@ -35,6 +35,7 @@ SCRIPTS = {
     "bench/proposals.py": "proposals",
     "bench/detections.py": "detections",
     "bench/frames.py": "frames",
+    "bench/operating_point.py": "operating-point",
     "bench/report.py": "report",
 }
 # Subprocesses import the package that is tested, wherever another one is installed.
