@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import joblib
@@ -35,6 +35,7 @@ APPEARANCE_CLASSES = tuple(toy_pixels.APPEARANCES)
 MOTION_CLASSES = toy_pixels.MOTIONS
 CLASSES = tuple(sorted(APPEARANCE_CLASSES + MOTION_CLASSES))
 
+_SHORTEST = 20.0  # seconds, of videos
 _LENGTHS = (1.0, 8.0)  # seconds, of instances and of other objects
 _GAP = 1.0  # minimum time between two instances, seconds
 _EMPTY = 1 / 12  # fraction of videos without instances
@@ -49,8 +50,8 @@ class ToyOptions:
     """number of videos: the first half for training, the others for testing"""
     seed: int = 0
     """random seed; video N does not depend on the number of videos, except for its half"""
-    shortest: float = 20.0
-    """duration of the shortest videos, seconds"""
+    shortest: float | None = None
+    """duration of the shortest videos, seconds; default: 20, or the longest duration if that is less"""
     longest: float = 60.0
     """maximum duration, seconds; most videos are closer to the shortest"""
 
@@ -61,11 +62,21 @@ class ToyOptions:
             )
         if self.seed < 0:
             raise UserError(f"seed must be 0 or more: {self.seed}")
-        if not 3 <= self.shortest <= self.longest <= 3600:
+        if not 3 <= self.least <= self.longest <= 3600:
             raise UserError(
                 f"videos last from 3 s to an hour, the shortest no longer than the longest: "
-                f"shortest {self.shortest:g}, longest {self.longest:g}"
+                f"shortest {self.least:g}, longest {self.longest:g}"
             )
+
+    @property
+    def least(self) -> float:
+        """Duration of the shortest videos, seconds."""
+        return min(_SHORTEST, self.longest) if self.shortest is None else self.shortest
+
+    @property
+    def resolved(self) -> ToyOptions:
+        """The same options with every value stated, as they are recorded."""
+        return replace(self, shortest=self.least)
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ def _instances(options: ToyOptions, rng: np.random.Generator) -> tuple[int, list
         lengths.pop()
     needed = sum(lengths) + (len(lengths) + 1) * gap
     # Beta(1, 7): the default mean of 26 s keeps computation short while some videos are long.
-    count = max(needed, int((options.shortest + (options.longest - options.shortest) * rng.beta(1, 7)) * FPS))
+    count = max(needed, int((options.least + (options.longest - options.least) * rng.beta(1, 7)) * FPS))
     spare = np.sort(rng.integers(0, count - needed + 1, len(lengths)))
     tracks, at = [], 0
     for length, offset in zip(lengths, spare, strict=True):
@@ -211,14 +222,14 @@ def _prepare(out: Path, options: ToyOptions) -> None:
     recorded = out / "toy.yaml"
     if recorded.is_file():
         existing = load_yaml(ToyOptions, recorded)
-        if existing != options:
+        if existing.resolved != options.resolved:
             raise UserError(f"{out} holds another toy data set ({existing}): choose another folder, or delete it")
     try:
         (out / "videos").mkdir(parents=True, exist_ok=True)
         (out / "partial").mkdir(exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot create the folder {out}: {error.strerror}") from None
-    save_yaml(options, recorded)
+    save_yaml(options.resolved, recorded)
 
 
 def is_complete(out: Path, options: ToyOptions) -> bool:
@@ -227,7 +238,7 @@ def is_complete(out: Path, options: ToyOptions) -> bool:
     return (
         (out / "annotations.json").is_file()
         and recorded.is_file()
-        and load_yaml(ToyOptions, recorded) == options
+        and load_yaml(ToyOptions, recorded).resolved == options.resolved
         and all((out / "videos" / f"{p.video.id}.webm").is_file() for p in plan_videos(options))
     )
 

@@ -177,3 +177,10 @@ def test_in_one_frame_an_object_of_a_motion_class_is_like_any_other() -> None:
         other_size, other_angle = seen(motion)
         assert stats.ks_2samp(size, other_size).statistic < 0.08
         assert stats.ks_2samp(angle % (2 * np.pi), other_angle % (2 * np.pi)).statistic < 0.08
+
+
+def test_short_videos_need_no_lower_limit() -> None:
+    options = ToyOptions(videos=3, longest=12)
+    assert (options.least, ToyOptions().least, ToyOptions(shortest=5).least) == (12, 20, 5)
+    assert plan_videos(options) == plan_videos(ToyOptions(videos=3, shortest=12, longest=12))
+    assert options.resolved == ToyOptions(videos=3, shortest=12, longest=12)
