@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from ssn_feat.annotations.dataset import Dataset, Video, subset_name
 from ssn_feat.errors import UserError
+from ssn_feat.terminal import counted
 
 _FROM_HALF = tuple(round(0.05 * n, 2) for n in range(10, 20))
 _TENTHS = tuple(round(0.1 * n, 1) for n in range(1, 10))
@@ -57,11 +58,12 @@ class Protocol:
 
     def line(self, dataset: Dataset) -> str:
         """One line to print beside a number measured on ``dataset``: what counts and what is excluded."""
-        counted = self.apply(dataset)
-        videos, instances = _size(counted)
-        parts = [f"{self.name}: {videos} videos with truth, {instances} instances, subset {self.subset}"]
+        kept = self.apply(dataset)
+        videos, instances = _size(kept)
+        size = f"{counted(videos, 'video')} with truth, {counted(instances, 'instance')}"
+        parts = [f"{self.name}: {size}, subset {self.subset}"]
         if self.all_videos:
-            parts.append(f"{len(counted.videos) - videos} videos without truth count too")
+            parts.append(f"{counted(len(kept.videos) - videos, 'video')} without truth also counted")
         if self.published is not None and (videos, instances) != self.published:
             parts.append(f"NOT the whole data set, which has {self.published[0]} and {self.published[1]}")
         if self.without_videos:
@@ -149,7 +151,8 @@ class DatasetCoverage:
     """number of their instances, which no detector can find"""
 
     def __str__(self) -> str:
-        text = f"{self.videos - len(self.missing)} of {self.videos} videos are available"
+        number = self.videos - len(self.missing)
+        text = f"{number} of {counted(self.videos, 'video')} {'is' if number == 1 else 'are'} available"
         if self.unreachable:
             text += f"; {self.unreachable} of {self.instances} instances cannot be found because their video is missing"
         return text

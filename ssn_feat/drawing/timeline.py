@@ -31,6 +31,7 @@ from ssn_feat.drawing.timeline_rows import (
 from ssn_feat.errors import UserError
 from ssn_feat.results.detections import Detections
 from ssn_feat.results.ragged import Float
+from ssn_feat.terminal import counted
 
 # Heights in inches: of the title, the gap between rows, the axis and the key, then of each kind of row.
 TITLE, GAP, AXIS, KEY = 0.34, 0.09, 0.42, 0.22
@@ -126,11 +127,11 @@ def _title(figure: Figure, timeline: Timeline, y: float) -> None:
     video = timeline.video
     facts = [f"{video.duration:.1f} s"]
     if video.subset:  # a video of a data set, so it is known if it has no instance
-        facts.append(f"{len(video.instances)} instance{'s' * (len(video.instances) != 1)}")
+        facts.append(counted(len(video.instances), "instance"))
     if timeline.proposals is not None:
-        facts.append(f"{len(timeline.proposals)} proposals")
+        facts.append(counted(len(timeline.proposals), "proposal"))
     if timeline.detections is not None:
-        facts.append(f"{len(timeline.detections.scores)} detections")
+        facts.append(counted(len(timeline.detections.scores), "detection"))
     offset = 0.2 / figure.get_figheight()
     plain: dict[str, Any] = {"parse_math": False, "va": "center"}
     figure.text(LEFT / WIDTH, y - offset, video.id, color=INK, fontsize=11.5, fontweight="bold", **plain)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -26,7 +27,7 @@ from ssn_feat.evaluation.recall_groups import recall_by_class, recall_by_length,
 from ssn_feat.proposals import Proposals
 from ssn_feat.store import open_store
 from ssn_feat.store.times import times_of_store
-from ssn_feat.terminal import printable_lines
+from ssn_feat.terminal import counted, printable_lines
 
 _REFERENCES: dict[Reference, str] = {
     "oracle": "oracle: the annotated instances as proposals, which is the upper bound",
@@ -63,10 +64,11 @@ def compare(
         results.append(_evaluate(compared, curve, dataset, options, number))
         lacking = dataset_coverage(dataset, compared.proposals.ids)
         if lacking.unreachable:
-            notes.append(f"{compared.name}: proposals of {lacking}".replace(" are available", ""))
+            notes.append(re.sub(" (is|are) available", "", f"{compared.name}: proposals of {lacking}"))
     first = results[0].curve
     notes += [
-        f"{dataset.name}: {first.videos} of {len(dataset.videos)} videos have instances, {first.instances} in total",
+        f"{dataset.name}: {first.videos} of {counted(len(dataset.videos), 'video')} "
+        f"{'has' if first.videos == 1 else 'have'} instances, {first.instances} in total",
         f"AR: mean recall over the tIoU thresholds of {options.grid}, at {options.budget} numbers of proposals per "
         f"video; AUC: area up to {options.maximum}",
         f"R@tIoU and groups of instances: {_number_line(number, options)}",

@@ -24,6 +24,7 @@ from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_pr
 from ssn_feat.proposals.methods import Method, dense, grouped, oracle, ranked, sliding, uniform
 from ssn_feat.proposals.propose import actionness_run, read_logits
 from ssn_feat.store import FeatureStore, open_store
+from ssn_feat.terminal import counted
 
 BUILT_IN = ("sliding", "sliding-ranked", "anchors", "anchors-ranked", "tag", "random", "oracle")
 _FUSED = "fused"
@@ -139,7 +140,7 @@ def _run(
 ) -> ComparedMethod:
     proposals, seconds = propose_each(method, videos, spec, score=score)
     if not len(proposals):
-        raise UserError(f"{name} proposes nothing in any of {len(proposals.ids)} videos")
+        raise UserError(f"{name} proposes nothing in any of {counted(len(proposals.ids), 'video')}")
     return ComparedMethod(name, proposals, seconds / len(proposals.ids), _REFERENCES.get(spec))
 
 

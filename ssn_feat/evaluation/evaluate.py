@@ -45,6 +45,7 @@ from ssn_feat.evaluation.output import (
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections, read_detections
 from ssn_feat.results.operating_point import OperatingPoint
+from ssn_feat.terminal import counted
 
 # From this share of detections with a score that another detection of their class has, a note says so.
 _MANY_TIES = 0.01
@@ -168,7 +169,8 @@ def _read(path: Path, options: EvaluateOptions, notes: list[str]) -> Detections:
         raise UserError(f"{error}{hint}") from None
     if backward:
         done = "their ends are swapped" if options.reversed == "swap" else "they are left out"
-        notes.append(f"{path}: {backward} segments end before they start; {done}")
+        number = counted(backward, "segment ends before it starts", "segments end before they start")
+        notes.append(f"{path}: {number}; {done}")
     return detections
 
 

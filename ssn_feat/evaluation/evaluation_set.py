@@ -11,6 +11,7 @@ from ssn_feat.annotations.protocols import protocol, separate_ambiguous
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.evaluate_options import EvaluateOptions
 from ssn_feat.evaluation.matching import Truths
+from ssn_feat.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def read_evaluation_set(options: EvaluateOptions, dataset: Dataset | None = None
         subset = chosen = known.subset(options.subset) if options.subset else known
     with_truth = [video.id for video in chosen.videos.values() if video.instances]
     if not with_truth:
-        raise UserError(f"none of the {len(chosen.videos)} videos to evaluate has an instance ({options.annotations})")
+        number = counted(len(chosen.videos), "video")
+        raise UserError(f"none of the {number} to evaluate has an instance ({options.annotations})")
     if options.empty_videos == "ignore":
         chosen = chosen.only(with_truth)
     empty = sum(not video.instances for video in subset.videos.values())

@@ -22,6 +22,7 @@ from ssn_feat.evaluation.evaluate_options import EvaluateOptions
 from ssn_feat.evaluation.evaluation_set import EvaluationSet
 from ssn_feat.evaluation.measure import Evaluation
 from ssn_feat.files import replacing, write_text
+from ssn_feat.terminal import counted
 
 Float = NDArray[np.float64]
 
@@ -35,9 +36,8 @@ def print_evaluations(
     show(_mean_table(evaluations))
     if evaluations[0].resampled is not None:
         number = len(evaluations[0].resampled)
-        print(
-            f"\n95 % intervals over videos (bootstrap of {len(evaluation_set.dataset.videos)} videos, {number} draws)"
-        )
+        size = f"bootstrap of {counted(len(evaluation_set.dataset.videos), 'video')}, {counted(number, 'draw')}"
+        print(f"\n95 % intervals over videos ({size})")
         show(_interval_table(evaluations))
     if options.per_class:
         show(_class_table(evaluations, evaluation_set.dataset))
@@ -51,14 +51,15 @@ def summary_lines(evaluation_set: EvaluationSet, options: EvaluateOptions) -> li
     subset = options.subset or (protocol(options.protocol).subset if options.protocol else "all subsets")
     lines = [
         f"mAP@tIoU by the definition {options.definition}; {subset} of {dataset.name}: "
-        f"{len(dataset.videos)} videos, {instances} instances, {len(labels)} of {len(dataset.labels)} classes"
+        f"{counted(len(dataset.videos), 'video')}, {counted(instances, 'instance')}, {len(labels)} of "
+        f"{counted(len(dataset.labels), 'class', 'classes')}"
     ]
     if evaluation_set.line is not None:
         lines.append(f"protocol {evaluation_set.line}")
     if not evaluation_set.empty:
         return [*lines, "all of these videos have instances"]
     treatment = "false alarms" if evaluation_set.empty_count else f"left out ({_reason(options)})"
-    return [*lines, f"detections in the {evaluation_set.empty} videos without instances are {treatment}"]
+    return [*lines, f"detections in the {counted(evaluation_set.empty, 'video')} without instances are {treatment}"]
 
 
 def _reason(options: EvaluateOptions) -> str:

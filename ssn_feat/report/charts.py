@@ -23,6 +23,7 @@ from ssn_feat.evaluation.error_analysis import KINDS, ErrorAnalysis
 from ssn_feat.evaluation.error_analysis_output import COLOURS
 from ssn_feat.evaluation.error_buckets import Bucket
 from ssn_feat.evaluation.evaluate import EvaluatedFiles
+from ssn_feat.terminal import counted
 
 Chart = dict[str, Any]
 MEAN = "mean of all classes"
@@ -149,7 +150,7 @@ def _calibration_chart(measured: EvaluatedFiles) -> dict[str, Chart]:
     traces: list[dict[str, Any]] = []
     for number, (name, colour, curve) in enumerate(zip(names, _colours(names), measured.calibrations, strict=True)):
         if not np.isnan(curve.error):
-            hover = [f"{count} detections" for count in curve.counts.tolist()]
+            hover = [counted(count, "detection") for count in curve.counts.tolist()]
             label = f"{name}: error {100 * curve.error:.1f} %"
             traces.append(_points(label, _percent(curve.score), _percent(curve.precision), colour, number, text=hover))
     if not traces:
@@ -234,7 +235,7 @@ def _bucket_chart(analyses: Sequence[ErrorAnalysis], quantity: str, title: str, 
 
 
 def _bucket_note(row: Bucket) -> str:
-    return plain(f"{row.span}; {row.instances} instances")
+    return plain(f"{row.span}; {counted(row.instances, 'instance')}")
 
 
 def proposal_charts(results: Sequence[MethodResult], options: CompareOptions) -> dict[str, Chart]:

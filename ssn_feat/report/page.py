@@ -36,6 +36,7 @@ from ssn_feat.report.report_options import ReportOptions
 from ssn_feat.report.summary import add_detections, add_summary
 from ssn_feat.report.training import add_training
 from ssn_feat.report.videos import Shown, actionness_of, evaluated_detections, video_index, video_records
+from ssn_feat.terminal import counted
 from ssn_feat.video.find_videos import find_videos
 
 _TEMPLATES = resources.files("ssn_feat.report") / "templates"
@@ -81,7 +82,7 @@ def report(options: ReportOptions) -> Path:
     if not options.quiet:
         videos = len(shown.dataset.videos) if shown else 0
         size = options.out.stat().st_size / 2**20
-        print(f"{options.out}: {videos} videos, {size:.1f} MB; {time.perf_counter() - started:.1f} s")
+        print(f"{options.out}: {counted(videos, 'video')}, {size:.1f} MB; {time.perf_counter() - started:.1f} s")
     return options.out
 
 
@@ -122,7 +123,8 @@ def _shown(
             )
         )
     if options.videos is not None and not files.keys() & dataset.videos.keys():
-        raise UserError(f"none of the {len(files)} files in {options.videos} has the id of one of the videos")
+        number = counted(len(files), "file")
+        raise UserError(f"none of the {number} in {options.videos} has the id of one of the videos")
     return Shown(dataset, detections, hits, proposals, actionness, files)
 
 

@@ -31,7 +31,7 @@ def test_what_is_left_out_is_left_out() -> None:
     assert strict.apply(DATASET).videos == {"a": Video("a", 10, "testing", (Instance("x", 1, 2),))}
     assert strict.apply(DATASET).labels == ("x", "y")
     assert strict.line(DATASET) == (
-        "mine: 1 videos with truth, 1 instances, subset testing; without b; without y of a; "
+        "mine: 1 video with truth, 1 instance, subset testing; without b; without y of a; "
         "without instances that start after the end of their video"
     )
     with pytest.raises(UserError, match="excludes every video"):
@@ -85,6 +85,6 @@ def test_coverage_counts_what_cannot_be_found() -> None:
     result = dataset_coverage(DATASET, ["a", "elsewhere"])
     assert (result.videos, result.instances, result.missing, result.unreachable) == (4, 5, ("b", "c", "d"), 2)
     assert str(result) == (
-        "1 of 4 videos are available; 2 of 5 instances cannot be found because their video is missing"
+        "1 of 4 videos is available; 2 of 5 instances cannot be found because their video is missing"
     )
     assert str(dataset_coverage(DATASET, DATASET.videos)) == "4 of 4 videos are available"

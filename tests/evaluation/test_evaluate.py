@@ -87,7 +87,7 @@ def test_videos_of_other_subsets_are_left_out_and_said(
     said = capsys.readouterr().out
     assert "detections in 0 unknown videos and in 1 that are not evaluated are left out" in said
     assert "3 videos, 3 instances, 2 of 2 classes" in said
-    assert "detections in the 1 videos without instances are false alarms" in said
+    assert "detections in the 1 video without instances are false alarms" in said
 
 
 def test_unknown_videos_are_refused_or_dropped(options: EvaluateOptions) -> None:
@@ -186,7 +186,7 @@ def test_nothing_to_evaluate_is_said(options: EvaluateOptions, tmp_path: Path) -
     with pytest.raises(UserError, match="at least one file"):
         evaluate(replace(options, files=()))
     write_activitynet(DATASET.only(["empty", "learned"]), tmp_path / "truth.json")
-    with pytest.raises(UserError, match="none of the 1 videos to evaluate has an instance"):
+    with pytest.raises(UserError, match="none of the 1 video to evaluate has an instance"):
         evaluate(options)
 
 
@@ -232,7 +232,7 @@ def test_a_protocol_says_what_counts(options: EvaluateOptions, capsys: pytest.Ca
     assert good.detections == 4  # not that in the video without truth
     said = capsys.readouterr().out
     assert "protocol testing: 2 videos with truth, 3 instances, subset testing" in said
-    assert "the 1 videos without instances are left out (by the protocol" in said
+    assert "the 1 video without instances are left out (by the protocol" in said
     assert half.lacking == 0
     everything, _ = evaluate(replace(named, protocol="testing/all", thresholds=(0.5, 0.8), quiet=True))
     np.testing.assert_allclose(everything.average_precision, [[1 / 2, 1 / 2], [2 / 3, (1 / 2) / 2]])
@@ -243,7 +243,7 @@ def test_instances_that_a_file_cannot_reach_are_said(
 ) -> None:
     Detections.of(LABELS, {"one": GOOD["one"]}).write(options.files[0])
     evaluate(replace(options, quiet=False))
-    assert "good.json: 1 of 3 videos are available; 1 of 3 instances cannot be found" in capsys.readouterr().out
+    assert "good.json: 1 of 3 videos is available; 1 of 3 instances cannot be found" in capsys.readouterr().out
 
 
 def test_intervals_and_paired_differences_are_written(options: EvaluateOptions, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@
   const short = (text, length) => (text.length <= length ? text : text.slice(0, length - 1) + "…");
   const element = (name, text, properties = {}) =>
     Object.assign(document.createElement(name), text === undefined ? {} : { textContent: text }, properties);
+  const many = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
   const CONFIG = { displaylogo: false, responsive: true, showTips: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
@@ -163,7 +164,7 @@
       return item;
     }));
     const beside = byId("sort").value !== "id" ? ways[byId("sort").value][0].split(",")[0] : videos.ap.length ? "AP" : "instances";
-    byId("found").textContent = `${rows.length} of ${videos.id.length} videos, ${beside}${beside.startsWith("AP") ? ` at tIoU ${facts.tiou}` : ""}`;
+    byId("found").textContent = `${rows.length} of ${many(videos.id.length, "video")}, ${beside}${beside.startsWith("AP") ? ` at tIoU ${facts.tiou}` : ""}`;
     return rows;
   }
 
@@ -173,8 +174,8 @@
     range = [0, duration()];
     for (const button of byId("list").querySelectorAll("button")) button.setAttribute("aria-current", String(Number(button.dataset.video) === number));
     byId("name").textContent = videos.id[number];
-    const facts_ = [clock(duration()), `${record.truth.length} instance${record.truth.length === 1 ? "" : "s"}`];
-    record.proposals.forEach((each, i) => facts_.push(`${each.number} proposals (${facts.proposals[i]})`));
+    const facts_ = [clock(duration()), many(record.truth.length, "instance")];
+    record.proposals.forEach((each, i) => facts_.push(`${many(each.number, "proposal")} (${facts.proposals[i]})`));
     byId("facts").textContent = facts_.join(" · ");
     byId("unplayed").hidden = true;
     player.hidden = byId("screen").hidden = !record.source;
