@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.store.claims import ClaimStore
-from ssn_feat.store.recipe import fingerprint, parse_json
+from ssn_feat.store.recipe import fingerprint, fingerprint_of_plain, parse_json
 
 GROUP = "zarr.json"
 # The attribute that holds the checksum of the others. Nothing else protects numbers in them against a flipped bit.
@@ -44,7 +44,7 @@ def group_attributes(content: bytes, checksummed: bool = False) -> dict[str, Any
     checksum = attributes.pop(_CHECKSUM, None)
     if checksum is None and checksummed:
         raise ValueError("its attributes have lost their checksum")
-    if checksum is not None and checksum != fingerprint(attributes):
+    if checksum is not None and checksum != fingerprint_of_plain(attributes):
         raise ValueError("its attributes do not match their checksum")
     return attributes
 

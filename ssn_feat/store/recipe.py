@@ -23,6 +23,8 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
     level = [value] if content.count(b"{") + content.count(b"[") > _DEEPEST else []
     for _ in range(_DEEPEST):
+        if not level:
+            break
         parts = (node.values() if isinstance(node, dict) else node for node in level)
         level = [part for inner in parts for part in inner if isinstance(part, dict | list)]
     if level:
@@ -41,8 +43,13 @@ def plain_recipe(recipe: Mapping[str, Any]) -> Recipe:
 
 def fingerprint(recipe: Mapping[str, Any]) -> str:
     """sha256 (64 hexadecimal digits) of the recipe. The order of its keys does not matter."""
+    return fingerprint_of_plain(plain_recipe(recipe))
+
+
+def fingerprint_of_plain(values: Mapping[str, Any]) -> str:
+    """Like :func:`fingerprint`, of values that were read from JSON."""
     return hashlib.sha256(
-        json.dumps(plain_recipe(recipe), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+        json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     ).hexdigest()
 
 
@@ -64,4 +71,4 @@ def shorten(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-__all__ = ["Recipe", "differences", "fingerprint", "parse_json", "plain_recipe", "shorten"]
+__all__ = ["Recipe", "differences", "fingerprint", "fingerprint_of_plain", "parse_json", "plain_recipe", "shorten"]
