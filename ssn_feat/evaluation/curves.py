@@ -66,15 +66,16 @@ def _tiou(a: Float, b: Float) -> Float:
     return values
 
 
-def precision_recall(ranked: Ranked) -> Float:
-    """Interpolated precision at the recalls RECALLS, mean over the classes that have truths: ``(n_tiou, 101)``.
+def precision_recall(ranked: Ranked, level: int) -> Float:
+    """Interpolated precision at the recalls RECALLS, mean over the classes that have truths: ``(101,)``.
 
-    NaN without truths. See :func:`class_precision_recall`.
+    ``level``: position of the threshold. NaN without truths. See :func:`class_precision_recall`.
     """
     known = ranked.numbers > 0
     if not known.any():
-        return np.full((len(ranked.matched), len(RECALLS)), np.nan)
-    return np.stack([class_precision_recall(ranked, level)[known].mean(axis=0) for level in range(len(ranked.matched))])
+        return np.full(len(RECALLS), np.nan)
+    mean: Float = class_precision_recall(ranked, level)[known].mean(axis=0)
+    return mean
 
 
 def class_precision_recall(ranked: Ranked, level: int) -> Float:

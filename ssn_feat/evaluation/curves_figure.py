@@ -28,16 +28,15 @@ def curves_figure(evaluations: Sequence[Evaluation], level: int) -> Figure:
     colours = list(class_colours(names).values())
     tiou = evaluations[0].thresholds[level]
     for evaluation, colour in zip(evaluations, colours, strict=True):
-        curve = precision_recall(evaluation.ranked)[level]
+        curve = precision_recall(evaluation.ranked, level)
         compared.plot(
             100 * RECALLS, 100 * curve, color=colour, label=f"{evaluation.name}: {100 * evaluation.mean[level]:.1f}"
         )
     _clean(compared, f"files at tIoU {tiou:.3g} (mAP, %)", "recall, %", "precision, %", 100)
     shades = colormaps["viridis"](np.linspace(0.0, 0.85, len(evaluations[0].thresholds)))
     first = evaluations[0]
-    for threshold, curve, average, shade in zip(
-        first.thresholds, precision_recall(first.ranked), first.mean, shades, strict=True
-    ):
+    for position, (threshold, average, shade) in enumerate(zip(first.thresholds, first.mean, shades, strict=True)):
+        curve = precision_recall(first.ranked, position)
         levels.plot(100 * RECALLS, 100 * curve, color=shade, label=f"{threshold:.3g}: {100 * average:.1f}")
     _clean(levels, f"{first.name} at each tIoU (mAP, %)", "recall, %", "precision, %", 100)
     if probable:

@@ -47,7 +47,7 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.bootstrap import running_maximum
-from ssn_feat.evaluation.error_buckets import BUCKETS, Bucket, BucketScheme, characteristics
+from ssn_feat.evaluation.error_buckets import Bucket, BucketScheme, buckets_of, characteristics
 from ssn_feat.evaluation.matching import Ranked, Scored, Truths, pairs, rank
 
 Float = NDArray[np.float64]
@@ -80,6 +80,8 @@ class ErrorAnalysis:
     """Gain in average mAP_N without the errors of each kind, ``(5,)``: those of KINDS from 1."""
     buckets: Mapping[str, tuple[Bucket, ...]]
     """Buckets by characteristic."""
+    scheme: BucketScheme
+    """Limits of the buckets."""
 
     @property
     def shares(self) -> Float:
@@ -108,6 +110,7 @@ class ErrorAnalysis:
             },
             "share_in_10G": dict(zip(KINDS, self.share.tolist(), strict=True)),
             "gain_in_average_mAP_N": dict(zip(KINDS[1:], self.gains.tolist(), strict=True)),
+            "limits_of_buckets": self.scheme,
             "buckets": {
                 name: [
                     {
@@ -133,7 +136,7 @@ def analyse(
     detections: Scored,
     dataset: Dataset,
     thresholds: Sequence[float],
-    scheme: BucketScheme = "activitynet",
+    scheme: BucketScheme = "quantiles",
     name: str = "detections",
 ) -> ErrorAnalysis:
     """Errors of ``detections``, with videos and classes numbered as in ``dataset`` (``evaluation.measure.scored_of``).
@@ -154,8 +157,9 @@ def analyse(
         np.mean([_mean_normalised(ranked, top[row != kind], (row == 0)[row != kind]) for row in kinds]) - base
         for kind in range(1, len(KINDS))
     ]
-    missed, groups = _missed(ranked, truths), BUCKETS[scheme].items()
-    buckets = {what: _buckets_of(ranked, truths, missed, values[what][kept], *edges) for what, edges in groups}
+    missed, values = _missed(ranked, truths), {what: each[kept] for what, each in values.items()}
+    groups = buckets_of(scheme, values).items()
+    buckets = {what: _buckets_of(ranked, truths, missed, values[what], *edges) for what, edges in groups}
     everything = np.arange(ranked.matched.shape[1])
     overall = np.mean([_mean_normalised(ranked, everything, hits) for hits in ranked.matched >= 0])
     group = _rank_in_class(ranked)[top] // ranked.numbers[ranked.detections.classes[top]]
@@ -163,7 +167,14 @@ def analyse(
     for level, row in enumerate(kinds):
         np.add.at(counts[level], (group, row), 1)
     return ErrorAnalysis(
-        name, tuple(thresholds), float(overall), float(base), counts, np.array(gains, dtype=np.float64), buckets
+        name,
+        tuple(thresholds),
+        float(overall),
+        float(base),
+        counts,
+        np.array(gains, dtype=np.float64),
+        buckets,
+        scheme,
     )
 
 

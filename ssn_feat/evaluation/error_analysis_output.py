@@ -15,7 +15,7 @@ from rich.text import Text
 from ssn_feat.drawing.pictures import FAINT, GRID, INK
 from ssn_feat.drawing.tables import show, table_of
 from ssn_feat.evaluation.error_analysis import KINDS, ErrorAnalysis
-from ssn_feat.evaluation.error_buckets import Bucket
+from ssn_feat.evaluation.error_buckets import LIMITS, Bucket
 from ssn_feat.files import replacing
 
 # One colour for true positives and five distinct colours for the kinds of errors.
@@ -35,6 +35,7 @@ def print_analyses(analyses: Sequence[ErrorAnalysis]) -> None:
             table.add_row(kind, _percent(first), _percent(share), "" if gain is None else f"{gain:+.3f}")
         show(table)
         print(f"average mAP_N is {analysis.average_map:.3f}, {analysis.limited_map:.3f} of the top 10 G alone")
+        print(f"limits of the buckets: {LIMITS[analysis.scheme]}")
         table = table_of("instances by", "bucket", "values", "instances", "missed", "average mAP_N", names=("bucket",))
         for what, rows in analysis.buckets.items():
             for row in rows:

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,11 +22,12 @@ from ssn_feat.evaluation.matching import pairs
 
 Float = NDArray[np.float64]
 
-BucketScheme = Literal["activitynet", "thumos14"]
+BucketScheme = Literal["quantiles", "activitynet", "thumos14"]
+Edges = tuple[tuple[float, ...], tuple[str, ...]]
 _FIVE, _FOUR = ("XS", "S", "M", "L", "XL"), ("XS", "S", "M", "L")
 _CONTEXT = ((0.0, 1.0, 2.0, 4.0, 8.0, np.inf), _FIVE)
 # Limits of buckets and their names, as in DETAD; a value equal to a limit is in the lower bucket.
-BUCKETS: dict[str, dict[str, tuple[tuple[float, ...], tuple[str, ...]]]] = {
+BUCKETS: dict[str, dict[str, Edges]] = {
     "activitynet": {
         "coverage": ((0.0, 0.2, 0.4, 0.6, 0.8, 1.0), _FIVE),
         "length": ((0.0, 30.0, 60.0, 120.0, 180.0, np.inf), _FIVE),
@@ -39,6 +41,37 @@ BUCKETS: dict[str, dict[str, tuple[tuple[float, ...], tuple[str, ...]]]] = {
         "context": _CONTEXT,
     },
 }
+
+
+# What the limits of each scheme are, to print.
+LIMITS = {
+    "quantiles": "fifths of these instances",
+    "activitynet": "those of DETAD for ActivityNet",
+    "thumos14": "those of DETAD for THUMOS14",
+}
+_NAMES: dict[int, tuple[str, ...]] = {1: ("all",), 2: ("S", "L"), 3: ("S", "M", "L"), 4: _FOUR, 5: _FIVE}
+
+
+def buckets_of(scheme: BucketScheme, values: Mapping[str, Float]) -> Mapping[str, Edges]:
+    """Limits and names of the buckets of each characteristic in ``values`` ``(M,)``, M > 0.
+
+    With ``quantiles``, each bucket has about a fifth of the instances; there are fewer buckets if many values are
+    equal. Limits between buckets are rounded to three digits.
+    """
+    return {what: _quantiles(values[what]) for what in values} if scheme == "quantiles" else BUCKETS[scheme]
+
+
+def _quantiles(values: Float) -> Edges:
+    lowest, highest = float(values.min()), float(values.max())
+    quantiles = np.quantile(values, [0.2, 0.4, 0.6, 0.8], method="inverted_cdf")
+    inner = sorted({edge for edge in map(_rounded, quantiles.tolist()) if lowest <= edge < _rounded(highest)})
+    edges = (lowest, *inner, highest)
+    return edges, _NAMES[len(edges) - 1]
+
+
+def _rounded(value: float) -> float:
+    """The value with three digits."""
+    return float(f"{value:.3g}")
 
 
 @dataclass(frozen=True)
@@ -61,7 +94,7 @@ class Bucket:
     @property
     def span(self) -> str:
         """The range of values, to print."""
-        return f"> {self.low:g}" if np.isinf(self.high) else f"{self.low:g} – {self.high:g}"
+        return f"> {self.low:.4g}" if np.isinf(self.high) else f"{self.low:.4g} – {self.high:.4g}"
 
 
 def characteristics(dataset: Dataset) -> dict[str, Float]:
@@ -88,4 +121,4 @@ def characteristics(dataset: Dataset) -> dict[str, Float]:
     }
 
 
-__all__ = ["BUCKETS", "Bucket", "BucketScheme", "characteristics"]
+__all__ = ["BUCKETS", "LIMITS", "Bucket", "BucketScheme", "buckets_of", "characteristics"]

@@ -123,7 +123,7 @@ def evaluate_files(
     calibrations = [calibration_of(e.ranked, level) for e in evaluations]
     analyses = []
     if options.analysed:
-        buckets = options.buckets
+        buckets = options.bucket_scheme
         analyses = [analyse(e.ranked.detections, counted, options.tious, buckets, e.name) for e in evaluations]
     proposals = (
         load_proposals(options.proposals, evaluation_set.known, quiet=options.quiet) if options.proposals else None

@@ -72,8 +72,10 @@ class EvaluateOptions(JoinOptions):
     """Write the analysis as CSV, one line per number. --json contains it too."""
     analysis_picture: Path | None = None
     """Draw the analysis (.png, .svg, .pdf), with several files one numbered picture each."""
-    buckets: BucketScheme = "activitynet"
-    """Limits of the groups of instances by coverage, length and number: those of DETAD for ActivityNet or THUMOS14."""
+    buckets: BucketScheme | None = None
+    """Limits of the groups of instances by coverage, length, number and context: fifths of the instances (quantiles),
+    or those of DETAD for ActivityNet or THUMOS14; default: those of DETAD with a protocol or preset of one of these
+    data sets, otherwise quantiles."""
     picture: Path | None = None
     """Draw timelines (.png, .svg, .pdf) of the videos named by --videos, with the detections of the first file."""
     videos: tuple[str, ...] = ()
@@ -114,6 +116,16 @@ class EvaluateOptions(JoinOptions):
         return self.analysis or self.analysis_csv is not None or self.analysis_picture is not None
 
     @property
+    def bucket_scheme(self) -> BucketScheme:
+        """The limits of the buckets of the error analysis."""
+        if self.buckets is not None:
+            return self.buckets
+        named = self.protocol or ""
+        if named.startswith("thumos14") or self.annotations.startswith("thumos14:"):
+            return "thumos14"
+        return "activitynet" if named.startswith("activitynet") else "quantiles"
+
+    @property
     def tious(self) -> tuple[float, ...]:
         """The tIoU thresholds of the evaluation."""
         if self.thresholds is not None:
@@ -126,7 +138,7 @@ def _preset(**values: Any) -> EvaluateOptions:
 
 
 PRESETS = {
-    "activitynet": _preset(thresholds=_ACTIVITYNET, subset="validation"),
+    "activitynet": _preset(thresholds=_ACTIVITYNET, subset="validation", buckets="activitynet"),
     "thumos14": _preset(thresholds=_THUMOS, subset="testing", buckets="thumos14"),
     "thumos14-challenge": _preset(thresholds=_THUMOS, subset="testing", buckets="thumos14", definition="thumos14"),
     "thumos14-ssn": _preset(thresholds=_SSN_THUMOS, subset="testing", buckets="thumos14", empty_videos="ignore"),

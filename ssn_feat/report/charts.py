@@ -115,7 +115,7 @@ def _precision_recall_chart(measured: EvaluatedFiles) -> Chart:
     recalls = _percent(RECALLS)
     names = [e.name for e in measured.evaluations]
     for number, (e, colour) in enumerate(zip(measured.evaluations, _colours(names), strict=True)):
-        mean = _percent(precision_recall(e.ranked)[level])
+        mean = _percent(precision_recall(e.ranked, level))
         label = f"{e.name}: {100 * e.mean[level]:.1f} %"
         traces.append(line(label, recalls, mean, colour, number, group=MEAN))
         for position, curve in enumerate(class_precision_recall(e.ranked, level)):
@@ -134,7 +134,8 @@ def _level_chart(measured: EvaluatedFiles) -> Chart:
     traces = []
     for e in measured.evaluations:
         shades = colormaps["viridis"](np.linspace(0.12, 0.88, len(e.thresholds)))
-        for threshold, curve, mean, shade in zip(e.thresholds, precision_recall(e.ranked), e.mean, shades, strict=True):
+        for position, (threshold, mean, shade) in enumerate(zip(e.thresholds, e.mean, shades, strict=True)):
+            curve = precision_recall(e.ranked, position)
             label = f"{threshold:.3g}: {100 * mean:.1f} %"
             traces.append(line(label, _percent(RECALLS), _percent(curve), to_hex(shade), 0, group=e.name))
     # There may be too many thresholds for a legend below the chart.

@@ -42,7 +42,7 @@ class ReportOptions(JoinOptions):
     """Treatment of detections in unknown videos (see bench/detections.py)."""
     reversed: Reversed = "refuse"
     """Treatment of segments that end before they start (see bench/detections.py)."""
-    buckets: BucketScheme = "activitynet"
+    buckets: BucketScheme | None = None
     """Limits of the groups of instances in the error analysis (see bench/detections.py)."""
     store: Path | None = None
     """Feature store from which the actionness runs among the inputs compute the actionness of the timelines. By default

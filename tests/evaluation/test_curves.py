@@ -78,17 +78,17 @@ def test_recall_equals_its_plain_reading(seed: int) -> None:
 
 def test_precision_recall_by_hand() -> None:
     truths = Truths(*rows((0, 0, 0, 10), (0, 0, 20, 30)))
-    [curve] = precision_recall(rank(scored((0, 0, 0, 10), (0, 0, 50, 60), (0, 0, 20, 30)), truths, 2, (0.5,)))
+    curve = precision_recall(rank(scored((0, 0, 0, 10), (0, 0, 50, 60), (0, 0, 20, 30)), truths, 2, (0.5,)), 0)
     np.testing.assert_allclose(curve[RECALLS <= 0.5], 1)
     np.testing.assert_allclose(curve[RECALLS > 0.505], 2 / 3)
-    [short] = precision_recall(rank(scored((0, 0, 0, 10)), truths, 1, (0.5,)))
+    short = precision_recall(rank(scored((0, 0, 0, 10)), truths, 1, (0.5,)), 0)
     np.testing.assert_allclose(short[RECALLS > 0.505], 0)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_area_under_the_curve_is_map(seed: int) -> None:
     ranked = rank(*random_data(seed), 3, (0.1, 0.3))
-    area = precision_recall(ranked)[:, 1:].mean(axis=1)
+    area = [precision_recall(ranked, level)[1:].mean() for level in range(2)]
     np.testing.assert_allclose(area, mean_average_precision(average_precision_of(ranked)), atol=0.02)
 
 

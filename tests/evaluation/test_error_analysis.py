@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 from pathlib import Path
@@ -14,8 +15,8 @@ from ssn_feat.annotations import Dataset, Instance, Video, read_annotations, wri
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import average_precision_of, truths_of
 from ssn_feat.evaluation.error_analysis import KINDS, analyse, error_kinds, normalised_average_precision
-from ssn_feat.evaluation.error_buckets import BUCKETS, characteristics
-from ssn_feat.evaluation.evaluate import EvaluateOptions, evaluate
+from ssn_feat.evaluation.error_buckets import BUCKETS, Bucket, buckets_of, characteristics
+from ssn_feat.evaluation.evaluate import PRESETS, EvaluateOptions, evaluate
 from ssn_feat.evaluation.matching import Scored, rank
 from ssn_feat.results.detections import Detections
 
@@ -167,6 +168,34 @@ def test_buckets_by_hand() -> None:
     assert [b.instances for b in found.buckets["instances"]] == [3, 0, 0, 0]
 
 
+@pytest.mark.parametrize(
+    ("values", "spans", "counts"),
+    [
+        (np.arange(1.0, 11), ["1 – 2", "2 – 4", "4 – 6", "6 – 8", "8 – 10"], [2, 2, 2, 2, 2]),
+        ([1.0, 1, 1, 1, 1, 1, 7, 8, 9, 30], ["1 – 1", "1 – 8", "8 – 30"], [6, 2, 2]),
+        ([2.0, 2, 2], ["2 – 2"], [3]),
+        ([0.123456, 0.2, 0.223456], ["0.1235 – 0.2", "0.2 – 0.2235"], [2, 1]),
+    ],
+)
+def test_buckets_are_fifths_of_the_data(values: list[float], spans: list[str], counts: list[int]) -> None:
+    edges, names = buckets_of("quantiles", {"length": np.array(values)})["length"]
+    made = [Bucket(name, *pair, 0, 0.0, 0.0) for name, pair in zip(names, itertools.pairwise(edges), strict=True)]
+    assert [bucket.span for bucket in made] == spans
+    inside = np.digitize(values, edges[1:-1], right=True)
+    assert np.bincount(inside, minlength=len(names)).tolist() == counts
+
+
+def test_known_data_sets_have_the_buckets_of_detad() -> None:
+    def scheme(annotations: str = "a.json", **more: str) -> str:
+        return EvaluateOptions((), annotations, **more).bucket_scheme  # type: ignore[arg-type]
+
+    assert scheme() == "quantiles"
+    assert scheme(protocol="thumos14-211") == scheme("thumos14:folder") == "thumos14"
+    assert scheme(protocol="activitynet1.3") == PRESETS["activitynet"].buckets == "activitynet"
+    assert scheme(protocol="thumos14", buckets="quantiles") == "quantiles"
+    assert PRESETS["thumos14-ssn"].buckets == "thumos14"
+
+
 def test_truths_found_after_very_many_false_alarms_are_missed() -> None:
     detections = scored(*[(2, RUN, 0, 5)] * 40, (0, RUN, 40, 60))
     found = analyse(detections, DATASET, (0.5,))
@@ -238,7 +267,7 @@ def test_equals_the_plain_reading(seed: int) -> None:
         np.sort(truths.intervals[jitter] + random.normal(0, 1, (150, 2)), axis=1),
         random.permutation(150).astype(float),
     )
-    found = analyse(detections, dataset, levels)
+    found = analyse(detections, dataset, levels, "activitynet")
     ranked = rank(detections, truths, 4, levels)
     numbers = np.bincount(truths.classes, minlength=4)
     typical = numbers.sum() / (numbers > 0).sum()
@@ -315,7 +344,8 @@ def test_tables_csv_json_and_picture(tmp_path: Path, capsys: pytest.CaptureFixtu
         cells = {(r["file"], r["table"], r["row"], r["column"]): r["value"] for r in csv.DictReader(file)}
     assert float(cells["[red]$a$", "top detections", "2G", "localization"]) == pytest.approx(1 / 3)
     assert cells["b", "top detections", "9G", "background"] == ""
-    assert cells["b", "length", "XS", "instances"] == "3.0"
+    assert cells["b", "length", "S", "instances"] == "2.0"
+    assert "limits of the buckets: fifths of these instances" in said
     for number in (1, 2):
         assert "<svg" in (tmp_path / f"a-{number}.svg").read_text()[:1000]
 
