@@ -17,28 +17,16 @@ from ssn_feat.annotations.dataset import Dataset, Video
 from ssn_feat.annotations.records import NO_SUBSET, InstanceRecord, Records, VideoRecord, number, read_text
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_text
-
-
-class _Duplicates(dict[str, Any]):
-    """A JSON object that records a repeated key. Plain parsing would silently keep the last value."""
-
-    repeated: str | None = None
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) == len(pairs):
-        return result
-    marked = _Duplicates(result)
-    seen: set[str] = set()
-    marked.repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-    return marked
+from ssn_feat.foreign_json import RepeatedKey, parse_json
 
 
 def read_json(path: Path) -> Any:
-    """Parse a JSON file. Raises UserError with file, line and column."""
+    """Parse a JSON file; objects with a repeated key are :class:`RepeatedKey`.
+
+    Raises UserError with file, line and column.
+    """
     try:
-        return json.loads(read_text(path), object_pairs_hook=_object)
+        return parse_json(read_text(path), path, refuse_repeated=False)
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
     except RecursionError:
@@ -76,8 +64,8 @@ def _read_video(where: str, video_id: str, entry: Any, durations: Mapping[str, f
         fault = f"must be an object with duration, subset and annotations, not {type(entry).__name__}"
         records.add_unreadable(where, fault)
         return
-    if isinstance(entry, _Duplicates):
-        records.add_unreadable(where, f"repeats the key {entry.repeated!r}")
+    if isinstance(entry, RepeatedKey):
+        records.add_unreadable(where, f"repeats the key {entry.key!r}")
     fps = _optional(entry, ("fps",), where, records)
     frames = _optional(entry, ("frame", "duration_frame"), where, records)
     duration = _optional(entry, ("duration", "duration_second"), where, records)
@@ -102,6 +90,8 @@ def _read_instance(where: str, video_id: str, annotation: Any, records: Records)
     if not isinstance(annotation, dict):
         records.add_unreadable(where, f"must be an object with label and segment, not {annotation!r:.60}")
         return
+    if isinstance(annotation, RepeatedKey):
+        records.add_unreadable(where, f"repeats the key {annotation.key!r}")
     label, segment = annotation.get("label"), annotation.get("segment")
     if not isinstance(label, str) or not label:
         records.add_unreadable(
@@ -123,6 +113,8 @@ def activitynet_records(
     document = read_json(path)
     if not isinstance(document, dict) or not document:
         raise UserError(f"{path} is not an annotation file: its top level must be an object with the key 'database'")
+    if "database" in document and isinstance(document, RepeatedKey):
+        raise UserError(f"{path}: the key {document.key!r} occurs twice: join its contents under one key")
     prefix, database, labels = "database", document.get("database"), _leaves(document.get("taxonomy"))
     if "database" not in document:
         if not all(isinstance(entry, dict) and "annotations" in entry for entry in document.values()):
@@ -131,8 +123,8 @@ def activitynet_records(
     if not isinstance(database, dict):
         raise UserError(f"{path}: database: must be an object of videos by id, not {type(database).__name__}")
     records = Records(path, name or path.stem, labels=labels)
-    if isinstance(database, _Duplicates):
-        records.add_unreadable(prefix, f"repeats the video {database.repeated!r}")
+    if isinstance(database, RepeatedKey):
+        records.add_unreadable(prefix, f"repeats the video {database.key!r}")
     for key, entry in database.items():
         where = f"{prefix}.{key}" if prefix else key
         if strip_v and not key.startswith("v_"):

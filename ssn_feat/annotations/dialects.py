@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from ssn_feat.annotations.records import Records, VideoRecord, number, read_text
 from ssn_feat.annotations.ssn_list_truth import ssn_list_records
 from ssn_feat.annotations.thumos14 import thumos14_records
 from ssn_feat.errors import UserError
+from ssn_feat.foreign_json import parse_json
 
 _READERS: dict[str, Callable[[Path], Records]] = {
     "activitynet": activitynet_records,
@@ -66,7 +66,7 @@ def _ssn_list(spec: str) -> Records:
 def _seconds(path: Path) -> dict[str, float] | None:
     """Seconds by video id if the file is a JSON object of numbers, otherwise None."""
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path), path)
     except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or not content:

@@ -13,6 +13,7 @@ from ssn_feat.annotations.activitynet import read_json
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.annotations.records import NO_SUBSET, InstanceRecord, Records, VideoRecord, number
 from ssn_feat.errors import UserError
+from ssn_feat.foreign_json import RepeatedKey
 
 
 def _read_actions(video: str, actions: Any, names: Sequence[str] | None, records: Records) -> None:
@@ -39,7 +40,11 @@ def multithumos_records(path: Path, names: Sequence[str] | None = None) -> Recor
     if not isinstance(document, dict) or not all(isinstance(v, dict) and "actions" in v for v in document.values()):
         raise UserError(f"{path} is not MultiTHUMOS: it must contain an object of videos with 'actions'")
     records = Records(path, path.stem, labels=None if names is None else tuple(sorted(names)))
+    if isinstance(document, RepeatedKey):
+        records.add_unreadable(document.key, "occurs twice")
     for video, entry in document.items():
+        if isinstance(entry, RepeatedKey):
+            records.add_unreadable(video, f"repeats the key {entry.key!r}")
         subset = entry.get("subset", NO_SUBSET)
         if not isinstance(subset, str):
             records.add_unreadable(f"{video}.subset", f"{subset!r:.60} is not a name")

@@ -8,15 +8,14 @@ the first fault. With these two steps, ``validate`` lists every fault of a file 
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ssn_feat.annotations.dataset import Dataset, Instance, Video, subset_name
 from ssn_feat.errors import UserError
+from ssn_feat.foreign_json import is_text
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
 # The subset of a video whose file names none.
 NO_SUBSET = "unnamed"
 
@@ -110,15 +109,16 @@ def _by_video(records: list[InstanceRecord]) -> dict[str, list[Instance]]:
     return instances
 
 
-def _invalid_labels(records: Records) -> list[Problem]:
-    """Labels that are not text: results with them could not be written."""
-    places = dict.fromkeys(records.labels or (), "")
+def _invalid_text(records: Records) -> list[Problem]:
+    """Labels and ids that are not text: results with them could not be written."""
+    labels, ids = dict.fromkeys(records.labels or (), ""), {v.id: v.where for v in reversed(records.videos)}
     for i in [*records.instances, *records.ambiguous]:
-        places[i.label] = places.get(i.label) or i.where
+        labels[i.label] = labels.get(i.label) or i.where
     return [
-        Problem("text", where, f"the class {label!r} holds half of a surrogate pair, which is not valid text")
-        for label, where in places.items()
-        if _SURROGATE.search(label)
+        Problem("text", where, f"the {kind} {name!r} holds half of a surrogate pair, which is not valid text")
+        for kind, names in (("class", labels), ("id", ids))
+        for name, where in names.items()
+        if not is_text(name, of_file=kind == "id")
     ]
 
 
@@ -158,7 +158,7 @@ def _invalid_instances(records: Records) -> list[Problem]:
 
 def faults(records: Records) -> list[Problem]:
     """All faults for which :meth:`Records.dataset` raises, in that order."""
-    return [*records.unreadable, *_invalid_labels(records), *_invalid_videos(records), *_invalid_instances(records)]
+    return [*records.unreadable, *_invalid_text(records), *_invalid_videos(records), *_invalid_instances(records)]
 
 
 def read_text(path: Path) -> str:

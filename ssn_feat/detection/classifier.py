@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssn_feat.errors import UserError
+from ssn_feat.foreign_json import parse_json
 from ssn_feat.results.ragged import Ragged
 from ssn_feat.safe_loading import load_npz
 
@@ -33,6 +33,8 @@ def read_class_scores(path: Path, labels: Sequence[str]) -> ClassScores:
         raise UserError(f"class scores must be a {', '.join(readers)} file, not {path.name!r}")
     try:
         raw = readers[path.suffix](path)
+    except UserError:
+        raise
     except OSError as error:
         raise UserError(f"cannot read the class scores {path}: {error.strerror or error}") from None
     except Exception as error:  # parsers raise exceptions of any type
@@ -60,7 +62,7 @@ def _row(path: Path, video: str, values: Any, labels: Sequence[str]) -> NDArray[
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
+    content = parse_json(path.read_bytes(), path)
     if "results" in content:
         return {v: {row["label"]: row["score"] for row in rows} for v, rows in content["results"].items()}
     return dict(content)

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
+from ssn_feat.foreign_json import require_text
 from ssn_feat.results.ragged import Float, Ragged, offsets_of, take_videos
 from ssn_feat.safe_loading import load_npz
 
@@ -63,6 +64,7 @@ class ProposalScores(Ragged):
     def __post_init__(self) -> None:
         rows, classes = len(self.intervals), len(self.labels)
         self._check_offsets(rows)
+        require_text(self.labels, self.ids)
         arrays: dict[str, tuple[NDArray[Any] | None, tuple[int, ...]]] = {
             "durations": (self.durations, (len(self.ids),)),
             "intervals": (self.intervals, (rows, 2)),

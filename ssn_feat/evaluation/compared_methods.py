@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from ssn_feat.annotations.records import number
 from ssn_feat.drawing.names import short_names
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.compare_options import CompareOptions
+from ssn_feat.foreign_json import parse_json
 from ssn_feat.proposals import Proposals, VideoData, listed_proposals, load_method, propose_each, read_ssn_list
 from ssn_feat.proposals.actionness import fuse_actionness
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
@@ -230,7 +230,7 @@ def _read_list(path: Path, durations: Mapping[str, float], fps: Path | None) -> 
 
 def _read_fps(path: Path) -> Mapping[str, float]:
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(path.read_bytes(), path)
     except OSError as error:
         raise UserError(f"cannot read frames per second from {path}: {error.strerror}") from None
     except (ValueError, RecursionError):

@@ -16,6 +16,7 @@ from ssn_feat.annotations.joining import VideoTimes
 from ssn_feat.annotations.matching import known_ids
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
+from ssn_feat.foreign_json import require_text
 from ssn_feat.intervals import as_intervals
 from ssn_feat.safe_loading import load_npz
 
@@ -52,6 +53,7 @@ class Proposals:
     path: Path | None = field(default=None, init=False, compare=False)
 
     def __post_init__(self) -> None:
+        require_text((), self.intervals)
         object.__setattr__(
             self, "intervals", {id: as_intervals(v, f"proposals of {id!r}") for id, v in self.intervals.items()}
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 
 from ssn_feat.annotations.records import number
 from ssn_feat.errors import UserError
+from ssn_feat.foreign_json import parse_json
 from ssn_feat.proposals.collection import Proposals
 
 # Columns of BSN and BMN whose product ranks a proposal.
@@ -28,7 +28,7 @@ def read_proposal_json(path: Path) -> Proposals:
     the file and the wrong entry.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
+        content = parse_json(Path(path).read_bytes(), path)
     except OSError as error:
         raise UserError(f"cannot read proposals from {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:

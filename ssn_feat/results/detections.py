@@ -16,6 +16,7 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.annotations.joining import VideoTimes
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_text
+from ssn_feat.foreign_json import parse_json, require_text
 from ssn_feat.results.ragged import Float, Int, Ragged, offsets_of, take_videos
 
 VERSION = "ssn_feat detections 1"
@@ -60,6 +61,7 @@ class Detections(Ragged):
         self._check_offsets(len(self.scores))
         if self.intervals.shape != (len(self.scores), 2) or self.classes.shape != self.scores.shape:
             raise ValueError(f"arrays disagree: {self.intervals.shape}, {self.classes.shape}, {self.scores.shape}")
+        require_text(self.labels, self.ids)
         starts, ends = self.intervals[:, 0], self.intervals[:, 1]
         infinite = ~np.isfinite(np.column_stack([self.scores, self.intervals]))
         self._refuse(infinite[:, 0], lambda row: f"has the score {self.scores[row]}, but scores must be finite")
@@ -227,7 +229,7 @@ def read_detections(
 
 def _results_of(path: Path) -> dict[str, list[Any]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes(), path)
     except OSError as error:
         raise UserError(f"cannot read the detections {path}: {error.strerror}") from None
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, numbers of thousands of digits, deep nesting
