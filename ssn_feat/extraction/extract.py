@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sized
+from collections.abc import Sized
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -11,6 +11,7 @@ import torch
 
 from ssn_feat.backbones import usable_device
 from ssn_feat.errors import exit_code_of
+from ssn_feat.extraction.commit_video import Again
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_progress import Progress
 from ssn_feat.extraction.plan import ExtractionPlan, describe_plan, make_plan, run_record
@@ -58,10 +59,11 @@ class ExtractReport:
         return exit_code_of(len(self.failures), len(self.extracted) + self.done_before)
 
 
-def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractReport:
+def extract(options: ExtractOptions, again: Again | None = None) -> ExtractReport:
     """Extract features of videos into a store: every stream in one pass, each video committed by itself.
 
-    ``again``: extract only the videos with these ids, and replace their committed features.
+    A video that the store holds with some of the streams gets those that it lacks. ``again``: extract only these
+    committed videos and replace their features.
 
     Prints the plan, progress and failures unless ``options.quiet``. Raises UserError where no video can be extracted:
     there are no videos, weights do not fit, or the store has another recipe or cannot be written.
@@ -84,10 +86,7 @@ def extract(options: ExtractOptions, again: Collection[str] = ()) -> ExtractRepo
     if options.dry_run:
         return report
     store = open_or_create_store(options.store, plan.recipe, files.name, options.compress)
-    if again:
-        for video_id in plan.todo:
-            store.remove_video(video_id)
-    else:
+    if again is None:
         store.record_run(run_record(plan, store))
     report = _run(store, plan, report)
     if not options.quiet:

@@ -11,15 +11,16 @@ from typing import Any
 from ssn_feat.backbones import Backbone
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
+from ssn_feat.extraction.commit_video import Again, missing_streams
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_video import resolve_snippets
 from ssn_feat.extraction.forecast import predicted_rate
 from ssn_feat.extraction.recipes import VERSION, load_backbones, recipe_of
 from ssn_feat.extraction.video_files import VideoFiles
 from ssn_feat.progress import about
-from ssn_feat.store import FeatureStore, location, open_store, store_exists
+from ssn_feat.store import FeatureStore, StoreReadError, location, open_store, store_exists
 from ssn_feat.terminal import counted, listing, printable
-from ssn_feat.video import ResolvedSnippets, expected_snippets, open_source
+from ssn_feat.video import ResolvedSnippets, Stream, expected_snippets, open_source
 from ssn_feat.video.find_videos import left_out_line
 from ssn_feat.video.raft import load_raft
 
@@ -45,10 +46,16 @@ class ExtractionPlan:
     """Ids of videos that are committed already."""
     todo: dict[str, Path]
     """Videos to extract, by id."""
+    streams: dict[str, tuple[Stream, ...]]
+    """The streams to extract of each of them."""
     rows: dict[str, float]
     """Predicted snippets of each video to extract; the mean of the others for a video whose header does not tell."""
     failed_before: int
     """How many of them failed in an earlier run."""
+    extended: int
+    """How many of them are in the store and lack some of the streams."""
+    again: Again
+    """Committed videos to extract again; see :func:`ssn_feat.extraction.extract`."""
     rate: float | None = None
     """Predicted snippets per second; None where unknown, or where there are too few snippets to measure it."""
 
@@ -56,25 +63,27 @@ class ExtractionPlan:
     def bytes(self) -> int:
         """Predicted size of the new features in the store."""
         crops = _CROPS[self.snippets.crops] if self.options.keep_crops else 1
-        width = sum(int(stream["feature_dim"]) for stream in self.recipe["streams"].values()) * 2 * crops + 16
-        return round(sum(self.rows.values()) * width) + len(self.todo) * _BYTES_PER_VIDEO
+        widths = {name: int(stream["feature_dim"]) * 2 * crops for name, stream in self.recipe["streams"].items()}
+        sizes = (rows * (16 + sum(widths[s] for s in self.streams[i])) for i, rows in self.rows.items())
+        return round(sum(sizes)) + len(self.todo) * _BYTES_PER_VIDEO
 
 
-def make_plan(options: ExtractOptions, files: VideoFiles, again: Collection[str] = ()) -> ExtractionPlan:
+def make_plan(options: ExtractOptions, files: VideoFiles, again: Again | None = None) -> ExtractionPlan:
     """Load the networks and find out what is to be done; ``again`` as in :func:`ssn_feat.extraction.extract`.
 
     Raises UserError where weights do not fit and where the store exists with another recipe.
     """
     files = _shard_of(files, options)
-    if again:
-        files = replace(files, videos={i: path for i, path in files.videos.items() if i in again})
+    again = again or Again({})
+    if again.streams:
+        files = replace(files, videos={i: path for i, path in files.videos.items() if i in again.streams})
     backbones = load_backbones(options, None if options.jobs == 1 and not options.dask else "cpu")
     snippets = resolve_snippets(options.snippets, backbones, options.device[0])
     if "flow" in snippets.streams and snippets.flow_method == "raft":
         load_raft(Path(snippets.flow_weights))  # weights that cannot be loaded would fail every video
     recipe = recipe_of(backbones, snippets, options.keep_crops, options.fps)
-    done: frozenset[str] = frozenset()
-    failed_before = 0
+    streams = {video_id: again.streams.get(video_id) or snippets.streams for video_id in files.videos}
+    failed_before = extended = 0
     if options.resume or store_exists(options.store):
         store = open_store(options.store)
         if store.recipe.get("extraction", VERSION) != VERSION:
@@ -83,12 +92,35 @@ def make_plan(options: ExtractOptions, files: VideoFiles, again: Collection[str]
                 "from the container's start) and cannot be extended: extract into a new store"
             )
         store.require_recipe(recipe)
-        done = frozenset(store.ids) & files.videos.keys() - set(again)
+        lacking = _lacking(store, files.videos.keys() - again.streams.keys(), snippets.streams)
+        streams |= lacking
+        extended = sum(map(bool, lacking.values()))
         failed_before = len(store.failures().keys() & files.videos.keys())
-    todo = {video_id: path for video_id, path in files.videos.items() if video_id not in done}
+    todo = {video_id: path for video_id, path in files.videos.items() if streams[video_id]}
+    done = frozenset(files.videos.keys() - todo.keys())
     rows = _predicted_rows(todo, snippets, options)
     rate = predicted_rate(options, backbones, snippets, todo) if sum(rows.values()) > _FORECAST_FROM else None
-    return ExtractionPlan(options, snippets, files, backbones, recipe, done, todo, rows, failed_before, rate)
+    streams = {video_id: streams[video_id] for video_id in todo}
+    return ExtractionPlan(
+        options, snippets, files, backbones, recipe, done, todo, streams, rows, failed_before, extended, again, rate
+    )
+
+
+def _lacking(
+    store: FeatureStore, wanted: Collection[str], streams: tuple[Stream, ...]
+) -> dict[str, tuple[Stream, ...]]:
+    """Which of the streams each committed video lacks, by id."""
+    stored = [video_id for video_id in store.ids if video_id in wanted]
+
+    def lacking(video_id: str) -> tuple[Stream, ...]:
+        try:
+            return missing_streams(store, video_id, streams)
+        except StoreReadError:
+            raise
+        except UserError:  # a damaged video is left to verify --repair
+            return ()
+
+    return dict(zip(stored, store.map(lacking, stored), strict=True))
 
 
 def _shard_of(files: VideoFiles, options: ExtractOptions) -> VideoFiles:
@@ -137,6 +169,8 @@ def describe_plan(plan: ExtractionPlan) -> str:
     lines.append(f"store    {location(options.store)}: {len(plan.done)} done, {len(plan.todo)} to extract")
     if plan.failed_before:
         lines[-1] += f", of which {plan.failed_before} failed before"
+    if plan.extended:
+        lines.append(f"         {plan.extended} of them are there and get only the streams that they lack")
     dims = ", ".join(f"{name} ({stream['feature_dim']})" for name, stream in plan.recipe["streams"].items())
     every = f"{snippets.stride} frames" + (f" at {snippets.nominal_fps:g} fps" if snippets.nominal_fps else "")
     flow = f", flow by {snippets.flow_method}" if "flow" in snippets.streams else ""

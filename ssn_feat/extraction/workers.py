@@ -6,9 +6,8 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Thread
@@ -18,46 +17,21 @@ import joblib
 
 from ssn_feat.backbones import Backbone
 from ssn_feat.errors import UserError
+from ssn_feat.extraction.commit_video import Outcome, Task, extract_and_commit
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_progress import Progress
-from ssn_feat.extraction.extract_video import ExtractedVideo, extract_video
 from ssn_feat.extraction.plan import ExtractionPlan
-from ssn_feat.extraction.recipes import load_backbones, recipe_of
+from ssn_feat.extraction.recipes import load_backbones
 from ssn_feat.extraction.worker_pools import WorkerContext, WorkerPool, worker_pool
 from ssn_feat.extraction.worker_threads import limited_threads
-from ssn_feat.store import FeatureStore, StoreWriteError
-from ssn_feat.video import ResolvedSnippets
+from ssn_feat.store import FeatureStore
 
 _POLL_SECONDS = 0.5
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """The result of one video."""
-
-    id: str
-    rows: int = 0
-    """Snippets committed."""
-    failure: str | None = None
-    """Why it could not be extracted; None on success."""
-    warnings: tuple[str, ...] = ()
-    """What a user should know about it, one line each."""
-    elsewhere: bool = False
-    """Whether another run is working on it; this run did nothing then."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a process needs to extract any video of a plan: nothing is left for it to choose."""
-
-    options: ExtractOptions
-    snippets: ResolvedSnippets
-    store: FeatureStore
-
-
 def outcomes(plan: ExtractionPlan, store: FeatureStore, progress: Progress) -> Iterator[Outcome]:
     """The videos of the plan, extracted and committed (or recorded as failed), in the order in which they finish."""
-    task = Task(plan.options, plan.snippets, store)
+    task = Task(plan.options, plan.snippets, store, plan.again)
     elsewhere: dict[str, Path] = {}
     for outcome in _outcomes(task, plan, plan.todo, progress):
         if outcome.elsewhere:
@@ -125,7 +99,8 @@ def _alone(pool: WorkerPool, task: Task, video_id: str, path: Path) -> Outcome:
         return next(_parallel(pool, task, {video_id: path}, 1, []))
     except pool.deaths:
         reason = "its worker process died (a crash while decoding, or not enough memory)"
-        task.store.record_failure(video_id, reason)
+        if video_id not in task.again.streams:
+            task.store.record_failure(video_id, reason, task.snippets.streams)
         return Outcome(video_id, failure=reason)
 
 
@@ -181,76 +156,4 @@ def _cached_backbones(options: ExtractOptions, fingerprint: str, device: str) ->
     return load_backbones(options, device)
 
 
-def extract_and_commit(
-    task: Task,
-    backbones: Mapping[str, Backbone],
-    video_id: str,
-    path: Path,
-    on_rows: Callable[[int], None] | None,
-) -> Outcome:
-    """Extract and commit one video, or record why not. Raises only where the store cannot be written."""
-    store = task.store
-    with store.claims.hold(video_id) as claim:
-        if claim is None:
-            return Outcome(video_id, elsewhere=True)
-        if video_id in store:  # committed by another run since the plan was made
-            return Outcome(video_id, rows=store.rows(video_id))
-
-        def progress(rows: int) -> None:
-            claim.renew()
-            if on_rows is not None:
-                on_rows(rows)
-
-        try:
-            video = _extracted(task, backbones, path, progress)
-            committed = store.write(video_id, video.features, video.spans, video.info)
-        except StoreWriteError:
-            raise
-        except Exception as error:  # an error in a decoder or network must not stop the other videos
-            reason = str(error) if isinstance(error, UserError) else _describe_error(error)
-            store.record_failure(video_id, reason)
-            return Outcome(video_id, failure=reason)
-    meanwhile = () if committed else ("another run committed it meanwhile; its features were kept",)
-    return Outcome(video_id, rows=len(video.spans), warnings=(*_warnings(video), *meanwhile))
-
-
-def _extracted(
-    task: Task, backbones: Mapping[str, Backbone], path: Path, on_rows: Callable[[int], None]
-) -> ExtractedVideo:
-    """The features of one video. Raises UserError for an incomplete one unless incomplete ones are allowed."""
-    options = task.options
-    # A worker on another machine may have another decoder, and weights may have changed since the plan was made.
-    task.store.require_recipe(recipe_of(backbones, task.snippets, options.keep_crops, options.fps))
-    video = extract_video(
-        path,
-        backbones,
-        task.snippets,
-        batch=options.batch,
-        keep_crops=options.keep_crops,
-        fps=options.fps,
-        names=options.names,
-        on_rows=on_rows,
-    )
-    damage = video.info["damage"]
-    if damage and not options.allow_incomplete:
-        raise UserError(f"incomplete: {damage}; --allow-incomplete keeps what could be decoded")
-    return video
-
-
-def _warnings(video: ExtractedVideo) -> tuple[str, ...]:
-    damage = video.info["damage"]
-    return (*([f"incomplete: {damage}"] if damage else []), *video.info["warnings"])
-
-
-def _describe_error(error: Exception) -> str:
-    """One line about an unexpected exception: its text and the innermost line of this package."""
-    line, trace = "", error.__traceback__
-    while trace is not None:
-        file = trace.tb_frame.f_code.co_filename
-        if f"{os.sep}ssn_feat{os.sep}" in file:
-            line = f" ({os.path.basename(file)}:{trace.tb_lineno})"
-        trace = trace.tb_next
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}{line}"
-
-
-__all__ = ["Outcome", "Task", "extract_and_commit", "outcomes"]
+__all__ = ["outcomes"]

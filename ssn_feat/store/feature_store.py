@@ -77,7 +77,7 @@ class FeatureStore(StoreWriter):
         :meth:`write`. Raises UserError if the spans differ from those of the video.
         """
         self.require_growing()
-        before = self._attributes(video_id)
+        before = self.recorded(video_id)
         arrays = self._checked(video_id, features, spans)
         times, recorded = describe_array(arrays[TIME]), before["arrays"][TIME]
         if recorded.get("sha256") != times["sha256"]:
@@ -114,7 +114,7 @@ class FeatureStore(StoreWriter):
         arrays = self._checked(video_id, features, spans)
         held: set[str] = set()
         with suppress(UserError):  # of a damaged video it is not known
-            held = set(self.streams_in(self._attributes(video_id)))
+            held = set(self.streams_in(self.recorded(video_id)))
         if held - features.keys():
             raise UserError(
                 f"its stream {', '.join(sorted(held - features.keys()))} would be lost: extract all of them"
@@ -145,7 +145,7 @@ class FeatureStore(StoreWriter):
             self._change_recipe(lambda held: restrict(held, streams_of(held).keys() - {stream}))
         busy, found = [], False
         for video_id in self.ids:
-            if stream in self._attributes(video_id)["arrays"] and stream != TIME:
+            if stream in self.recorded(video_id)["arrays"] and stream != TIME:
                 found = True
                 with self.claims.hold(video_id) as claim:
                     if claim is None:
@@ -158,7 +158,7 @@ class FeatureStore(StoreWriter):
         return tuple(busy)
 
     def _remove_stream_of(self, video_id: str, stream: str, claim: HeldClaim) -> None:
-        before = self._attributes(video_id)  # again, under the claim
+        before = self.recorded(video_id)  # again, under the claim
         arrays = {name: described for name, described in before["arrays"].items() if name != stream}
         if arrays.keys() <= {TIME}:
             self.remove_video(video_id)

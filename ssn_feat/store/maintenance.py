@@ -149,6 +149,9 @@ def pack_store(options: PackOptions) -> None:
     with progress_bar("videos", len(store)) as advance:
         packed = pack(store, options.out, advance, options.compress)
     print(f"{packed.path}: {_totals(status(packed))}")
+    left_out = sorted(set(store.streams) - set(packed.streams))
+    if left_out:
+        print(f"note: not packed, since some videos lack it: stream {', '.join(left_out)}")
     unfinished = _describe_unfinished(status(store))
     if unfinished:
         print(f"note: {store.path} is not finished: {unfinished}")

@@ -103,7 +103,7 @@ class PackedStore(FeatureStore):
     def __contains__(self, video_id: str) -> bool:
         return video_id in self._index
 
-    def _attributes(self, video_id: str) -> dict[str, Any]:
+    def recorded(self, video_id: str) -> dict[str, Any]:
         if video_id not in self._index:
             raise self._unknown(video_id)
         return self._index[video_id][1]

@@ -170,13 +170,13 @@ class StoreReader:
 
         Raises UserError if it is missing, damaged, or holds features of another recipe than that of the store.
         """
-        attributes = self._attributes(video_id)
+        attributes = self.recorded(video_id)
         if foreign := self.foreign_streams(attributes):
             raise self.damaged(video_id, "; ".join(foreign.values()))
         return attributes
 
-    def _attributes(self, video_id: str) -> dict[str, Any]:
-        """Attributes that may be of another recipe."""
+    def recorded(self, video_id: str) -> dict[str, Any]:
+        """Like :meth:`attributes`, also for features of another recipe: see :meth:`foreign_streams`."""
         try:
             attributes = self.backend.attributes(group_of(video_id))
             if attributes["id"] != video_id or TIME not in attributes["arrays"]:
@@ -296,7 +296,7 @@ class StoreReader:
         Damage of the attributes of the video has the name "".
         """
         try:
-            attributes = self._attributes(video_id)
+            attributes = self.recorded(video_id)
         except UserError as error:
             return {"": str(error)}
         described = attributes["arrays"]

@@ -37,8 +37,9 @@ def restrict(recipe: Mapping[str, Any], streams: Collection[str]) -> Recipe:
 
 def _sizes(snippets: Mapping[str, Any], stream: str) -> dict[str, int]:
     """Side of the crops of a stream and the sizes that its frames are scaled to, as the video reader computes them."""
-    sizes = {name: snippets[name] for name in _SIZES if name in snippets}
-    crops = dict(str(entry).partition("=")[::2] for entry in snippets.get("stream_crops", ()))
+    sizes = {name: snippets[name] for name in _SIZES if isinstance(snippets.get(name), int)}
+    entries = snippets.get("stream_crops")
+    crops = dict(str(entry).partition("=")[::2] for entry in entries) if isinstance(entries, list | tuple) else {}
     crop = crops.get(stream, "")
     if not crop.isdecimal() or not sizes.get("crop"):
         return sizes
@@ -77,10 +78,11 @@ def conflicts(held: Mapping[str, Any], asked: Mapping[str, Any]) -> list[tuple[s
     if fields:
         return fields
     combined = combine(held, asked)
-    for recipe in (held, asked):
-        for stream in streams_of(recipe):
-            # Sizes of crops may have no common base.
-            fields += differences(stream_recipe(combined, stream), stream_recipe(recipe, stream))
+    # The sizes that the frames of two streams are scaled to may have no common base.
+    for stream in streams_of(combined):
+        there = stream_recipe(held if stream in streams_of(held) else combined, stream)
+        here = stream_recipe(asked if stream in streams_of(asked) else combined, stream)
+        fields += [(f"{name} of {stream}", before, now) for name, before, now in differences(there, here)]
     return fields
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -42,11 +43,14 @@ def options(folder: Path, store: Path, **changes: Any) -> ExtractOptions:
 
 
 def arrays(path: Path) -> dict[str, bytes]:
-    """Bytes of every array of every video of a store, by place in it."""
+    """Bytes of every array of every video of a store, by place in it, whether or not it was replaced."""
     store = open_store(path)
     for video_id in store.ids:
         store.read(video_id)
-    return {str(p.relative_to(path)): p.read_bytes() for p in sorted((path / "videos").rglob("c/0/*")) if p.is_file()}
+    files = [p for p in sorted((path / "videos").rglob("c/0/*")) if p.is_file()]
+    by_place = {re.sub(r"~\d+/c/", "/c/", str(p.relative_to(path))): p.read_bytes() for p in files}
+    assert len(by_place) == len(files), "an array and its replacement are there"
+    return by_place
 
 
 def command(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:

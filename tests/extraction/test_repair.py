@@ -1,7 +1,10 @@
 """Telling, verifying, repairing and packing a store that extraction made."""
 
 import dataclasses
+import re
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +36,10 @@ def damage(store: Path, *ids: str) -> None:
     for video_id in ids:
         chunk = store / "videos" / video_id / "rgb" / "c" / "0" / "0"
         chunk.write_bytes(bytes(b ^ 1 for b in chunk.read_bytes()))
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_status_of_a_finished_store(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,19 +107,89 @@ def test_repair_takes_sizes_from_the_recipe(
     assert arrays(store) == before
 
 
-def test_repair_without_the_video_keeps_what_is_there(store: Path, folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("harm", "reason"),
+    [
+        (lambda path: path.unlink(), "its file is not in"),
+        (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "incomplete: "),
+        (lambda path: path.write_bytes(path.with_name("v2.avi").read_bytes()), "is not the one that its features"),
+    ],
+)
+def test_what_cannot_be_repaired_stays_and_is_named(
+    harm: Callable[[Path], object], reason: str, store: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = open_store(store).read("v1", ["flow"]).features["flow"]
+    v2 = open_store(store).read("v2").features["rgb"]
     damage(store, "v1", "v2")
-    (folder / "v1.avi").unlink()
+    before = files_of(store / "videos" / "v1")
+    harm(folder / "v1.avi")
     assert verify_store(VerifyOptions(store, repair=True, trust_modules=TINY)) == 1
-    assert open_store(store).ids == ("v0", "v1", "v2")
+    told = capsys.readouterr().out
+    assert "3 videos verified, 1 damaged\n  v1: array 'rgb' is damaged" in told
+    assert f"not repaired, it stays as it was: {reason}" in re.sub(r"its file v1\.avi ", "", told)
+    assert files_of(store / "videos" / "v1") == before
+    np.testing.assert_array_equal(open_store(store).read("v1", ["flow"]).features["flow"], sound)
+    np.testing.assert_array_equal(open_store(store).read("v2").features["rgb"], v2)
+    assert not store.with_name("s.zarr.staging").exists()
 
 
-def test_repair_of_what_no_run_made(tmp_path: Path) -> None:
+def test_a_new_source_is_taken_where_that_is_asked_for(store: Path, folder: Path) -> None:
+    damage(store, "v1")
+    (folder / "v1.avi").write_bytes((folder / "v2.avi").read_bytes())
+    chosen = VerifyOptions(store, repair=True, accept_new_source=True, trust_modules=TINY)
+    assert verify_store(chosen) == 0
+    repaired, other = open_store(store).read("v1"), open_store(store).read("v2")
+    assert repaired.info["source"]["sha256"] == other.info["source"]["sha256"]
+    for stream, rows in other.features.items():
+        np.testing.assert_array_equal(repaired.features[stream], rows)
+
+
+@pytest.mark.parametrize("harm", ["flip", "remove", "swap"])
+def test_damaged_attributes_and_times_are_repaired(store: Path, harm: str) -> None:
+    before = arrays(store)
+    record = store / "videos" / "v1" / "zarr.json"
+    if harm == "flip":
+        record.write_bytes(record.read_bytes().replace(b'"duration"', b'"duratiom"'))
+    elif harm == "remove":
+        record.unlink()
+    else:
+        shutil.rmtree(store / "videos" / "v1" / "time")
+    assert verify_store(VerifyOptions(store, repair=True, trust_modules=TINY)) == 0
+    assert arrays(store) == before
+
+
+def test_only_damaged_streams_are_extracted(store: Path) -> None:
+    before = {name: (store / "videos" / "v1" / name).stat().st_ino for name in ("flow", "time")}
+    damage(store, "v1")
+    assert verify_store(VerifyOptions(store, repair=True, trust_modules=TINY)) == 0
+    held = sorted(path.name for path in (store / "videos" / "v1").iterdir() if path.is_dir())
+    assert held == ["flow", "rgb~2", "time"]
+    assert {name: (store / "videos" / "v1" / name).stat().st_ino for name in before} == before
+
+
+def test_repair_on_a_full_disk_keeps_what_is_there(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    damage(store, "v1")
+    before = files_of(store / "videos")
+    for name in ("feature_store.write_array", "local_backend.sync_tree", "local_backend.os.replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(f"ssn_feat.store.{name}", full)
+            assert verify_store(VerifyOptions(store, repair=True, trust_modules=TINY)) == 1
+        assert "it stays as it was: cannot write to the store" in capsys.readouterr().out
+        assert files_of(store / "videos") == before
+    assert verify_store(VerifyOptions(store, repair=True, trust_modules=TINY)) == 0
+
+
+def test_repair_of_what_no_run_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = create_store(tmp_path / "s.zarr", {})
     store.write("v1", {"rgb": np.ones((2, 2))}, [[0, 1], [1, 2]])
     damage(store.path, "v1")
-    with pytest.raises(UserError, match="no recorded run extracts v1"):
-        verify_store(VerifyOptions(store.path, repair=True, trust_modules=TINY))
+    assert verify_store(VerifyOptions(store.path, repair=True, trust_modules=TINY)) == 1
+    assert "it stays as it was: no recorded run extracts its rgb: remove it" in capsys.readouterr().out
 
 
 def test_pack(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

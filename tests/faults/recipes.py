@@ -15,7 +15,8 @@ from extraction import small
 
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import extract
-from ssn_feat.store import differences, open_or_create_store, open_store
+from ssn_feat.store import open_or_create_store, open_store
+from ssn_feat.store.stream_recipes import conflicts
 
 from .outcome import Outcome, unforeseen
 from .processes import Process, Work
@@ -24,7 +25,6 @@ from .processes import Process, Work
 _CHANGES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"stride": 5}, "snippets.stride"),
     ({"flow_method": "farneback"}, "snippets.flow_method"),
-    ({"streams": ("rgb",)}, "streams.flow"),
     ({"short_side": 40}, "snippets.short_side"),
     ({"crops": "ten"}, "snippets.crops"),
     ({"flow_bound": 10.0}, "snippets.flow_bound"),
@@ -71,7 +71,7 @@ def _refused(attempt: Any, fields: list[str], store: Path, before: dict[str, byt
 
 
 def _changed(recipe: dict[str, Any], generator: np.random.Generator) -> tuple[dict[str, Any], list[str]]:
-    """A copy with one to three changes somewhere, and the dotted names of the fields that differ."""
+    """A copy with one to three changes that contradict the recipe, and the dotted names of the fields that differ."""
     changed = copy.deepcopy(recipe)
     for _ in range(int(generator.integers(1, 4))):
         inner = changed
@@ -88,7 +88,7 @@ def _changed(recipe: dict[str, Any], generator: np.random.Generator) -> tuple[di
             inner[f"new-{int(generator.integers(100))}"] = int(generator.integers(100))
         elif name:
             inner[name] = [inner[name], float(generator.normal())]
-    found = [name for name, _, _ in differences(recipe, changed)]
+    found = [name for name, _, _ in conflicts(recipe, changed)]
     return (changed, found) if found else _changed(recipe, generator)
 
 
