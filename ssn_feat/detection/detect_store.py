@@ -172,8 +172,11 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
         save_model(options.save_model, store, proposals, folders, *fusion)
     with nullcontext(None) if options.quiet else progress_bar("scoring", len(proposals.ids)) as advance:
         scores = score_store(store, proposals.intervals, runs, options.original_scoring, advance or (lambda: None))
-    for part, path in zip(scores, score_files(options.out, folders), strict=True):
-        part.save(path)
+    for number, (run, path) in enumerate(zip(runs, score_files(options.out, folders), strict=True)):
+        seen = tuple(video for video in scores[number].ids if video in run.training_videos)
+        if run.training_videos:
+            scores[number] = replace(scores[number], trained_on={str(folders[number]): seen})
+        scores[number].save(path)
     return scores
 
 

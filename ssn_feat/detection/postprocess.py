@@ -255,5 +255,6 @@ def to_detections(scores: ProposalScores, pairs: ScoredPairs, limit: int | None 
         pairs.intervals[order],
         pairs.classes[order],
         pairs.scores[order].astype(np.float64),
+        scores.trained_on,
     )
     return detections if limit is None else detections.top(limit)

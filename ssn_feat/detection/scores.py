@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,7 +16,7 @@ from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
 from ssn_feat.foreign_json import require_text
-from ssn_feat.results.ragged import Float, Ragged, offsets_of, take_videos
+from ssn_feat.results.ragged import Float, Ragged, offsets_of, take_videos, trained_on_of
 from ssn_feat.safe_loading import load_npz
 
 FORMAT = 1
@@ -60,6 +61,8 @@ class ProposalScores(Ragged):
     """Completeness logits ``(N, K)``."""
     regression: Float32 | None
     """Denormalised regression ``(N, K, 2)`` (shift of the centre / length, log ratio of lengths), or None."""
+    trained_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Those of the videos that the head was trained on, by run."""
 
     def __post_init__(self) -> None:
         rows, classes = len(self.intervals), len(self.labels)
@@ -119,15 +122,15 @@ class ProposalScores(Ragged):
         """The scores of the given videos, in the given order; unknown ids are ignored."""
         positions = np.array([self.index[i] for i in ids if i in self.index], dtype=np.int64)
         rows, offsets = take_videos(self, positions)
-        return ProposalScores(
-            tuple(self.ids[p] for p in positions),
-            offsets,
-            self.labels,
-            self.durations[positions],
-            self.intervals[rows],
-            self.activity[rows],
-            self.completeness[rows],
-            None if self.regression is None else self.regression[rows],
+        return replace(
+            self,
+            ids=tuple(self.ids[p] for p in positions),
+            offsets=offsets,
+            durations=self.durations[positions],
+            intervals=self.intervals[rows],
+            activity=self.activity[rows],
+            completeness=self.completeness[rows],
+            regression=None if self.regression is None else self.regression[rows],
         )
 
     def save(self, path: Path) -> None:
@@ -144,6 +147,8 @@ class ProposalScores(Ragged):
         }
         if self.regression is not None:
             arrays["regression"] = self.regression
+        if self.trained_on:
+            arrays["trained_on"] = np.array(json.dumps(self.trained_on))
         write_npz(path, arrays)
 
     @classmethod
@@ -172,6 +177,7 @@ class ProposalScores(Ragged):
                 arrays["activity"],
                 arrays["completeness"],
                 arrays.get("regression"),
+                trained_on_of(json.loads(str(arrays["trained_on"]))) if "trained_on" in arrays else {},
             )
         except (KeyError, TypeError, ValueError, UserError) as error:
             raise UserError(f"{path} is damaged: {error}") from None
@@ -206,6 +212,7 @@ def fuse(scores: Sequence[ProposalScores], weights: Sequence[float] = ()) -> Pro
         average("activity"),
         average("completeness"),
         None if first.regression is None else average("regression"),
+        {run: videos for part in scores for run, videos in part.trained_on.items()},
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -190,7 +190,9 @@ def _match(
     ``source``: the file or the name of the detections, for messages. Raises UserError on unknown classes and videos.
     """
     known, counted = evaluation_set.known, evaluation_set.dataset
-    detections = replace(detections, ids=annotated_ids(known, detections.ids, source, options.quiet))
+    names = dict(zip(detections.ids, annotated_ids(known, detections.ids, source, options.quiet), strict=True))
+    detections = replace(detections, ids=tuple(names.values()))
+    notes += _training_videos(source, detections.trained_on, names, counted)
     check_times(detections.times(source), times_of_dataset(known, options.annotations), options, options.quiet)
     unknown = sum(video not in known.videos for video in detections.ids)
     try:
@@ -210,6 +212,18 @@ def _match(
     if reached.unreachable:
         notes.append(f"{source}: {reached}")
     return detections
+
+
+def _training_videos(
+    source: str, trained_on: Mapping[str, Sequence[str]], names: Mapping[str, str], counted: Dataset
+) -> list[str]:
+    """A note for each run that was trained on evaluated videos; ``names``: the annotated ids of the detected videos."""
+    seen = {run: counted.videos.keys() & {names.get(video, video) for video in ids} for run, ids in trained_on.items()}
+    return [
+        f"{source}: {len(videos)} of {len(counted.videos)} evaluated videos were among the training videos of {run}"
+        for run, videos in seen.items()
+        if videos
+    ]
 
 
 def _print(evaluated: EvaluatedFiles, options: EvaluateOptions) -> None:

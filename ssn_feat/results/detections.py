@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -17,7 +17,7 @@ from ssn_feat.annotations.joining import VideoTimes
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_text
 from ssn_feat.foreign_json import parse_json, require_text
-from ssn_feat.results.ragged import Float, Int, Ragged, offsets_of, take_videos
+from ssn_feat.results.ragged import Float, Int, Ragged, offsets_of, take_videos, trained_on_of
 
 VERSION = "ssn_feat detections 1"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -56,6 +56,8 @@ class Detections(Ragged):
     """Class index, int64 ``(N,)``."""
     scores: Float
     """Score, float64 ``(N,)``."""
+    trained_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Those of the videos that the heads were trained on, by run."""
 
     def __post_init__(self) -> None:
         self._check_offsets(len(self.scores))
@@ -110,7 +112,8 @@ class Detections(Ragged):
         return VideoTimes(f"the detections {source}", intervals=dict(zip(self.ids, intervals, strict=False)))
 
     def _take(self, rows: Int | NDArray[np.bool_], ids: tuple[str, ...], offsets: Int) -> Detections:
-        return Detections(ids, offsets, self.labels, self.intervals[rows], self.classes[rows], self.scores[rows])
+        parts = {name: getattr(self, name)[rows] for name in ("intervals", "classes", "scores")}
+        return replace(self, ids=ids, offsets=offsets, **parts)
 
     def only(self, ids: Iterable[str]) -> Detections:
         """The detections of the given videos, in the given order; unknown ids are ignored."""
@@ -162,7 +165,8 @@ class Detections(Ragged):
         return relabelled._take(rows, tuple(dataset.videos), offsets_of(counts))
 
     def write(self, path: Path | str, external: str = "") -> None:
-        """Write ActivityNet result JSON: ``version``, ``results`` (label names, seconds) and ``external_data``.
+        """Write ActivityNet result JSON: ``version``, ``results`` (label names, seconds) and ``external_data``, and
+        ``trained_on`` if it is known.
 
         ``external`` names outside data that the detections depend on, such as a video-level classifier; "" for none.
         :meth:`read` returns exactly the float64 scores and times that were written.
@@ -178,6 +182,8 @@ class Detections(Ragged):
             "results": results,
             "external_data": {"used": bool(external), "details": external},
         }
+        if self.trained_on:
+            content["trained_on"] = self.trained_on
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
         # Ids of files whose names are not UTF-8 hold surrogates, which JSON can only escape.
         write_text(Path(path), _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
@@ -200,7 +206,7 @@ def read_detections(
     Raises UserError, naming file, video and row, on a file of another form, a score that is not finite, a reversed
     segment or an unknown label.
     """
-    results = _results_of(path)
+    results, trained_on = _results_of(path)
     flat = [row for rows in results.values() for row in rows]
     try:
         names = [row["label"] for row in flat]
@@ -221,13 +227,14 @@ def read_detections(
         counts -= np.bincount(np.repeat(np.arange(len(counts)), counts)[backward], minlength=len(counts))
         intervals, classes, scores = intervals[~backward], classes[~backward], scores[~backward]
     try:
-        detections = Detections(tuple(results), offsets_of(counts), known, intervals, classes, scores)
+        detections = Detections(tuple(results), offsets_of(counts), known, intervals, classes, scores, trained_on)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return detections, int(backward.sum())
 
 
-def _results_of(path: Path) -> dict[str, list[Any]]:
+def _results_of(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, ...]]]:
+    """The rows of each video, and those of the videos that runs were trained on, if the file says so."""
     try:
         content = parse_json(path.read_bytes(), path)
     except OSError as error:
@@ -239,7 +246,10 @@ def _results_of(path: Path) -> dict[str, list[Any]]:
         raise UserError(
             f'{path} is not a detection result: expected {{"results": {{video id: [{{"label", "score", "segment"}}]}}}}'
         )
-    return results
+    try:
+        return results, trained_on_of(content.get("trained_on", {}))
+    except ValueError:  # a key of another program
+        return results, {}
 
 
 def _explain(path: Path, results: dict[str, list[Any]], labels: Sequence[str] | None) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,13 @@ class Ragged:
 
     def __contains__(self, video: object) -> bool:
         return video in self.index
+
+
+def trained_on_of(value: Any) -> dict[str, tuple[str, ...]]:
+    """Ids of videos by run, from what a file records. Raises ValueError if ``value`` is something else."""
+    if not isinstance(value, dict) or not all(isinstance(videos, list) for videos in value.values()):
+        raise ValueError("the videos that runs were trained on are not lists by run")
+    return {str(run): tuple(map(str, videos)) for run, videos in value.items()}
 
 
 def offsets_of(counts: Sequence[int] | Int) -> Int:

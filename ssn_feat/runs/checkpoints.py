@@ -42,8 +42,9 @@ class Run:
     which regression is normalised, None for actionness; ``standardisation``: None if features are used as they are;
     ``augmentation``: lengths of the starting and the ending stage as fractions of a proposal's length; ``config``: the
     recorded options of the training, which scoring does not need; ``recipe``, ``fingerprint``: of the features that
-    the head was trained on; ``finished``: False for an interrupted run; ``path``: the folder or
-    checkpoint file that it was loaded from, None for a run in memory.
+    the head was trained on; ``finished``: False for an interrupted run; ``training_videos``: ids of the videos that the
+    head was trained on, empty if unknown, as in runs of version 0.1; ``path``: the folder or checkpoint file that it
+    was loaded from, None for a run in memory.
     """
 
     head: SSNHead | ActionnessHead
@@ -57,6 +58,7 @@ class Run:
     fingerprint: str
     epoch: int
     finished: bool
+    training_videos: frozenset[str] = frozenset()
     path: Path | None = None
 
     def __repr__(self) -> str:
@@ -131,6 +133,7 @@ def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
             fingerprint=str(saved["store"]["fingerprint"]),
             epoch=int(saved["epoch"]),
             finished=bool(saved["finished"]),
+            training_videos=frozenset(saved["inputs"]["features"]["videos"]) if "inputs" in saved else frozenset(),
         )
         _require_fitting_parts(run)
         return run

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from ssn_feat.annotations import read_annotations
 from ssn_feat.annotations.joining import check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
@@ -31,14 +33,20 @@ def validation_measure(options: FitOptions) -> Measure:
     if path is None:
         raise UserError("--eval measures detections from proposals: add --proposals FILE (train/propose.py makes one)")
     proposals = Proposals.load(path)
-    dataset = match_dataset(read_annotations(options.annotations), store.ids, f"the store {store.path}", quiet=True)
-    dataset = dataset.subset(options.eval or "")
+    annotations = read_annotations(options.annotations)
+    annotations = match_dataset(annotations, store.ids, f"the store {store.path}", quiet=True)
+    dataset = annotations.subset(options.eval or "")
     ids = tuple(video.id for video in dataset.videos.values() if video.instances)
     if not ids:
         raise UserError(f"none of the {len(dataset.videos)} {options.eval} videos to measure on has an instance")
     proposals = proposals.matched(dataset.videos, "the annotations", options.quiet)
     for present, what in ((store.ids, f"the store {store.path}"), (proposals.ids, f"the file of proposals {path}")):
         ids = intersect_ids(ids, present, options.missing, what, options.eval, options.quiet)
+    trained = set(annotations.subset(options.subset).videos) & set(ids)
+    if trained and not options.quiet:
+        print(
+            f"note: {len(trained)} of {len(ids)} videos to measure on are training videos of this run", file=sys.stderr
+        )
     dataset, stored = dataset.only(ids), times_of_store(store, ids)
     for times in (times_of_dataset(dataset, options.annotations), proposals.times):
         check_times(times, stored, options, options.quiet)

@@ -233,3 +233,33 @@ def test_every_command_that_joins_has_the_same_option() -> None:
         "fit sweep actionness",
     }
     assert not JoinOptions().allow_duration_mismatch
+
+
+def test_evaluating_training_videos_is_said(
+    data: Synthetic, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    how = DetectOptions(data.store, data.proposals, (data.folder / "run",), out=tmp_path / "d.json", quiet=True)
+    made = detect(how)
+    said = f"11 of 18 evaluated videos were among the training videos of {data.folder / 'run'}"
+    evaluate(EvaluateOptions((tmp_path / "d.json",), annotations=data.annotations, bootstrap=0))
+    assert said in capsys.readouterr().out
+    evaluate(EvaluateOptions((), annotations=data.annotations, bootstrap=0), {"d": made}, data.dataset)
+    assert said in capsys.readouterr().out
+    report(ReportOptions((tmp_path / "d.json",), annotations=data.annotations, out=tmp_path / "r.html", quiet=True))
+    assert said in (tmp_path / "r.html").read_text()
+    evaluate(EvaluateOptions((tmp_path / "d.json",), annotations=data.annotations, subset="testing", bootstrap=0))
+    assert "training videos" not in capsys.readouterr().out
+    # The raw scores of a run know it, too.
+    (scores,) = tmp_path.glob("d.scores-*.npz")
+    detect(DetectOptions(scores=(scores,), out=tmp_path / "again.json", quiet=True))
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "d.json").read_bytes()
+    assert Detections.read(tmp_path / "d.json").only(["v/00", "v/17"]).trained_on == made.trained_on
+
+
+def test_measuring_on_training_videos_is_said(
+    data: Synthetic, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(data.options(tmp_path, eval="training", quiet=False, optimisation=quick(epochs=1)))
+    assert "note: 11 of 11 videos to measure on are training videos of this run" in capsys.readouterr().err
+    fit(data.options(tmp_path, eval="testing", quiet=False, overwrite=True, optimisation=quick(epochs=1)))
+    assert "training videos of this run" not in capsys.readouterr().err
