@@ -93,9 +93,15 @@ def evaluate(
 
 
 def evaluate_files(
-    options: EvaluateOptions, detections: Mapping[str, Detections] | None = None, dataset: Dataset | None = None
+    options: EvaluateOptions,
+    detections: Mapping[str, Detections] | None = None,
+    dataset: Dataset | None = None,
+    proposals: Proposals | None = None,
 ) -> EvaluatedFiles:
-    """All results that ``options`` request; prints and writes nothing. Arguments and errors as :func:`evaluate`."""
+    """All results that ``options`` request; prints and writes nothing. Arguments and errors as :func:`evaluate`.
+
+    ``proposals`` in memory replace the file of proposals that ``options`` name.
+    """
     if detections is None and not options.files:
         raise UserError("name at least one file of detections (train/detect.py store makes them)")
     names = short_names(options.files) if detections is None else list(detections)
@@ -125,9 +131,8 @@ def evaluate_files(
     if options.analysed:
         buckets = options.bucket_scheme
         analyses = [analyse(e.ranked.detections, counted, options.tious, buckets, e.name) for e in evaluations]
-    proposals = (
-        load_proposals(options.proposals, evaluation_set.known, quiet=options.quiet) if options.proposals else None
-    )
+    if proposals is None and options.proposals is not None:
+        proposals = load_proposals(options.proposals, evaluation_set.known, quiet=options.quiet)
     point = OperatingPoint.load(options.operating_point) if options.operating_point else None
     explanations = [
         _explain(e, evaluation_set, level, _origin(options, evaluation_set, proposals, file), point)

@@ -28,8 +28,8 @@ _WIDTH = 120
 _SHOWN = 12
 
 
-def sentences(explanation: Explanation) -> list[str]:
-    """What became of the instances, as sentences."""
+def sentences(explanation: Explanation, missing: str = "--proposals FILE") -> list[str]:
+    """What became of the instances, as sentences; ``missing``: what to add if proposals are unknown."""
     total, tiou = explanation.total, f"{explanation.tiou:.3g}"
     what = "a proposal" if explanation.from_proposals else "a detection of any class"
     wrong, low, none, false = total.wrong_label, total.outranked, total.missed, total.false_alarms
@@ -45,7 +45,7 @@ def sentences(explanation: Explanation) -> list[str]:
     if total.duplicates:
         lines[2] += f" Of these, {total.duplicates} {'repeats' if total.duplicates == 1 else 'repeat'} an instance."
     if not explanation.from_proposals:
-        lines[1] += " Add --proposals FILE to count proposals instead."
+        lines[1] += f" Add {missing} to count proposals instead."
     return lines
 
 

@@ -36,6 +36,7 @@ from ssn_feat.report.report_options import ReportOptions
 from ssn_feat.report.summary import add_detections, add_summary
 from ssn_feat.report.training import add_training
 from ssn_feat.report.videos import Shown, actionness_of, evaluated_detections, video_index, video_records
+from ssn_feat.report.why import add_explanations
 from ssn_feat.terminal import counted
 from ssn_feat.video.find_videos import find_videos
 
@@ -51,20 +52,24 @@ def report(options: ReportOptions) -> Path:
     if not options.inputs:
         raise UserError("name at least one input: detections (.json), proposals (.npz) or run folders")
     libraries, inputs, content = _libraries(), sort_inputs(options.inputs), PageSections()
-    measured = evaluate_files(options.evaluated(inputs.detections)) if inputs.detections else None
-    truth = _truth(options, inputs, measured)
-    if measured is not None:
-        add_summary(content, measured, options)
-    before_videos = len(content.sections)
-    if measured is not None:
-        add_detections(content, measured, options)
+    truth = _truth(options, inputs)
     proposals: list[Proposals] = []
-    compared: list[MethodResult] = []
-    how = None
-    if inputs.proposals and truth is not None:
+    if truth is not None:
         proposals = [
             load_proposals(path, truth.dataset, options=options, quiet=options.quiet) for path in inputs.proposals
         ]
+    measured = None
+    if truth is not None and inputs.detections:
+        how_measured = options.evaluated(inputs.detections)
+        measured = evaluate_files(how_measured, dataset=truth.known, proposals=next(iter(proposals), None))
+        add_summary(content, measured, options)
+        add_explanations(content, measured.explanations)
+    before_videos = len(content.sections)
+    if measured is not None:
+        add_detections(content, measured, options)
+    compared: list[MethodResult] = []
+    how = None
+    if proposals and truth is not None:
         how = options.compared(inputs.proposals, ranked=any(each.actionness is not None for each in proposals))
         compared, notes = compare(how, truth.known, proposals)
         content.add("Proposals", notes, tables(compared, how), proposal_charts(compared, how))
@@ -96,11 +101,9 @@ def _libraries() -> tuple[ModuleType, str]:
     return jinja2, get_plotlyjs()
 
 
-def _truth(options: ReportOptions, inputs: PageInputs, measured: EvaluatedFiles | None) -> EvaluationSet | None:
+def _truth(options: ReportOptions, inputs: PageInputs) -> EvaluationSet | None:
     """The annotations; None if there are none and no input needs them. Raises UserError if they are missing."""
-    if measured is not None:
-        return measured.evaluation_set
-    needed = options.annotations is not None or inputs.proposals
+    needed = options.annotations is not None or inputs.detections or inputs.proposals
     return read_evaluation_set(options.evaluated(())) if needed else None
 
 

@@ -236,6 +236,15 @@ def test_buttons_of_charts_cover_no_data(opened: Opened) -> None:
     opened.check()
 
 
+def test_no_button_sends_a_chart_away(opened: Opened) -> None:
+    chart = opened.page.locator(".chart").first
+    chart.scroll_into_view_if_needed()
+    chart.locator(".modebar-btn").first.wait_for(state="attached")
+    titles = chart.locator(".modebar-btn").evaluate_all("all => all.map((one) => one.dataset.title)")
+    assert "Zoom in" in titles
+    assert not [title for title in titles if "share" in title.lower() or "cloud" in title.lower()]
+
+
 def test_a_small_screen(browser: Any, hostile: ReportOptions) -> None:
     opened = Opened(browser, hostile.out, size={"width": 420, "height": 800})
     page = opened.page

@@ -18,6 +18,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.evaluation.average_precision import video_average_precision
 from ssn_feat.evaluation.compared_methods import load_proposals
 from ssn_feat.evaluation.matching import Scored, Truths
+from ssn_feat.proposals import Proposals
 from ssn_feat.report.glossary import TERMS
 from ssn_feat.report.page import report
 from ssn_feat.report.page_inputs import read_logs
@@ -158,6 +159,23 @@ def test_videos_follow_the_summary(hostile: ReportOptions) -> None:
     links = re.findall(r'<a href="#([^"]*)">', text)
     assert links == [title.lower().replace(" ", "-") for title in titles]
     assert set(links) <= set(re.findall(r'<section id="([^"]*)"', text))
+
+
+def test_the_page_tells_what_became_of_instances(tmp_path: Path) -> None:
+    page_of(tmp_path)
+    page = tmp_path / "page.html"
+    text = re.sub(r"</?abbr[^>]*>", "", page.read_text())
+    assert "<h2>Why</h2>" in text
+    assert text.index("<h2>Summary</h2>") < text.index("<h2>Why</h2>") < text.index("<h2>Videos</h2>")
+    assert "1 of 2 instances are found at tIoU 0.5." in text
+    assert "Add a file of proposals to the inputs to count proposals instead." in text
+    assert cells_of(page, "d: instances by what became of them")[:3] == ["1", "1", "1"]
+    proposals = Proposals({"one": [(0, 4), (6, 8)]}, {"one": [1, 0]}, "tag")
+    proposals.save(tmp_path / "tag.npz")
+    inputs = (tmp_path / "d.json", tmp_path / "tag.npz")
+    report(ReportOptions(inputs, str(tmp_path / "truth.json"), page, quiet=True))
+    text = re.sub(r"</?abbr[^>]*>", "", page.read_text())
+    assert "2 of 2 instances have a proposal with a tIoU of at least 0.5." in text
 
 
 def test_terms_are_explained(hostile: ReportOptions) -> None:

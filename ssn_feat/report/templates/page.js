@@ -9,7 +9,8 @@
     Object.assign(document.createElement(name), text === undefined ? {} : { textContent: text }, properties);
   const many = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
-  const CONFIG = { displaylogo: false, responsive: true, showTips: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  // Charts are never sent to a server.
+  const CONFIG = { displaylogo: false, showSendToCloud: false, responsive: true, showTips: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
 
   // Text with terms that are explained when the pointer rests on them.
   const names = Object.keys(facts.terms).sort((a, b) => b.length - a.length).map((name) => name.replace(/[.*+?^${}()|[\]\\/]/g, "\\$&"));
