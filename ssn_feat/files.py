@@ -84,7 +84,7 @@ def _not_text(error: UnicodeEncodeError) -> str:
 
 def _system_error(error: BaseException | None) -> OSError | None:
     """The error of the system that ``error`` is or that it replaced, as the writers of ZIP archives and PyTorch do."""
-    while error is not None and not (isinstance(error, OSError) and error.errno is not None):
+    while error is not None and not isinstance(error, OSError):
         error = error.__cause__ or error.__context__
     return error
 
@@ -109,8 +109,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_npy(path: Path, array: NDArray[Any]) -> None:
     """Write an array for :func:`numpy.load`, atomically. Raises UserError if ``path`` cannot be written."""
-    with replacing(path) as part, part.open("wb") as file:
-        np.lib.format.write_array(file, array, allow_pickle=False)
+    content = io.BytesIO()  # numpy's writer of real files does not say why it could not write
+    np.lib.format.write_array(content, array, allow_pickle=False)
+    write_bytes(path, content.getbuffer())
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], compressed: bool = False) -> None:
