@@ -11,6 +11,7 @@ from typing import Any
 from ssn_feat.cli import read_yaml
 from ssn_feat.drawing.names import short_names
 from ssn_feat.errors import UserError
+from ssn_feat.hashes import read_checked
 from ssn_feat.runs.folders import is_run, run_folders
 
 _PROPOSALS = (".npz", ".txt")
@@ -101,11 +102,11 @@ def read_log(folder: Path, name: str) -> TrainingLog:
     """
     try:
         path = folder / "log.jsonl"
-        lines = path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+        lines = read_checked(path).decode().split("\n")[:-1] if path.is_file() else []
         records = [json.loads(line) for line in lines]
         path = folder / "summary.json"
-        summary = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
+        summary = json.loads(read_checked(path)) if path.is_file() else {}
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if not all(isinstance(part, dict) for part in (*records, summary)):
         raise UserError(f"{path} is not a log that training wrote")

@@ -120,7 +120,7 @@ class RunFolder:
         """The summary of the finished run, printed as one line unless ``quiet``."""
         try:
             summary: dict[str, Any] = json.loads(read_checked(self.path / "summary.json"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"the run {self.path} is finished but its summary.json cannot be read: {error}") from None
         if not quiet:
             print(
