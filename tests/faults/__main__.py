@@ -14,7 +14,21 @@ from types import ModuleType
 
 import numpy as np
 
-from . import clocks, cut, decoding, documents, flipped, full_disk, killed, kinds, recipes, videos
+from . import (
+    checkpoints,
+    clocks,
+    cut,
+    decoding,
+    documents,
+    exchange,
+    flipped,
+    full_disk,
+    inputs,
+    killed,
+    kinds,
+    recipes,
+    videos,
+)
 from .outcome import Outcome
 
 CLASSES: Mapping[str, ModuleType] = {
@@ -22,6 +36,9 @@ CLASSES: Mapping[str, ModuleType] = {
     "flipped": flipped,
     "cut": cut,
     "full disk": full_disk,
+    "exchange": exchange,
+    "checkpoints": checkpoints,
+    "inputs": inputs,
     "clocks": clocks,
     "recipes": recipes,
     "videos": videos,

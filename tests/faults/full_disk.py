@@ -1,11 +1,11 @@
-"""A full disk under extraction, packing, fitting, proposing and detecting."""
+"""A full disk under extraction, packing, fitting, proposing, detecting, exporting and importing."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,12 +19,16 @@ _PAGE = 4096
 
 
 def rounds(generator: np.random.Generator, folder: Path) -> Iterator[Outcome]:
+    """Commands of the pipeline on full disks."""
+    return on_full_disks(tasks(folder), generator, folder)
+
+
+def on_full_disks(known: Mapping[str, Task], generator: np.random.Generator, folder: Path) -> Iterator[Outcome]:
     """One command meets a full disk: it says so and ends; what was committed is whole; with room it completes.
 
     The disk is a small file system in memory where one may be mounted (root on Linux). Elsewhere it is a limit on the
     size of a file (RLIMIT_FSIZE), which is met by the largest files only.
     """
-    known = tasks(folder)
     can_mount = _can_mount(folder / "disk")
     whole: dict[str, tuple[int, Result]] = {}
     while True:

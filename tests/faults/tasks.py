@@ -59,7 +59,7 @@ def tasks(folder: Path) -> dict[str, Task]:
     return {
         task.name: task
         for task in (
-            Task("extract", lambda out: Work(_extract, (small.options(films, out / "s.zarr"),), out), _videos),
+            Task("extract", lambda out: Work(_extract, (small.options(films, out / "s.zarr"),), out), stored),
             Task("pack", lambda out: Work(_pack, (store, out / "p.zarr"), out), _packed),
             Task("fit ssn", lambda out: Work(_fit, (_fit_options(data, out / "run", "ssn"),), out), _run),
             Task("fit actionness", lambda out: Work(_fit, (_fit_options(data, out / "run", "actionness"),), out), _run),
@@ -95,7 +95,7 @@ def _fit_options(data: Synthetic, out: Path, head: str) -> FitOptions:
     return data.options(out, head=head, proposals=proposals, resume=True, optimisation=steps)
 
 
-def _videos(folder: Path) -> Result:
+def stored(folder: Path) -> Result:
     """Bytes of the arrays of each committed video, and that nothing else lies about."""
     path = folder / "s.zarr"
     if not path.exists():
@@ -141,4 +141,4 @@ def _files(folder: Path) -> Result:
     return {path.name: path.read_bytes() for path in sorted(folder.glob("*")) if not path.name.startswith(".")}
 
 
-__all__ = ["Task", "tasks"]
+__all__ = ["Task", "stored", "tasks"]
