@@ -1,10 +1,11 @@
-"""Where the reference numbers and the real data of the tests are found."""
+"""Where the reference numbers, the real data and the browser of the tests are found."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,22 @@ def golden() -> Callable[[str], Any]:
         pytest.skip(f"no reference file {name} in {GOLDEN} or {SHARED / 'golden'}")
 
     return load
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium: one that is installed, or Playwright's own; skips where there is neither."""
+    api = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    installed = next(filter(None, map(shutil.which, names)), None)
+    with api.sync_playwright() as playwright:
+        path = installed or playwright.chromium.executable_path
+        if not Path(path).exists():
+            pytest.skip("no Chromium: install chromium, or run `playwright install chromium`")
+        # Containers in which tests run as root let no sandbox start.
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()
 
 
 def meta(archive: dict[str, np.ndarray]) -> Any:

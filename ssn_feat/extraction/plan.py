@@ -88,8 +88,8 @@ def make_plan(options: ExtractOptions, files: VideoFiles, again: Again | None = 
         store = open_store(options.store)
         if store.recipe.get("extraction", VERSION) != VERSION:
             raise UserError(
-                f"the store {store.path} was extracted with another decoder and clock (times from the first frame, not "
-                "from the container's start) and cannot be extended: extract into a new store"
+                f"the store {store.path} was extracted with another decoder and clock (times counted from the "
+                "first frame) and cannot be extended: extract into a new store"
             )
         store.require_recipe(recipe)
         lacking = _lacking(store, files.videos.keys() - again.streams.keys(), snippets.streams)

@@ -17,7 +17,7 @@ from ssn_feat.store.recipe import Recipe, differences, plain_recipe
 from ssn_feat.video import ResolvedSnippets, decoder_versions
 
 # Incremented whenever the same options give other values than before.
-# 2: PyAV decodes, and times count from the start of the container instead of from the first frame.
+# 2: PyAV decodes, and times are those of a player instead of counting from the first frame.
 VERSION = 2
 _DEFAULTS = ResolvedSnippets()
 
@@ -67,8 +67,8 @@ def snippet_options_of(recipe: Mapping[str, Any], flow_weights: str = "") -> Res
     """
     if recipe.get("extraction", VERSION) != VERSION:
         raise UserError(
-            "the features were extracted with another decoder and clock (times from the first frame, not from the "
-            "container's start), so features of another video would differ: extract them again"
+            "the features were extracted with another decoder and clock (times counted from the first frame), so "
+            "features of another video would differ: extract them again"
         )
     values = {**recipe.get("snippets", {}), "streams": list(recipe.get("streams", ()))}
     if flow_weights:

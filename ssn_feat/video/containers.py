@@ -38,6 +38,7 @@ _CONTENT_OF_PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"v=0\no=", b"v
 _ASPECT_BOUNDS, _ASPECT_TOLERANCE = (0.25, 4.0), 0.01
 DISCONTINUOUS = 0x200  # AVFMT_TS_DISCONT: the format may have discontinuous timestamps
 NO_TIMES = 0x80  # AVFMT_NOTIMESTAMPS: the format is a stream without container
+_COUNTED_FROM_ZERO = frozenset(("mp4", "matroska", "ogg"))  # names of formats
 _HDR = {16: "PQ", 18: "HLG"}  # values of AVColorTransferCharacteristic
 
 
@@ -54,9 +55,9 @@ class Probe:
     declared_frames: int
     """Frames according to the header; 0 where unknown. Often wrong for mkv, webm and cut files."""
     duration: float
-    """Seconds from the container's start to the end of the stream, according to the header; 0 where unknown."""
+    """Seconds from a player's time 0 to the end of the stream, according to the header; 0 where unknown."""
     file_duration: float
-    """Seconds of the longest stream according to the header; 0 where unknown."""
+    """Seconds from a player's time 0 to the end of the longest stream, according to the header; 0 where unknown."""
     codec: str
     """Name of the codec, e.g. h264."""
     rotation: float
@@ -189,18 +190,29 @@ def display_size(width: int, height: int, aspect: float) -> tuple[int, int]:
     return (round(width * aspect), height) if aspect >= 1 else (width, round(height / aspect))
 
 
+def time_origin(container: Any, stream: Any) -> float:
+    """The timestamp, in seconds, that players show as time 0.
+
+    Browsers count MP4, Matroska, WebM and Ogg files from timestamp 0, also where all streams begin later ("offsets into
+    the media resource" in the HTML standard). The timestamps of other formats begin anywhere.
+    """
+    if not _COUNTED_FROM_ZERO.isdisjoint(container.format.name.split(",")):
+        return 0.0
+    if container.start_time is not None:
+        return float(container.start_time / import_av().time_base)
+    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
+
+
 def probe_stream(container: Any, stream: Any, rotation: int) -> Probe:
     """What the header declares about a stream; ``rotation``: degrees by which its frames are turned clockwise."""
     av = import_av()
     rate = stream.average_rate or stream.guessed_rate or Fraction(0)
     fps = float(rate) if 0 < rate < 10_000 else 0.0
-    start = (container.start_time or 0) / av.time_base
-    # The duration in a Matroska file counts from 0, not from the first frame.
-    before = max(start, 0.0) if "matroska" in container.format.name else 0.0
-    total = max((container.duration or 0) / av.time_base - before, 0.0)
-    late = 0.0
-    if stream.start_time is not None and container.start_time is not None:
-        late = float(stream.start_time * stream.time_base) - start
+    origin = time_origin(container, stream)
+    # The duration in a Matroska file counts from 0, those of other files from the first packet.
+    begins = 0.0 if "matroska" in container.format.name else (container.start_time or 0) / av.time_base
+    total = max((container.duration or 0) / av.time_base + begins - origin, 0.0)
+    late = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base) - origin
     length = float(stream.duration * stream.time_base) if stream.duration else total - late
     width, height = display_size(stream.codec_context.width, stream.codec_context.height, aspect_of(stream))
     if rotation % 180 == 90:
@@ -244,5 +256,6 @@ __all__ = [
     "probe_stream",
     "refuse_playlist",
     "require_file",
+    "time_origin",
     "video_streams",
 ]

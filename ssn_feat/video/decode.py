@@ -75,7 +75,7 @@ class VideoReader:
     """One sequential pass over a video file.
 
     ``advance()`` decodes the next frame and returns whether there is one. Then ``time`` is when a player shows it
-    (seconds from the container's start, strictly increasing), ``gap`` whether the timestamps jump before it, and
+    (seconds, strictly increasing), ``gap`` whether the timestamps jump before it, and
     ``image()`` converts it to BGR. Frames whose image nobody asks for cost no conversion. After the last frame
     ``decoded()`` gives a summary. Memory does not grow with the length of the video.
 
@@ -252,7 +252,9 @@ def _in_seconds(
 ) -> Iterator[tuple[Stamped, float | None]]:
     """Frames with their seconds: those of their timestamps, or one ``interval`` after the other where it is given."""
     for number, item in enumerate(itertools.chain([] if first is None else [first], rest)):
-        yield item, number * interval if interval else decoder.seconds(item[1])
+        at = number * interval if interval else decoder.seconds(item[1])
+        # A frame that began before time 0 is shown from there.
+        yield item, max(at, 0.0) if number == 0 and at is not None else at
 
 
 def probe(path: Path | str) -> Probe:

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssn_feat.video.containers import DISCONTINUOUS, NO_TIMES, choose_stream, import_av, open_container
+from ssn_feat.video.containers import (
+    DISCONTINUOUS,
+    NO_TIMES,
+    choose_stream,
+    import_av,
+    open_container,
+    time_origin,
+)
 from ssn_feat.video.deinterlacing import deinterlaced
 
 # Frames by which it is decided whether the presentation times of a file can be used.
@@ -62,25 +69,41 @@ class StreamDecoder:
             self.container.close()
             raise
         self._time_base = self.stream.time_base
-        self._start = _start(self.container, self.stream)
+        self._origin = time_origin(self.container, self.stream)
         self.packets = self.unreadable = self.damaged = self.broken_packets = 0
         # A broadcast or a bare stream may start within a group of pictures, which cannot be decoded before its end.
         self._started = not self.container.format.flags & (DISCONTINUOUS | NO_TIMES)
         self.end = self.last = 0.0
-        """Seconds from the container's start to the end, and to the beginning, of the last packet of any stream."""
+        """Seconds from a player's time 0 to the end, and to the beginning, of the last packet of any stream."""
         self.failure = ""
         """Why reading stopped before the end of the file; empty where it did not."""
         self.error = ""
         """The first error of the decoder."""
 
     def seconds(self, stamp: int | None) -> float | None:
-        """A timestamp of the stream in seconds from the container's start."""
-        return None if stamp is None else stamp * self._time_base.numerator / self._time_base.denominator - self._start
+        """A timestamp of the stream in seconds from a player's time 0."""
+        return None if stamp is None else stamp * self._time_base.numerator / self._time_base.denominator - self._origin
 
     def frames(self) -> Iterator[tuple[Any, int | None]]:
         """``av.VideoFrame`` and timestamp (in units of the stream's time base; None: unknown) of each frame."""
         frames = _stamped(self._decoded(), self.container.format.name in _WITHOUT_PRESENTATION_TIMES)
-        return deinterlaced(frames) if self._deinterlace else frames
+        return self._shown(deinterlaced(frames) if self._deinterlace else frames)
+
+    def _shown(self, frames: Iterator[tuple[Any, int | None]]) -> Iterator[tuple[Any, int | None]]:
+        """Leave out the frames that end before time 0, which players do not show."""
+        early = None
+        for item in frames:
+            at = self.seconds(item[1])
+            if early is not None and (at is None or at > 0):
+                yield early
+            if at is None or at >= 0:
+                yield item
+                break
+            early = item
+        else:
+            if early is not None:
+                yield early
+        yield from frames
 
     def _decoded(self) -> Iterator[Any]:
         error = import_av().error
@@ -107,7 +130,7 @@ class StreamDecoder:
 
     def _packets(self) -> Iterator[Any]:
         """The packets of the stream. Those of the others only tell where the file ends."""
-        start, index, packets = self._start, self.stream.index, self.container.demux()
+        origin, index, packets = self._origin, self.stream.index, self.container.demux()
         scales: dict[int, float] = {}
         while True:
             try:
@@ -123,7 +146,7 @@ class StreamDecoder:
             if packet.pts is not None and packet.time_base is not None:
                 if number not in scales:
                     scales[number] = float(packet.time_base)
-                at = packet.pts * scales[number] - start
+                at = packet.pts * scales[number] - origin
                 self.last = max(self.last, at)
                 self.end = max(self.end, at + (packet.duration or 0) * scales[number])
             if number == index:
@@ -143,13 +166,6 @@ class StreamDecoder:
     def close(self) -> None:
         """Close the file."""
         self.container.close()
-
-
-def _start(container: Any, stream: Any) -> float:
-    """Seconds at which a container starts, on the clock of its timestamps: the time 0 of a player."""
-    if container.start_time is not None:
-        return float(container.start_time / import_av().time_base)
-    return float(stream.start_time * stream.time_base) if stream.start_time is not None else 0.0
 
 
 __all__ = ["StreamDecoder"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,22 +24,6 @@ MIDDLES = """all => all.map((one) => one.getBoundingClientRect()).map((box) => [
     box.left + box.width / 2, box.top + box.height / 2])"""
 # From top to bottom.
 PARTS = (".xtick text", ".xtitle", ".legend")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Headless Chromium: one that is installed, or Playwright's own; skips where there is neither."""
-    api = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    installed = next(filter(None, map(shutil.which, names)), None)
-    with api.sync_playwright() as playwright:
-        path = installed or playwright.chromium.executable_path
-        if not Path(path).exists():
-            pytest.skip("no Chromium: install chromium, or run `playwright install chromium`")
-        # Containers in which tests run as root let no sandbox start.
-        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 class Opened:

@@ -27,12 +27,14 @@ def require_ffmpeg() -> None:
 
 
 def times_of(path: Path, stream: int = 0) -> list[float | None]:
-    """Seconds from the container's start to each frame: ``best_effort_timestamp``; None where FFmpeg has none."""
+    """Seconds of each frame as players count them, from ``best_effort_timestamp``; None where FFmpeg has none."""
     require_ffmpeg()
-    entries = "frame=best_effort_timestamp:stream=time_base,start_time,codec_type:format=start_time"
+    entries = "frame=best_effort_timestamp:stream=time_base,start_time,codec_type:format=start_time,format_name"
     probed = _json("-show_entries", entries, "-select_streams", f"v:{stream}", str(path))
     unit = Fraction(probed["streams"][0]["time_base"])
     start = float(probed["format"].get("start_time", 0.0))
+    if {"mp4", "matroska", "ogg"} & set(probed["format"]["format_name"].split(",")):
+        start = 0.0
     if start < 0 and float(probed["streams"][0].get("start_time", start)) >= 0:
         # FFmpeg 5 counts from where the sound's encoder started, which nobody hears; later versions do not.
         start = 0.0

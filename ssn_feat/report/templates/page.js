@@ -379,7 +379,8 @@
 
   function seek(to) {
     now = Math.max(0, Math.min(duration(), to));
-    if (record.source && !player.hidden) player.currentTime = now;
+    // Times are rounded to milliseconds: a little later is still the frame that begins then, not the one before.
+    if (record.source && !player.hidden) player.currentTime = now + 0.001;
     placeCursor();
   }
   function placeRuler() {
