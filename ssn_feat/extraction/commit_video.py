@@ -88,9 +88,10 @@ def only_streams(snippets: ResolvedSnippets, streams: Collection[str]) -> Resolv
     return replace(snippets, streams=kept, stream_crops=crops)
 
 
-def missing_streams(store: FeatureStore, video_id: str, streams: Sequence[Stream]) -> tuple[Stream, ...]:
-    """The streams that a committed video lacks, or has of another recipe. Raises UserError for a damaged video."""
-    attributes = store.recorded(video_id)
+def missing_streams(
+    store: FeatureStore, attributes: Mapping[str, Any], streams: Sequence[Stream]
+) -> tuple[Stream, ...]:
+    """The streams that a committed video with these attributes lacks, or has of another recipe."""
     held = set(store.streams_in(attributes)) - store.foreign_streams(attributes).keys()
     return tuple(stream for stream in streams if stream not in held)
 
@@ -122,7 +123,7 @@ def extract_and_commit(
                 committed = store.write(video_id, video.features, video.spans, video.info)
                 return _outcome(video_id, video, committed)
             # Some streams, or all, may have been committed since the plan was made.
-            streams = missing_streams(store, video_id, task.snippets.streams)
+            streams = missing_streams(store, store.recorded(video_id), task.snippets.streams)
             if not streams:
                 return Outcome(video_id, rows=store.rows(video_id))
             video = task.extract(backbones, path, streams, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sized
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import joblib
 import torch
@@ -19,7 +19,7 @@ from ssn_feat.extraction.video_files import list_video_files
 from ssn_feat.extraction.workers import outcomes
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, open_or_create_store
-from ssn_feat.terminal import counted, printable
+from ssn_feat.terminal import counted, listing, printable
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,8 @@ class ExtractReport:
     """Warnings, by id, about videos that were extracted."""
     elsewhere: tuple[str, ...] = ()
     """Ids of videos that other runs were working on."""
+    changed: dict[str, str] = field(default_factory=dict)
+    """How the file differs, by id, of each committed video that has another file now and was not extracted again."""
     seconds: float = 0.0
     """Time of extraction, without start-up."""
 
@@ -48,6 +50,7 @@ class ExtractReport:
             "failed": len(self.failures),
             "missing": len(self.missing),
             "left to other runs": len(self.elsewhere),
+            "changed": len(self.changed),
         }
         return (
             f"ExtractReport(videos: {', '.join(f'{count} {what}' for what, count in parts.items() if count) or 'none'})"
@@ -82,7 +85,8 @@ def extract(options: ExtractOptions, again: Again | None = None) -> ExtractRepor
     plan = make_plan(options, files, again)
     if not options.quiet:
         print(describe_plan(plan), flush=True)
-    report = ExtractReport({}, len(plan.done), files.missing, {}, {})
+    changed = {} if options.update else plan.sources.changed
+    report = ExtractReport({}, len(plan.done), files.missing, {}, {}, changed=changed)
     if options.dry_run:
         return report
     store = open_or_create_store(options.store, plan.recipe, files.name, options.compress)
@@ -165,6 +169,11 @@ def summarise(report: ExtractReport) -> str:
     ]
     if report.elsewhere:
         lines.append(f"{count(report.elsewhere)} skipped because other runs are extracting them into this store")
+    if report.changed:
+        lines.append(
+            f"{count(report.changed)} changed since extraction: {listing(tuple(report.changed))}; --update extracts "
+            "changed videos again"
+        )
     if report.warnings:
         lines.append(f"{count(report.warnings)} with warnings:")
         lines += [

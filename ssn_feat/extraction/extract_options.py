@@ -74,6 +74,8 @@ class ExtractOptions:
     """Compile the networks with torch.compile, which takes about a minute at the start."""
     resume: bool = False
     """Resume an existing store. --resume never creates a store, so a typo in its name is an error."""
+    update: bool = False
+    """Extract videos again whose files changed since they were extracted; without it they are only named."""
     dry_run: bool = False
     """Print what would be done and stop."""
     quiet: bool = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from ssn_feat.backbones import Backbone
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
+from ssn_feat.extraction.changed_sources import ChangedSources, compare_sources
 from ssn_feat.extraction.commit_video import Again, missing_streams
 from ssn_feat.extraction.extract_options import ExtractOptions
 from ssn_feat.extraction.extract_video import resolve_snippets
@@ -27,6 +28,7 @@ from ssn_feat.video.raft import load_raft
 # Probing takes milliseconds per video: about this many videos, evenly spaced, are probed for the plan.
 _PROBED = 200
 _BYTES_PER_VIDEO = 6 * 4096  # small metadata files, each of which takes a block of the file system
+_LISTED = 20
 _FORECAST_FROM = 500  # snippets; with fewer a forecast costs more time than it is worth
 _CROPS = {"center": 1, "three": 3, "ten": 10}
 
@@ -56,6 +58,8 @@ class ExtractionPlan:
     """How many of them are in the store and lack some of the streams."""
     again: Again
     """Committed videos to extract again; see :func:`ssn_feat.extraction.extract`."""
+    sources: ChangedSources
+    """Committed videos that have another file now."""
     rate: float | None = None
     """Predicted snippets per second; None where unknown, or where there are too few snippets to measure it."""
 
@@ -84,6 +88,7 @@ def make_plan(options: ExtractOptions, files: VideoFiles, again: Again | None = 
     recipe = recipe_of(backbones, snippets, options.keep_crops, options.fps)
     streams = {video_id: again.streams.get(video_id) or snippets.streams for video_id in files.videos}
     failed_before = extended = 0
+    sources = ChangedSources()
     if options.resume or store_exists(options.store):
         store = open_store(options.store)
         if store.recipe.get("extraction", VERSION) != VERSION:
@@ -92,9 +97,13 @@ def make_plan(options: ExtractOptions, files: VideoFiles, again: Again | None = 
                 "first frame) and cannot be extended: extract into a new store"
             )
         store.require_recipe(recipe)
-        lacking = _lacking(store, files.videos.keys() - again.streams.keys(), snippets.streams)
+        lacking, recorded = _committed(store, files.videos.keys() - again.streams.keys(), snippets.streams)
+        sources = compare_sources(store, files.videos, recorded, options.quiet)
         streams |= lacking
-        extended = sum(map(bool, lacking.values()))
+        if options.update and sources.changed:
+            again = Again(dict.fromkeys(sources.changed, snippets.streams), accept_new_source=True)
+            streams |= again.streams
+        extended = sum(bool(lacking[video_id]) for video_id in lacking.keys() - again.streams.keys())
         failed_before = len(store.failures().keys() & files.videos.keys())
     todo = {video_id: path for video_id, path in files.videos.items() if streams[video_id]}
     done = frozenset(files.videos.keys() - todo.keys())
@@ -102,25 +111,45 @@ def make_plan(options: ExtractOptions, files: VideoFiles, again: Again | None = 
     rate = predicted_rate(options, backbones, snippets, todo) if sum(rows.values()) > _FORECAST_FROM else None
     streams = {video_id: streams[video_id] for video_id in todo}
     return ExtractionPlan(
-        options, snippets, files, backbones, recipe, done, todo, streams, rows, failed_before, extended, again, rate
+        options,
+        snippets,
+        files,
+        backbones,
+        recipe,
+        done,
+        todo,
+        streams,
+        rows,
+        failed_before,
+        extended,
+        again,
+        sources,
+        rate,
     )
 
 
-def _lacking(
+def _committed(
     store: FeatureStore, wanted: Collection[str], streams: tuple[Stream, ...]
-) -> dict[str, tuple[Stream, ...]]:
-    """Which of the streams each committed video lacks, by id."""
-    stored = [video_id for video_id in store.ids if video_id in wanted]
+) -> tuple[dict[str, tuple[Stream, ...]], dict[str, Mapping[str, Any]]]:
+    """Which of the streams each committed video lacks, and what is recorded of its file, by id."""
+    lacking: dict[str, tuple[Stream, ...]] = {}
+    sources: dict[str, Mapping[str, Any]] = {}
 
-    def lacking(video_id: str) -> tuple[Stream, ...]:
+    def look(video_id: str) -> tuple[tuple[Stream, ...], Any]:
         try:
-            return missing_streams(store, video_id, streams)
+            attributes = store.recorded(video_id)
+            return missing_streams(store, attributes, streams), attributes.get("source")
         except StoreReadError:
             raise
         except UserError:  # a damaged video is left to verify --repair
-            return ()
+            return (), None
 
-    return dict(zip(stored, store.map(lacking, stored), strict=True))
+    stored = [video_id for video_id in store.ids if video_id in wanted]
+    for video_id, (missing, source) in zip(stored, store.map(look, stored), strict=True):
+        lacking[video_id] = missing
+        if isinstance(source, Mapping):
+            sources[video_id] = source
+    return lacking, sources
 
 
 def _shard_of(files: VideoFiles, options: ExtractOptions) -> VideoFiles:
@@ -171,6 +200,7 @@ def describe_plan(plan: ExtractionPlan) -> str:
         lines[-1] += f", of which {plan.failed_before} failed before"
     if plan.extended:
         lines.append(f"         {plan.extended} of them are there and get only the streams that they lack")
+    lines += _describe_changed(plan)
     dims = ", ".join(f"{name} ({stream['feature_dim']})" for name, stream in plan.recipe["streams"].items())
     every = f"{snippets.stride} frames" + (f" at {snippets.nominal_fps:g} fps" if snippets.nominal_fps else "")
     flow = f", flow by {snippets.flow_method}" if "flow" in snippets.streams else ""
@@ -185,6 +215,17 @@ def describe_plan(plan: ExtractionPlan) -> str:
     where = where or f"{options.jobs} process{'es' if options.jobs > 1 else ''}"
     lines.append(f"with     {where} on {' '.join(options.device)}, {options.precision}")
     return "\n".join(lines)
+
+
+def _describe_changed(plan: ExtractionPlan) -> Iterator[str]:
+    """Lines about committed videos that have another file now."""
+    changed = plan.sources.changed
+    if changed:
+        what = "extracted again" if plan.options.update else "--update extracts changed videos again"
+        yield f"changed  {counted(len(changed), 'video')} since extraction: {what}"
+        yield from (f"  {printable(video_id)}: {reason}" for video_id, reason in list(changed.items())[:_LISTED])
+        if len(changed) > _LISTED:
+            yield f"  ... ({len(changed)})"
 
 
 def run_record(plan: ExtractionPlan, store: FeatureStore) -> dict[str, Any]:
@@ -208,9 +249,19 @@ def run_record(plan: ExtractionPlan, store: FeatureStore) -> dict[str, Any]:
         resume=False,
         quiet=False,
     )
-    before = {video_id: rows for run in store.runs() for video_id, rows in run["videos"].items()}
-    videos = {video_id: plan.rows.get(video_id, before.get(video_id, 0.0)) for video_id in plan.files.videos}
-    return {"videos": videos, "missing": list(plan.files.missing), "options": to_dict(recorded)}
+    plain = to_dict(recorded)
+    del plain["update"]  # records of versions before this option stay the same
+    runs, files = store.runs(), plan.files.videos
+    before = {video_id: rows for run in runs for video_id, rows in run["videos"].items()}
+    verified = {video_id: found for run in runs for video_id, found in run.get("verified", {}).items()}
+    verified |= plan.sources.verified
+    return {
+        "videos": {video_id: plan.rows.get(video_id, before.get(video_id, 0.0)) for video_id in files},
+        "missing": list(plan.files.missing),
+        "options": plain,
+        "paths": {video_id: str(path.absolute()) for video_id, path in files.items()},
+        "verified": {video_id: found for video_id, found in verified.items() if video_id in files},
+    }
 
 
 def _absolute(weights: str) -> str:
