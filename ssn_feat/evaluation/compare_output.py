@@ -229,7 +229,7 @@ def plot_recall(results: Sequence[MethodResult], tious: Sequence[float], title: 
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 8), layout="constrained")
+    figure = Figure(figsize=(10, 8), dpi=120, layout="constrained")
     if title:
         figure.suptitle(title)
     (left, right), below = figure.subplots(2, 2)
