@@ -115,6 +115,8 @@ def _csv(path: Path, key: str) -> Any:
         skipped = 0
     except ValueError:
         skipped = 1
+    if not text.strip().partition("\n")[2] and skipped:
+        raise ValueError("it has no row of numbers")
     return np.loadtxt(io.StringIO(text.lstrip()), delimiter=separator, skiprows=skipped, ndmin=2, dtype=np.float64)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from hypothesis.strategies import SearchStrategy, sampled_from
 from training.synthetic_store import quick, write
 
@@ -29,12 +30,14 @@ from ssn_feat.annotations import (
 )
 from ssn_feat.annotations.dialects import load_records
 from ssn_feat.annotations.validate import problems
+from ssn_feat.backbones import read_weights
 from ssn_feat.cli import load_yaml, to_dict
 from ssn_feat.detection.classifier import read_class_scores
 from ssn_feat.detection.detect_store import DetectOptions
 from ssn_feat.detection.model_folder import ModelSettings
 from ssn_feat.detection.scores import ProposalScores, VideoScores, read_original
 from ssn_feat.errors import UserError
+from ssn_feat.exchange.array_files import read_array_file
 from ssn_feat.extraction import ExtractOptions
 from ssn_feat.proposals import Proposals
 from ssn_feat.proposals.foreign import read_csv_folder, read_frame_list, read_proposal_json
@@ -42,6 +45,7 @@ from ssn_feat.results.detections import Detections
 from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.video.raft import load_raft
 
 from . import mutations as other
 from .outcome import Outcome, unforeseen
@@ -131,6 +135,8 @@ def _kinds(folder: Path, marker: Path) -> list[Kind]:
         *_results(folder, evil),
         *_options(f"mkdir {marker}"),
         *_runs(folder, evil),
+        *_arrays(folder, evil),
+        *_weights(evil),
     ]
 
 
@@ -321,3 +327,44 @@ def _runs(folder: Path, evil: object) -> list[Kind]:
         found.append(Kind(f"checkpoint {head}", "spoilt.pt", other.other_checkpoint(whole, evil), load_run))
         shutil.rmtree(out)
     return found
+
+
+def _arrays(folder: Path, evil: object) -> list[Kind]:
+    """Features as other programs write them."""
+    rows = np.arange(12, dtype="f4").reshape(4, 3)
+    np.save(folder / "whole.npy", rows)
+    kinds = [
+        Kind("features npy", "spoilt.npy", other.other_bytes((folder / "whole.npy").read_bytes()), read_array_file),
+        Kind("features npz", "spoilt.npz", other.other_npz({"rgb": rows}, evil), lambda p: read_array_file(p, "rgb")),
+        Kind("features pt", "spoilt.pt", other.other_checkpoint({"rgb": torch.ones(3, 2)}, evil), read_array_file),
+        Kind("features csv", "spoilt.csv", other.other_lines("a,b\n1,2\n3,4\n", ","), read_array_file),
+        Kind(
+            "features pickle",
+            "spoilt.pkl",
+            other.other_bytes(pickle.dumps({"rgb": rows})) | sampled_from([pickle.dumps(evil), b"", pickle.dumps([1])]),
+            read_array_file,
+        ),
+    ]
+    try:
+        import h5py
+    except ImportError:
+        return kinds
+    with h5py.File(folder / "whole.h5", "w") as file:
+        file["rgb"] = rows
+        file.create_dataset("a/flow", data=rows, compression="gzip", chunks=(2, 3))
+    whole = other.other_bytes((folder / "whole.h5").read_bytes())
+    return [
+        *kinds,
+        Kind("features hdf5", "spoilt.h5", whole, lambda path: read_array_file(path, "a/flow")),
+        Kind("features hdf5, the only one", "spoilt.h5", whole, read_array_file),
+    ]
+
+
+def _weights(evil: object) -> list[Kind]:
+    state = {f"module.base_model.{name}": torch.ones(3) for name in ("conv.weight", "conv.bias")}
+    whole = {"state_dict": state, "epoch": 3, "arch": "x", "reg_stats": torch.ones(2, 2)}
+    raft = {"feature_encoder.convnormrelu.0.weight": torch.ones(32, 3, 7, 7)}
+    return [
+        Kind("weights", "spoilt.pth", other.other_checkpoint(whole, evil), read_weights),
+        Kind("RAFT weights", "spoilt.pth", other.other_checkpoint(raft, evil), load_raft),
+    ]
