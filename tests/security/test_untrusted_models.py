@@ -83,6 +83,10 @@ def test_weights_of_a_model_lie_in_it(weights: str, model: Path) -> None:
     change(model, backbones={"rgb": "weights/linked.pt"}, flow_network="")
     with pytest.raises(UserError, match="inside its own folder only"):
         read_model(model)
+    change(model, backbones={})
+    (model / "operating-point.json").symlink_to("/dev/zero")
+    with pytest.raises(UserError, match="inside its own folder only"):
+        read_model(model)
 
 
 @pytest.mark.parametrize(
