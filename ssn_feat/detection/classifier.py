@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.errors import UserError
 from ssn_feat.foreign_json import parse_json
 from ssn_feat.results.ragged import Ragged
@@ -49,7 +50,7 @@ def _row(path: Path, video: str, values: Any, labels: Sequence[str]) -> NDArray[
             if unknown:
                 raise UserError(
                     f"{path}: video {video!r} has a score for the unknown class {min(unknown)!r}: leave out the "
-                    "classes that the heads were not trained on"
+                    f"classes that the heads were not trained on{similar_name(sorted(unknown), labels, 'the run')}"
                 )
             row = np.array([float(values.get(label, -np.inf)) for label in labels])
         else:
@@ -90,7 +91,8 @@ def best_classes(class_scores: Mapping[str, NDArray[Any]], videos: Ragged, count
     """
     missing = [video for video in videos.ids if video not in class_scores]
     if missing:
-        raise UserError(f"{len(missing)} of {len(videos)} videos have no class scores: {', '.join(missing[:3])}")
+        hint = similar_name(missing, class_scores, "the file of class scores")
+        raise UserError(f"{len(missing)} of {len(videos)} videos have no class scores: {', '.join(missing[:3])}{hint}")
     chosen = {}
     for video in videos.ids:
         chosen[video] = np.zeros(len(class_scores[video]), dtype=bool)

@@ -13,6 +13,7 @@ import tyro
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.joining import JoinOptions, check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.detection.model_folder import save_model
 from ssn_feat.detection.postprocess import PRESETS as POSTPROCESS_PRESETS
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
@@ -198,10 +199,12 @@ def _available(proposals: Proposals, store: FeatureStore, dataset: Dataset | Non
     wanted = proposals.ids if dataset is None else tuple(dataset.videos)
     stored = set(store.ids)
     ids = [video for video in wanted if video in stored and video in proposals.intervals]
+    hint = similar_name([video for video in wanted if video not in stored], stored, "the store")
+    hint += similar_name([video for video in wanted if video not in proposals.intervals], proposals.ids, proposals.what)
     if not ids:
         raise UserError(
             f"none of the {len(wanted)} videos has both features in {options.store} "
-            f"and proposals in {options.proposals}"
+            f"and proposals in {options.proposals}{hint}"
         )
     available = proposals.only(ids)
     if not len(available):
@@ -211,7 +214,7 @@ def _available(proposals: Proposals, store: FeatureStore, dataset: Dataset | Non
         unproposed = sum(video not in proposals.intervals for video in wanted)
         print(
             f"coverage: {len(ids)} of {len(wanted)} videos; {unstored} have no features, {unproposed} no proposals; "
-            "these get no detections"
+            f"these get no detections{hint}"
         )
     return available
 
@@ -239,7 +242,8 @@ def _is_npz(path: Path) -> bool:
 def _only(scores: ProposalScores, dataset: Dataset, options: DetectOptions) -> ProposalScores:
     kept = scores.only(match_dataset(dataset, scores.ids, "the scores", options.quiet).videos)
     if not len(kept):
-        raise UserError(f"none of the {len(scores)} scored videos is in the subset {options.subset!r}")
+        hint = similar_name(scores.ids, dataset.videos, "the subset")
+        raise UserError(f"none of the {len(scores)} scored videos is in the subset {options.subset!r}{hint}")
     return kept
 
 

@@ -15,6 +15,7 @@ from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.joining import check_times, times_of_dataset
 from ssn_feat.annotations.matching import annotated_ids
 from ssn_feat.annotations.protocols import dataset_coverage, protocol
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.drawing.names import short_names
 from ssn_feat.drawing.pictures import save
 from ssn_feat.drawing.timeline import timeline_figure, timeline_of
@@ -271,7 +272,8 @@ def draw(picture: Path, options: EvaluateOptions, dataset: Dataset, detections: 
     """Write the timelines of ``options.videos``. Raises UserError on a video that the annotations do not have."""
     unknown = [video for video in options.videos if video not in dataset.videos]
     if unknown:
-        raise UserError(f"cannot draw the video {unknown[0]!r}: it is not in {options.annotations}")
+        hint = similar_name(unknown[:1], dataset.videos, "the file")
+        raise UserError(f"cannot draw the video {unknown[0]!r}: it is not in {options.annotations}{hint}")
     proposals = (
         load_proposals(options.proposals, dataset, options=options, quiet=options.quiet) if options.proposals else None
     )

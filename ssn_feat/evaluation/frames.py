@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ssn_feat.annotations import Dataset
 from ssn_feat.annotations.dataset import Instance
 from ssn_feat.annotations.matching import annotated_ids
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.drawing.names import short_names
 from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.errors import UserError
@@ -199,7 +200,8 @@ def _measure_snippets(name: str, path: Path, truth: EvaluationSet, options: Fram
     dataset = truth.dataset if scores.labels != (_ACTION,) else _without_classes(truth.dataset)
     wrong = sorted(set(scores.labels) - set(dataset.labels))
     if wrong:
-        raise UserError(f"unknown class {wrong[0]!r}; known classes are {', '.join(dataset.labels[:8])}")
+        hint = similar_name(wrong, dataset.labels, "the annotations")
+        raise UserError(f"unknown class {wrong[0]!r}; known classes are {', '.join(dataset.labels[:8])}{hint}")
     if not set(scores.ids) & set(dataset.videos):
         raise UserError(f"it holds {counted(len(scores.ids), 'video')}, none of which is evaluated")
     grid = _grid_of(dataset, options)

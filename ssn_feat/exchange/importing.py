@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.dataset import Video
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.errors import UserError, exit_code_of
 from ssn_feat.exchange.array_files import read_array_file
 from ssn_feat.exchange.import_options import ImportFeaturesOptions
@@ -65,6 +66,7 @@ def import_features(options: ImportFeaturesOptions) -> ImportReport:
             f"none of the {len(locations)} videos in {options.features} is in {options.annotations}: features have ids "
             f"such as {next(iter(locations))!r}, the annotations such as {min(dataset.videos, default='')!r}; --files "
             "and --id tell what precedes or follows the id"
+            f"{similar_name(sorted(dataset.videos), locations, str(options.features))}"
         )
     recipe = _recipe(options, dataset, wanted)
     print(_describe_plan(options, dataset, wanted, missing, extra, recipe), flush=True)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.errors import UserError
 from ssn_feat.finetuning.augmentation import AugmentationOptions, draw_variation, vary
 from ssn_feat.finetuning.distributed import Processes
@@ -209,7 +210,8 @@ def index_videos(
     """
     missing = [name for name in ids if name not in paths]
     if missing:
-        raise UserError(f"no file for {len(missing)} of {len(ids)} videos, the first is {missing[0]!r}")
+        hint = similar_name(missing, paths, "the folder")
+        raise UserError(f"no file for {len(missing)} of {len(ids)} videos, the first is {missing[0]!r}{hint}")
     share = list(ids)[processes.rank :: processes.count]
     work = (delayed(_index)(name, paths[name], options, snippets, check) for name in share)
     indexed: list[tuple[str, FrameIndex | str]] = []

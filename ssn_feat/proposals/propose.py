@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.joining import JoinOptions, check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.cli import to_dict
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
@@ -154,9 +155,13 @@ def _ids_to_propose(store: FeatureStore, dataset: Dataset | None, options: Propo
     wanted = list(stored) if dataset is None else list(dataset.videos)
     ids = sorted(set(wanted) & set(stored))
     if not ids:
-        raise UserError(f"the store {options.store} has none of the {len(wanted)} videos of {options.annotations}")
+        hint = similar_name(wanted, stored, "the store")
+        raise UserError(
+            f"the store {options.store} has none of the {len(wanted)} videos of {options.annotations}{hint}"
+        )
     if len(ids) < len(wanted) and not options.quiet:
-        print(f"coverage: {len(ids)} of {len(wanted)} videos are in the store; the others get no proposals")
+        hint = similar_name(sorted(set(wanted) - set(ids)), stored, "the store")
+        print(f"coverage: {len(ids)} of {len(wanted)} videos are in the store; the others get no proposals{hint}")
     return ids
 
 

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.annotations.joining import VideoTimes
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_text
 from ssn_feat.foreign_json import parse_json, require_text
@@ -139,7 +140,8 @@ class Detections(Ragged):
         """
         wrong = sorted({self.labels[c] for c in np.unique(self.classes)} - set(labels))
         if wrong:
-            raise UserError(f"unknown class {_some(wrong)}; known classes are {_some(labels, 8)}")
+            hint = similar_name(wrong, labels, "the list of classes")
+            raise UserError(f"unknown class {_some(wrong)}; known classes are {_some(labels, 8)}{hint}")
         index = {label: position for position, label in enumerate(labels)}
         mapping = np.array([index.get(label, -1) for label in self.labels], dtype=np.int64)
         return replace(self, labels=tuple(labels), classes=mapping[self.classes])
@@ -155,7 +157,7 @@ class Detections(Ragged):
         if unknown_ids and unknown == "error":
             raise UserError(
                 f"{len(unknown_ids)} of {len(self.ids)} videos are not in data set {dataset.name!r}: "
-                f"{_some(unknown_ids)}"
+                f"{_some(unknown_ids)}{similar_name(unknown_ids, dataset.videos, 'the data set')}"
             )
         positions = np.array([self.index.get(i, -1) for i in dataset.videos], dtype=np.int64)
         detected = positions >= 0
@@ -276,7 +278,8 @@ def _fault(row: Any, labels: Sequence[str] | None) -> str:
     if not isinstance(segment, list) or len(segment) != 2 or not all(_is_number(value) for value in segment):
         return f"has the segment {segment!r}; expected [start, end] in seconds"
     if labels is not None and row["label"] not in labels:
-        return f"has the unknown class {row['label']!r}; known classes are {_some(labels, 8)}"
+        hint = similar_name([row["label"]], labels, "the list of classes")
+        return f"has the unknown class {row['label']!r}; known classes are {_some(labels, 8)}{hint}"
     return ""
 
 

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.errors import UserError
 from ssn_feat.heads.features import Standardisation, join_streams, stream_dims
 from ssn_feat.sampling.feature_memory import allocate
@@ -108,9 +109,9 @@ def intersect_ids(
     ``subset``: name of the collection and of the videos in messages. Raises UserError, naming missing videos, unless
     they may be skipped, and always if no video is left.
     """
-    present = set(there)
+    present = dict.fromkeys(there)
     lost = [video for video in wanted if video not in present]
-    some = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "")
+    some = ", ".join(lost[:_NAMED]) + (", ..." if len(lost) > _NAMED else "") + similar_name(lost, present, what)
     said = f"{what} lacks {len(lost)} of {len(wanted)} {subset} videos"
     if lost and (missing == "refuse" or len(lost) == len(wanted)):
         hint = "" if len(lost) == len(wanted) else "; --missing skip trains without them"

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.errors import UserError
 from ssn_feat.store.arrays import FEATURE_TYPES, TIME, Compression, Damage, check_hash, read_array
 from ssn_feat.store.backends import GROUP, StoreBackend
@@ -206,7 +207,8 @@ class StoreReader:
 
     def _unknown(self, video_id: str) -> UserError:
         failure = self.failures().get(video_id)
-        why = f": it could not be extracted ({failure.reason})" if failure else ""
+        alike = similar_name([video_id], self.ids, "it")
+        why = f": it could not be extracted ({failure.reason})" if failure else alike
         return UserError(
             f"the store {self.path} has no video {video_id!r}{why}; it holds {len(self)} videos, "
             f"see python extract/status.py {self.path}"

@@ -1,0 +1,57 @@
+"""Names that differ only in case, blanks, Unicode form, folder, ending or prefix: a hint where a name is missing."""
+
+from __future__ import annotations
+
+import itertools
+import unicodedata
+from collections.abc import Callable, Iterable
+
+from ssn_feat.files import VIDEO_ENDINGS
+
+
+def _without_ending(name: str) -> str:
+    return next((name[: -len(ending)] for ending in VIDEO_ENDINGS if name.lower().endswith(ending)), name)
+
+
+# The changes after which names are compared, by what then differs.
+_CHANGES: dict[str, Callable[[str], str]] = {
+    "Unicode form": lambda name: unicodedata.normalize("NFC", name),
+    "blanks": lambda name: "".join(name.split()),
+    "case": str.casefold,
+    "folder": lambda name: name.replace("\\", "/").rpartition("/")[2] or name,
+    "ending": _without_ending,
+    "prefix": lambda name: name.removeprefix("v_"),
+}
+
+
+def _changed(name: str, changes: Iterable[str]) -> str:
+    for change in changes:
+        name = _CHANGES[change](name)
+    return name
+
+
+def similar_name(names: Iterable[str], known: Iterable[str], where: str) -> str:
+    """A hint for missing ``names``, in brackets: the first of them that is in ``known`` in another spelling.
+
+    ``where`` is what has the names ``known``. Empty if there is no such name.
+    """
+    alike: dict[str, str] = {}
+    for other in known:
+        alike.setdefault(_changed(other, _CHANGES), other)
+    for name in names:
+        held = alike.get(_changed(name, _CHANGES))
+        if held is not None and held != name:
+            return f" ({where} has {held!r}, which differs from {name!r} by {_difference(name, held)})"
+    return ""
+
+
+def _difference(name: str, other: str) -> str:
+    """The fewest changes after which two names are equal."""
+    for number in range(1, len(_CHANGES)):
+        for changes in itertools.combinations(_CHANGES, number):
+            if _changed(name, changes) == _changed(other, changes):
+                return " and ".join(changes)
+    return " and ".join(_CHANGES)
+
+
+__all__ = ["similar_name"]
