@@ -27,6 +27,7 @@ from . import (
     killed,
     kinds,
     recipes,
+    sources,
     videos,
 )
 from .outcome import Outcome
@@ -41,6 +42,7 @@ CLASSES: Mapping[str, ModuleType] = {
     "inputs": inputs,
     "clocks": clocks,
     "recipes": recipes,
+    "sources replaced": sources,
     "videos": videos,
     "decoding": decoding,
     "kinds": kinds,
@@ -78,9 +80,10 @@ def main() -> int:
                     print(f"{name}, fault {total}: {outcome.what}\n    {outcome.failing}", flush=True)
         table.append((name, survived, total, time.monotonic() - began))
         print(f"{name}: {survived}/{total}", file=sys.stderr, flush=True)
-    print(f"seed {options.seed}\n{'class':<12}{'survived':>10}{'faults':>10}{'seconds':>10}")
+    width = max(map(len, CLASSES)) + 1
+    print(f"seed {options.seed}\n{'class':<{width}}{'survived':>10}{'faults':>10}{'seconds':>10}")
     for name, survived, total, seconds in table:
-        print(f"{name:<12}{survived:>10}{total:>10}{seconds:>10.0f}")
+        print(f"{name:<{width}}{survived:>10}{total:>10}{seconds:>10.0f}")
     return int(any(survived < total for _, survived, total, _ in table))
 
 

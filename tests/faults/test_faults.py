@@ -30,6 +30,7 @@ _ROUNDS = {
     "inputs": 12,
     "clocks": 1,
     "recipes": 7,
+    "sources replaced": 9,
     "videos": 10,
     "decoding": 40,
     "kinds": 12,
