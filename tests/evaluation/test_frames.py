@@ -108,6 +108,18 @@ def test_distinct_scores_give_the_mean_precision_at_true_points() -> None:
     assert frame_average_precision(scores, truth) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_average_precision_is_that_of_scikit_learn(seed: int) -> None:
+    """Published evaluations of MultiTHUMOS use it; it also retrieves equal scores together."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    random = np.random.default_rng(seed)
+    scores, truth = random.integers(0, 50, 400) / 50, random.random(400) < 0.1
+    unscored = np.where(scores < 0.2, -np.inf, scores)
+    for ours, theirs in ((scores, scores), (unscored, np.where(scores < 0.2, -1.0, scores))):
+        expected = metrics.average_precision_score(truth, theirs)
+        assert frame_average_precision(ours, truth) == pytest.approx(expected, abs=1e-12)
+
+
 def test_segmentation_by_hand() -> None:
     truth = np.array([0, 0, 0, 0, -1, -1, 1, 1, 1, 1])
     predicted = np.array([0, 0, -1, 0, -1, 2, 2, 1, 1, 1])
