@@ -24,9 +24,9 @@ def event_writers(folders: Sequence[Path]) -> Iterator[Callable[[Sequence[Mappin
     """A function that takes one line of the log for each of ``folders`` and writes its numbers as events of its epoch.
 
     Without folders it does nothing. A resumed run writes another file of events, from the epoch where it continues;
-    TensorBoard shows the later value of an epoch that was written twice.
+    TensorBoard shows the later value of an epoch that was written twice. Raises UserError if events cannot be written.
     """
-    with ExitStack() as stack:
+    with _one_line(folders), ExitStack() as stack:
         writers: list[Any] = []
 
         def write(lines: Sequence[Mapping[str, Any]]) -> None:
@@ -41,6 +41,16 @@ def event_writers(folders: Sequence[Path]) -> Iterator[Callable[[Sequence[Mappin
                         writer.add_scalar(name, value, line["epoch"])
 
         yield write
+
+
+@contextmanager
+def _one_line(folders: Sequence[Path]) -> Iterator[None]:
+    """Turn an error of the system, which TensorBoard passes on at any later call, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        where = ", ".join(map(str, folders[:1])) + (", ..." if len(folders) > 1 else "")
+        raise UserError(f"cannot write the events in {where}: {error.strerror or error}") from None
 
 
 __all__ = ["event_writers", "require_tensorboard"]

@@ -44,3 +44,11 @@ def test_without_the_package_one_line_says_what_to_install(brief, monkeypatch):
         fit(brief)
     assert not brief.out.exists()
     fit(replace(brief, tensorboard=False))
+
+
+def test_events_that_cannot_be_written_are_one_line(brief):
+    pytest.importorskip("tensorboard")
+    brief.out.mkdir()
+    (brief.out / "tensorboard").touch()
+    with pytest.raises(UserError, match=r"cannot write the events in .*tensorboard: (File exists|Not a directory)"):
+        fit(brief)
