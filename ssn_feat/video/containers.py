@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 from dataclasses import dataclass
 from fractions import Fraction
@@ -234,6 +235,22 @@ def high_dynamic_range(stream: Any) -> str:
     return _HDR.get(int(stream.codec_context.color_trc), "")
 
 
+def linked_graph(frame: Any, *filters: tuple[str, str]) -> Any:
+    """A configured ``av.filter.Graph`` that sends frames like ``frame`` through filters: name and options of each."""
+    graph = import_av().filter.Graph()
+    steps = [
+        graph.add_buffer(
+            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
+        ),
+        *(graph.add(name, options) for name, options in filters),
+        graph.add("buffersink"),
+    ]
+    for step, following in itertools.pairwise(steps):
+        step.link_to(following)
+    graph.configure()
+    return graph
+
+
 def av_versions() -> dict[str, str]:
     """``{"av": ..., "avcodec": ..., "swscale": ...}``: the versions that decide decoded pixels."""
     av = import_av()
@@ -251,6 +268,7 @@ __all__ = [
     "display_size",
     "high_dynamic_range",
     "import_av",
+    "linked_graph",
     "open_container",
     "playlist_kind",
     "probe_stream",

@@ -18,7 +18,6 @@ from ssn_feat.video.containers import (
     DISCONTINUOUS,
     NO_TIMES,
     Probe,
-    aspect_of,
     high_dynamic_range,
     probe_stream,
     video_streams,
@@ -27,6 +26,7 @@ from ssn_feat.video.damage import Extent, find_damage
 from ssn_feat.video.decoding import StreamDecoder
 from ssn_feat.video.pictures import PictureConverter, RepetitionGuard, rotation_of
 from ssn_feat.video.structure import find_break
+from ssn_feat.video.tone_mapping import can_map_tones
 
 Stamped = tuple[Any, int | None]
 
@@ -106,7 +106,7 @@ class VideoReader:
         self._interval = 1.0 / (untimed_fps or self.probe.fps or _DEFAULT_FPS)
         stamps = _in_seconds(first, raw, self._interval if flags & NO_TIMES else 0.0, self._decoder)
         self._frames = timed(stamps, self._interval, bool(flags & DISCONTINUOUS))
-        self._converter = PictureConverter(aspect_of(self._decoder.stream))
+        self._converter = PictureConverter.of(self._decoder.stream)
         self._guard = RepetitionGuard()
         self._current: Timed[Stamped] | None = None
         self._shape: tuple[int, ...] | None = None
@@ -229,7 +229,8 @@ class VideoReader:
             number = streams.index(self._decoder.stream.index)
             yield f"it has {len(streams)} video streams, of which number {number} was read: --video-stream chooses"
         if name := high_dynamic_range(self._decoder.stream):
-            yield f"its colours are {name} (high dynamic range), which are not mapped to the usual range"
+            mapped = "were" if can_map_tones() else "cannot be"
+            yield f"its colours are {name} (high dynamic range), which {mapped} mapped to the usual range"
         if said := self._guard.warning():
             yield said
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
-from fractions import Fraction
 from typing import Any, TypeVar
 
-from ssn_feat.video.containers import import_av
+from ssn_feat.video.containers import linked_graph
 
 Stamp = TypeVar("Stamp")
 
@@ -32,7 +30,7 @@ def deinterlaced(frames: Iterable[tuple[Any, Stamp]]) -> Iterator[tuple[Any, Sta
                 yield frame, stamp
                 before = frame
                 continue
-            graph = _graph(frame)
+            graph = linked_graph(frame, ("bwdif", "mode=send_frame:parity=auto:deint=interlaced"))
             if alike:  # the filter reads it to deinterlace the next one
                 _push(graph, before)
                 stamps.append((stamp, False))
@@ -68,19 +66,6 @@ def _filtered(graph: Any, stamps: deque[tuple[Stamp, bool]]) -> Iterator[tuple[A
         stamp, wanted = stamps.popleft()
         if wanted:
             yield frame, stamp
-
-
-def _graph(frame: Any) -> Any:
-    av = import_av()
-    graph = av.filter.Graph()
-    source = graph.add_buffer(
-        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 25)
-    )
-    steps = [source, graph.add("bwdif", "mode=send_frame:parity=auto:deint=interlaced"), graph.add("buffersink")]
-    for step, following in itertools.pairwise(steps):
-        step.link_to(following)
-    graph.configure()
-    return graph
 
 
 __all__ = ["deinterlaced"]

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_npz
 from ssn_feat.safe_loading import load_npz
-from ssn_feat.video.containers import aspect_of
 from ssn_feat.video.decode import VideoReader
 from ssn_feat.video.decoding import StreamDecoder
 from ssn_feat.video.frame_sources import FrameSource, decoder_versions, open_source
@@ -80,7 +79,7 @@ class _Seeker:
 
     def __init__(self, path: Path, stream: int, deinterlace: bool) -> None:
         self._decoder = StreamDecoder(path, stream, deinterlace)
-        self._converter = PictureConverter(aspect_of(self._decoder.stream))
+        self._converter = PictureConverter.of(self._decoder.stream)
         self._frames = self._decoder.frames()
         self._frame: Any = None
         self.number = -1

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssn_feat.video.containers import display_size, import_av
+from ssn_feat.video.containers import aspect_of, display_size, high_dynamic_range, import_av
+from ssn_feat.video.tone_mapping import ToneMapper
 
 # Every sixteenth row of brightness is compared with the frame before, and every eighth frame is measured: both must be
 # cheap compared with decoding.
@@ -17,21 +18,31 @@ _SUSPECT_SHARE, _SUSPECT_FRAMES = 0.9, 25
 
 
 class PictureConverter:
-    """Turns frames into BGR pictures. ``aspect``: width of a sample divided by its height."""
+    """Turns frames into BGR pictures.
 
-    def __init__(self, aspect: float) -> None:
+    ``aspect``: width of a sample divided by its height; ``tone_map``: map a high dynamic range to the usual one.
+    """
+
+    def __init__(self, aspect: float, tone_map: bool = False) -> None:
         reformatter = import_av().video.reformatter
-        self._aspect = aspect
+        self._aspect, self._tone_mapper = aspect, ToneMapper() if tone_map else None
         self._reformat = reformatter.VideoReformatter().reformat
         self._options = {"format": "bgr24", "interpolation": reformatter.Interpolation.BILINEAR}
         # More threads cost more than they save. Older versions of PyAV have no such option and use one.
         if "threads" in (self._reformat.__doc__ or ""):
             self._options["threads"] = 1
 
+    @classmethod
+    def of(cls, stream: Any) -> PictureConverter:
+        """The converter of a stream, by the aspect and the colours that it declares."""
+        return cls(aspect_of(stream), tone_map=bool(high_dynamic_range(stream)))
+
     def bgr(self, frame: Any) -> NDArray[np.uint8]:
         """uint8 (H, W, 3), upright, with square samples."""
         width, height = display_size(frame.width, frame.height, self._aspect)
-        converted = self._reformat(frame, width, height, **self._options)
+        converted = None if self._tone_mapper is None else self._tone_mapper.bgr(frame, width, height)
+        if converted is None:
+            converted = self._reformat(frame, width, height, **self._options)
         plane = converted.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
         picture = rows[:, : 3 * width].reshape(height, width, 3)

@@ -70,7 +70,7 @@ def encode(path: Path, images: list[np.ndarray], codec: str = "libx264", **setti
     ``times``: seconds of each frame; ``options``: of the codec; ``container``: options of the container; ``gop``:
     frames from a key frame to the next; ``pix_fmt``; ``sar``: aspect of samples; ``tracks``: how many video streams;
     ``sound``: seconds of silence, from 0 on; ``then``: a number of frames, and the options of the codec after them;
-    ``transfer``: the transfer characteristic, as a number.
+    ``transfer``: the number of the transfer characteristic of a high dynamic range.
     """
     av = pytest.importorskip("av")
     try:
@@ -93,7 +93,7 @@ def encode(path: Path, images: list[np.ndarray], codec: str = "libx264", **setti
         if "sar" in settings:
             encoder.sample_aspect_ratio = settings["sar"]
         if "transfer" in settings:
-            encoder.color_trc = settings["transfer"]
+            encoder.color_trc, encoder.color_primaries, encoder.colorspace = settings["transfer"], 9, 9  # BT.2020
         return encoder
 
     def frame(number: int) -> Any:

@@ -16,6 +16,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.extraction.extract_video import _long_rows
 from ssn_feat.video import SnippetOptions, VideoReader, frames, snippets
 from ssn_feat.video.frame_index import FrameAccess, index_frames
+from ssn_feat.video.tone_mapping import can_map_tones
 
 SMALL = {"stride": 6, "short_side": 40, "crop": 32, "streams": ("rgb",)}
 
@@ -96,6 +97,40 @@ def test_rows_end_at_a_gap(tmp_path: Path) -> None:
         alone = torch.cat([batch.streams["rgb"] for batch in batches])
         assert len(alone) == rows
     assert any("no row spans that gap" in line for line in run.decoded.warnings)
+
+
+def pq(nits: float) -> float:
+    """Code value of a brightness (SMPTE ST 2084)."""
+    power = (nits / 10_000) ** 0.1593017578125
+    return float(((0.8359375 + 18.8515625 * power) / (1 + 18.6875 * power)) ** 78.84375)
+
+
+@pytest.mark.parametrize(("name", "transfer"), [("PQ", 16), ("HLG", 18)])
+def test_a_high_dynamic_range_is_mapped(tmp_path: Path, name: str, transfer: int) -> None:
+    codes = [pq(nits) for nits in (0, 5, 50, 203, 1000, 4000)] if name == "PQ" else [0, 0.2, 0.4, 0.6, 0.75, 1.0]
+    ramp = np.repeat(np.round(255 * np.array(codes)).astype(np.uint8), 16)
+    image = np.broadcast_to(ramp[None, :, None], (48, 96, 3))
+    path = encode(tmp_path / "a.mkv", [image] * 3, "libx264", pix_fmt="yuv420p10le", transfer=transfer)
+    _, images, summary = decoded(path)
+    (said,) = summary.warnings
+    if not can_map_tones():
+        assert said == f"its colours are {name} (high dynamic range), which cannot be mapped to the usual range"
+        pytest.skip("this FFmpeg cannot map tones")
+    assert said == f"its colours are {name} (high dynamic range), which were mapped to the usual range"
+    levels = images[0][24, 8::16].astype(int)
+    assert (levels.max(axis=1) - levels.min(axis=1) <= 2).all()  # grey stays grey
+    levels = levels.mean(axis=1)
+    assert levels[0] < 5
+    assert (np.diff(levels) > 10).all()  # nothing is clipped
+    assert 140 < levels[3 if name == "PQ" else 4] < 200  # diffuse white
+    assert levels[5] > 220
+    with FrameAccess(path, index_frames(path)) as access:
+        np.testing.assert_array_equal(access.frame(1), images[1])
+
+
+def test_usual_colours_are_left_alone(tmp_path: Path) -> None:
+    path = encode(tmp_path / "a.mkv", pictures(3), "libx264", pix_fmt="yuv420p10le")
+    assert decoded(path)[2].warnings == ()
 
 
 def test_one_of_several_streams(tmp_path: Path) -> None:
