@@ -16,6 +16,7 @@ from ssn_feat.store.backends import GROUP, StoreBackend
 from ssn_feat.store.claims import Claims
 from ssn_feat.store.keys import id_of, key_of
 from ssn_feat.store.recipe import Recipe
+from ssn_feat.store.sources import checked_run
 from ssn_feat.store.stored_video import FailedVideo, StoredVideo, array_folder
 from ssn_feat.store.stream_recipes import fingerprints, streams_of
 
@@ -341,7 +342,7 @@ class StoreReader:
         runs = []
         for name in sorted(self._keys(RUNS)):
             with suppress(OSError, ValueError):  # truncated by a crash: the next run replaces it
-                runs.append(self.backend.attributes(f"{RUNS}/{name}"))
+                runs.append(checked_run(self.backend.attributes(f"{RUNS}/{name}")))
         return runs
 
 

@@ -56,6 +56,20 @@ def difference(source: Mapping[str, Any], path: Path | str, verified: Sequence[M
     return "its file was written again with the same size"
 
 
+def checked_run(run: dict[str, Any]) -> dict[str, Any]:
+    """The record of a run. Raises ValueError if it has no record's shape, as one of an untrusted store may."""
+    videos, options, missing = run.get("videos"), run.get("options"), run.setdefault("missing", [])
+    if not isinstance(videos, dict) or not isinstance(options, dict) or not isinstance(missing, list):
+        raise ValueError("it is not the record of a run")
+    snippets = options.get("snippets", {})
+    streams = snippets.get("streams", []) if isinstance(snippets, dict) else []
+    if not all(isinstance(rows, int | float) for rows in videos.values()) or not isinstance(streams, list):
+        raise ValueError("it is not the record of a run")
+    if not all(isinstance(name, str) for name in (*missing, *streams)):
+        raise ValueError("it is not the record of a run")
+    return run
+
+
 class RecordedSources:
     """Where the recorded runs of a store found the files of its videos."""
 
@@ -84,7 +98,7 @@ class RecordedSources:
         for path, _ in places:
             try:
                 differences.append(difference(source, path, self.verified(video_id)))
-            except (OSError, ValueError):  # a recorded path of another system
+            except (OSError, ValueError):  # missing, or a path that this system does not allow
                 continue
         if not differences:
             return "", bool(places) and all(self._is_reachable(folder) for _, folder in places)
@@ -101,4 +115,4 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-__all__ = ["RecordedSources", "difference", "files_in", "size_and_time"]
+__all__ = ["RecordedSources", "checked_run", "difference", "files_in", "size_and_time"]
