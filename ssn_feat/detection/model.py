@@ -91,9 +91,8 @@ class Model:
             found.detections["clip"].intervals  # start and end in seconds, best first
         """
         parts = read_model(Path(folder))
-        recipe = parts.ssn[0].recipe
-        backbones = backbones_of(recipe, parts.weights, str(device_of(device)), parts.flow_network, trusted)
-        snippets = snippet_options_of(recipe, parts.flow_network)
+        backbones = backbones_of(parts.recipe, parts.weights, str(device_of(device)), parts.flow_network, trusted)
+        snippets = snippet_options_of(parts.recipe, parts.flow_network)
         return cls(parts.settings, parts.actionness, parts.ssn, backbones, snippets, parts.operating_point)
 
     def __repr__(self) -> str:

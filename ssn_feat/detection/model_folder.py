@@ -32,6 +32,8 @@ from ssn_feat.results.operating_point import FILE_NAME as OPERATING_POINT
 from ssn_feat.results.operating_point import OperatingPoint
 from ssn_feat.runs.checkpoints import CHECKPOINT, Run, load_run
 from ssn_feat.store import FeatureStore
+from ssn_feat.store.recipe import Recipe
+from ssn_feat.store.stream_recipes import combine, conflicts, restrict, streams_of
 
 SETTINGS = "model.yaml"
 # Files of a run folder that a model needs, and those that record its origin.
@@ -103,8 +105,10 @@ def save_model(
     if options is not None and options.classifier is not None:
         raise UserError("a model folder cannot hold an outside classifier: save it without --classifier")
     made = _made_by(proposals)
-    chosen, flow_network = _weights_of(store)
-    backbones_of(store.recipe, chosen, "cpu", flow_network, trusted)  # raises UserError on weights that have changed
+    recipe = _recipe_of([load_run(run) for run in (*runs, *made["runs"])])
+    store.require_recipe(recipe)
+    chosen, flow_network = _weights_of(store, recipe)
+    backbones_of(recipe, chosen, "cpu", flow_network, trusted)  # raises UserError on weights that have changed
     with replacing_folder(folder) as part:
         settings = ModelSettings(
             actionness=_copy_runs(made["runs"], part, "actionness"),
@@ -146,13 +150,35 @@ def _made_by(proposals: Proposals) -> dict[str, Any]:
     }
 
 
-def _weights_of(store: FeatureStore) -> tuple[dict[str, str | None], str]:
-    """The weights, by stream, with which the features of the store were extracted, and those of the flow network."""
-    made = store.runs()
-    if not made:
-        return dict.fromkeys(store.streams), ""
-    options = from_record(ExtractOptions, made[0]["options"], f"the store {store.path}")
-    return {stream: options.weights_of(stream) for stream in store.streams}, options.snippets.flow_weights
+def _recipe_of(runs: Sequence[Run], where: str = "this store") -> Recipe:
+    """The recipe of the features that runs read. Raises UserError if they contradict each other."""
+    first = runs[0]
+    if all(run.fingerprint == first.fingerprint for run in runs):
+        return first.recipe
+    # A stream was added to the store, or removed from it, between two trainings.
+    recipe = restrict(first.recipe, first.streams)
+    for run in runs[1:]:
+        run.require_features(first.fingerprints, f"the first SSN run of {where}")
+        other = restrict(run.recipe, run.streams)
+        fields = conflicts(recipe, other)
+        if fields:
+            listed = "; ".join(f"{name} was {before} and is {now}" for name, before, now in fields)
+            raise UserError(f"the runs of {where} were trained on features of other recipes: {listed}")
+        recipe = combine(recipe, other)
+    return recipe
+
+
+def _weights_of(store: FeatureStore, recipe: Recipe) -> tuple[dict[str, str | None], str]:
+    """The weights, by stream, with which the features were extracted, and those of the flow network."""
+    weights: dict[str, str | None] = dict.fromkeys(streams_of(recipe))
+    flow_network = ""
+    # Of several runs that extracted a stream, the first record counts.
+    for run in reversed(store.runs()):
+        options = from_record(ExtractOptions, run["options"], f"the store {store.path}")
+        weights |= {stream: options.weights_of(stream) for stream in options.snippets.streams if stream in weights}
+        if "flow" in options.snippets.streams and "flow" in weights:
+            flow_network = options.snippets.flow_weights
+    return weights, flow_network
 
 
 def _copy_runs(runs: Sequence[Path], folder: Path, kind: str) -> tuple[str, ...]:
@@ -187,6 +213,8 @@ class ModelParts:
     settings: ModelSettings
     actionness: list[Run]
     ssn: list[Run]
+    recipe: Recipe
+    """The recipe of the features that the runs read."""
     weights: dict[str, str]
     """Weights of the backbone of each stream: the path of a file in the folder, or a name that the backbone knows."""
     flow_network: str
@@ -221,10 +249,9 @@ def read_model(folder: Path) -> ModelParts:
     flow_network = str(_inside(folder, settings.flow_network)) if settings.flow_network else ""
     runs = [load_run(path) for path in folders.values()]
     actionness, ssn = runs[: len(settings.actionness)], runs[len(settings.actionness) :]
-    for run in runs:
-        run.require_store(ssn[0].fingerprint, f"the first SSN run of {folder}")
+    recipe = _recipe_of([*ssn, *actionness], str(folder))
     point = OperatingPoint.load(folder) if _inside(folder, OPERATING_POINT).exists() else None
-    return ModelParts(settings, actionness, ssn, weights, flow_network, point)
+    return ModelParts(settings, actionness, ssn, recipe, weights, flow_network, point)
 
 
 def _inside(folder: Path, name: str) -> Path:

@@ -68,7 +68,7 @@ def require_runs(store: FeatureStore, runs: Sequence[Run]) -> None:
     """
     for run in runs:
         _require_ssn(run)
-        run.require_store(store.fingerprint, f"the store {store.path}")
+        run.require_features(store.fingerprints, f"the store {store.path}")
         if run.labels != runs[0].labels:
             raise UserError(f"runs were trained on different classes: {runs[0].labels[:5]} and {run.labels[:5]}")
 

@@ -298,7 +298,7 @@ def _started(start: Run, head: SSNHead, data: TrainingData) -> SSNHead:
     """The head of a run. Raises UserError where it has other features, classes or another shape."""
     if not isinstance(start.head, SSNHead) or start.reg_stats is None:
         raise UserError("--init-head must be a run of the ssn head")
-    start.require_store(data.store.fingerprint, str(data.store.path))
+    start.require_features(data.store.fingerprints, str(data.store.path))
     for name, given, wanted in (
         ("classes", start.labels, data.labels),
         ("streams", start.streams, data.table.streams),

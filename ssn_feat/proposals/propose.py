@@ -218,7 +218,7 @@ def actionness_run(path: Path, store: FeatureStore) -> Run:
     if run.kind != "actionness":
         raise UserError(f"{path} is a run of the ssn head; actionness comes from train/fit.py head actionness")
     try:
-        run.require_store(store.fingerprint, f"the store {store.path}")
+        run.require_features(store.fingerprints, f"the store {store.path}")
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return run

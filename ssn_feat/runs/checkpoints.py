@@ -26,6 +26,7 @@ from ssn_feat.heads.features import Standardisation, join_streams
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 from ssn_feat.safe_loading import load_torch
 from ssn_feat.store import FeatureStore
+from ssn_feat.store.stream_recipes import fingerprints
 from ssn_feat.terminal import printable
 
 FORMAT = "ssn_feat run"
@@ -41,10 +42,10 @@ class Run:
     the order of the feature columns; ``reg_stats``: float64 ``(2, 2)``, mean and deviation of (shift, log ratio) with
     which regression is normalised, None for actionness; ``standardisation``: None if features are used as they are;
     ``augmentation``: lengths of the starting and the ending stage as fractions of a proposal's length; ``config``: the
-    recorded options of the training, which scoring does not need; ``recipe``, ``fingerprint``: of the features that
-    the head was trained on; ``finished``: False for an interrupted run; ``training_videos``: ids of the videos that the
-    head was trained on, empty if unknown, as in runs of version 0.1; ``path``: the folder or checkpoint file that it
-    was loaded from, None for a run in memory.
+    recorded options of the training, which scoring does not need; ``recipe``, ``fingerprint``: of the store that the
+    head was trained on; ``fingerprints``: of each of ``streams``; ``finished``: False for an interrupted run;
+    ``training_videos``: ids of the videos that the head was trained on, empty if unknown, as in runs of version 0.1;
+    ``path``: the folder or checkpoint file that it was loaded from, None for a run in memory.
     """
 
     head: SSNHead | ActionnessHead
@@ -56,6 +57,7 @@ class Run:
     config: dict[str, Any]
     recipe: dict[str, Any]
     fingerprint: str
+    fingerprints: dict[str, str]
     epoch: int
     finished: bool
     training_videos: frozenset[str] = frozenset()
@@ -91,16 +93,18 @@ class Run:
             )
         return self.standardisation(rows) if self.standardisation else rows.float()
 
-    def require_store(self, recipe_fingerprint: str, where: str) -> None:
-        """Raise UserError unless the run was trained on features with ``recipe_fingerprint``.
+    def require_features(self, held: Mapping[str, str], where: str) -> None:
+        """Raise UserError unless each stream that the run reads has the fingerprint of its training.
 
-        ``where`` names the origin of the features in the message.
+        ``held``: the fingerprint of each stream of a store; other streams do not matter. ``where`` names the origin of
+        the features in the message. A stream that ``held`` lacks is left to :meth:`prepare`.
         """
-        if recipe_fingerprint != self.fingerprint:
-            raise UserError(
-                f"the run was trained on features of recipe {self.fingerprint[:12]}, {where} has features of recipe "
-                f"{recipe_fingerprint[:12]}: extract with the same options, or train again"
-            )
+        for stream, made in self.fingerprints.items():
+            if held.get(stream, made) != made:
+                raise UserError(
+                    f"the run was trained on features of recipe {made[:12]} of the stream {stream}, {where} has "
+                    f"features of recipe {held[stream][:12]}: extract with the same options, or train again"
+                )
 
 
 def load_run(folder: Path | str) -> Run:
@@ -131,6 +135,7 @@ def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
             config=dict(saved["config"]),
             recipe=dict(saved["store"]["recipe"]),
             fingerprint=str(saved["store"]["fingerprint"]),
+            fingerprints=stream_fingerprints(saved),
             epoch=int(saved["epoch"]),
             finished=bool(saved["finished"]),
             training_videos=frozenset(saved["inputs"]["features"]["videos"]) if "inputs" in saved else frozenset(),
@@ -162,6 +167,16 @@ def _require_fitting_parts(run: Run) -> None:
     for name, value in run.head.state_dict().items():
         if not bool(value.isfinite().all()):
             raise ValueError(f"the weights {name} are not finite")
+
+
+def stream_fingerprints(saved: Mapping[str, Any]) -> dict[str, str]:
+    """The fingerprint of each stream that a head reads, from the entries of a checkpoint (:func:`scoring_facts`).
+
+    Runs of earlier versions recorded the recipe and the fingerprint of the whole store only.
+    """
+    store, streams = saved["store"], saved["streams"]
+    recorded = store.get("fingerprints") or fingerprints(store["recipe"], streams)
+    return {stream: str(recorded[stream]) for stream in streams}
 
 
 def _augmentation(saved: Mapping[str, Any]) -> tuple[float, float]:
@@ -220,7 +235,12 @@ def scoring_facts(
         "labels": list(labels),
         "streams": list(streams),
         "standardisation": None if standardisation is None else vars(standardisation),
-        "store": {"name": store.name, "recipe": store.recipe, "fingerprint": store.fingerprint},
+        "store": {
+            "name": store.name,
+            "recipe": store.recipe,
+            "fingerprint": store.fingerprint,
+            "fingerprints": {stream: store.fingerprint_of(stream) for stream in streams},
+        },
         "augmentation": list(augmentation),
     }
 
@@ -258,4 +278,5 @@ __all__ = [
     "read_run_checkpoint",
     "run_of",
     "scoring_facts",
+    "stream_fingerprints",
 ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ssn_feat.errors import UserError
+from ssn_feat.runs.checkpoints import stream_fingerprints
 from ssn_feat.training.fit_options import OptimisationOptions
 from ssn_feat.training.optimisation import state_of
 from ssn_feat.training.run_inputs import require_same_inputs
@@ -136,8 +137,13 @@ class Training(Generic[TaskT]):
         """Continue from the checkpoint of each head. Raises UserError where one was trained on other data."""
         for state, facts in zip(saved, self.facts, strict=True):
             require_same_inputs(self.options.out, state.get("inputs"), facts.get("inputs", {}))
-            for name, what in (("data", "annotations or proposals"), ("store", "store")):
-                if state[name] != facts[name]:
+            # A stream that was added to the store since does not matter.
+            same_store = stream_fingerprints(state) == stream_fingerprints(facts)
+            for same, what in (
+                (state["data"] == facts["data"], "annotations or proposals"),
+                (same_store and state["store"]["name"] == facts["store"]["name"], "store"),
+            ):
+                if not same:
                     raise UserError(
                         f"cannot resume {self.options.out}: its {what} changed; restore the earlier data, or train a "
                         "new run with another --out"

@@ -101,7 +101,7 @@ def test_the_loop_from_features_to_pixels_and_back(films: Films, tmp_path: Path)
             device=("cpu",),
         )
     )
-    load_run(run).require_store(open_store(again).fingerprint, str(again))
+    load_run(run).require_features(open_store(again).fingerprints, str(again))
     fit(films.fit(tmp_path / "refitted", store=again))
     held = load_yaml(EndToEndOptions, run / "config.yaml")
     assert held.end_to_end

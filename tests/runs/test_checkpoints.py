@@ -62,9 +62,9 @@ def test_a_run_says_which_features_it_takes(runs):
         run.prepare(rows[:, :5])
     with pytest.raises(UserError, match="no stream 'rgb' among the features; there are flow"):
         run.prepare({"flow": rows})
-    run.require_store(run.fingerprint, "it")
-    with pytest.raises(UserError, match="extract with the same options"):
-        run.require_store("0" * 64, "the store x")
+    run.require_features({**run.fingerprints, "flow": "1" * 64}, "it")
+    with pytest.raises(UserError, match=r"of the stream rgb, the store x .* extract with the same options"):
+        run.require_features({"rgb": "0" * 64}, "the store x")
 
 
 def test_actionness_comes_from_an_actionness_run(runs):
