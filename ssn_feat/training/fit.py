@@ -20,6 +20,7 @@ from ssn_feat.training.prepare import prepare, require_same_data
 from ssn_feat.training.seeds import summarise_seeds
 from ssn_feat.training.steps import steps_of
 from ssn_feat.training.tensorboard_events import event_writers, require_tensorboard
+from ssn_feat.training.usable_scores import usable_scores
 from ssn_feat.training.validation import validation_measure
 
 
@@ -64,7 +65,8 @@ def _fit(options: FitOptions, outer: Sequence[FitOptions]) -> dict[str, Any]:
         threads_and_seed(options, training.task.device),
         event_writers([folder.path / EVENTS for folder in folders] if options.tensorboard else []) as write,
     ):
-        run_epochs(training, steps_of(training), folders, stop, measure, write)
+        check = usable_scores(options) if options.head == "ssn" else None
+        run_epochs(training, steps_of(training), folders, stop, measure, write, check=check)
     seconds = time.perf_counter() - started
     if not training.finished:
         print(f"interrupted in epoch {training.epoch}: the same command with --resume continues {options.out}")

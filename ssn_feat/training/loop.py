@@ -37,11 +37,13 @@ def run_epochs(
     measure: Measure | None = None,
     write_events: Callable[[Sequence[Mapping[str, Any]]], None] = lambda lines: None,
     save_every: float | None = None,
+    check: Callable[[Run], None] | None = None,
 ) -> None:
     """Train until the last epoch is complete or ``stop()`` is true; write a checkpoint of each head in both cases.
 
     ``steps``: those of this training, closed at the end; ``measure``: gives the metrics of ``--eval``;
-    ``write_events``: takes the last line of each log. Checkpoints are written at the ends of epochs and, with
+    ``write_events``: takes the last line of each log; ``check``: called with each head after the first and the last
+    epoch, raises UserError for a head that cannot be used. Checkpoints are written at the ends of epochs and, with
     ``save_every`` (seconds), also within them. Raises UserError, naming all terms, where a loss is not finite.
     """
     task = training.task
@@ -70,6 +72,9 @@ def run_epochs(
             if training.step < task.steps:
                 break
             _end_epoch(training)
+            if check is not None and (training.epoch == 1 or training.finished):
+                for state in training.states():
+                    check(run_of(state))
             if measure is not None and _due(training):
                 _measure(training, folders, measure)
             for folder, log in zip(folders, training.logs, strict=True):
