@@ -8,8 +8,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from references import check
+
+from ssn_feat.errors import UserError
+from ssn_feat.video import SnippetOptions, VideoReader, probe, snippets
+from ssn_feat.video.find_videos import find_videos
 
 _ALL = bool(os.environ.get("SSN_FEAT_ALL_VIDEOS"))
 _ENDINGS = (".mp4", ".avi", ".mkv")
@@ -52,3 +57,29 @@ def test_field_cases(shared: Path, name: str, warned: str) -> None:
     assert summary.damage == ""
     assert [warned] == [warned for line in summary.warnings if warned and warned in line] or not warned
     assert len(summary.warnings) == bool(warned)
+
+
+def test_the_odd_timestamp_of_the_field(shared: Path) -> None:
+    with VideoReader(shared / "field" / "timestamp-outlier" / "one_frame_9s_late.mp4") as reader:
+        times = [reader.time for _ in iter(reader.advance, False)]
+        summary = reader.decoded()
+    np.testing.assert_allclose(times, np.arange(100) / 25, atol=1e-3)
+    assert summary.duration == pytest.approx(4.0, abs=1e-3)
+    (said,) = summary.warnings
+    assert "30 at 1.200 s" in said
+
+
+def test_samples_of_the_field_become_square(shared: Path) -> None:
+    found = probe(shared / "field" / "anamorphic" / "sar_4_3.mp4")
+    assert (found.width, found.height) == (192, 108)
+
+
+def test_folders_of_the_field(shared: Path) -> None:
+    field = shared / "field"
+    assert list(find_videos(field / "ignored-endings").videos) == ["a", "b", "c", "d"]
+    with pytest.raises(UserError, match="two videos have the id 'p03_cereal'"):
+        find_videos(field / "same-names")
+    assert list(find_videos(field / "same-names", ids="path").videos) == ["cam01/p03_cereal", "webcam01/p03_cereal"]
+    options = SnippetOptions(stride=6, short_side=40, crop=32, streams=("flow",), flow_method="stored")
+    run = snippets(field / "flow-from-0", options, fps=25)
+    assert sum(len(batch) for batch in run) == 3
