@@ -127,12 +127,12 @@ def wrong_label(explanation: Explanation, origin: Origin) -> Advice | None:
     confused = sorted(confused, key=lambda row: -row.wrong_label)[:_NAMED]
     pairs = ", ".join(f"{row.label!r} as {row.taken_for!r}" for row in confused)
     sentence = f"{what} are detected only with a wrong label, most often {pairs}: "
-    others = origin.streams[1:]
-    if len(origin.scores) == 1 and others:
-        sentence += f"annotate more training instances of these classes, or add a head on the stream {others[0]}."
-        data = ("--streams", others[0], "--proposals", origin.proposal_file)
-        return Advice("wrong label", sentence, (origin.fit("ssn", *data, out=f"runs/{others[0]}"),))
-    stream = "rgb" if others else "flow"
+    lacking = origin.lacking_streams
+    if lacking:
+        sentence += f"annotate more training instances of these classes, or add a head on the stream {lacking[0]}."
+        data = ("--streams", lacking[0], "--proposals", origin.proposal_file)
+        return Advice("wrong label", sentence, (origin.fit("ssn", *data, out=f"runs/{lacking[0]}"),))
+    stream = "rgb" if len(origin.streams) > 1 else "flow"
     sentence += f"annotate more training instances of these classes, or train a {stream} network on your videos."
     videos = ("--stream", stream, "--videos", "VIDEOS", "--annotations", origin.annotations)
     network = ("--backbone", "efficientnet_lite0", "--out", f"runs/network-{stream}")
@@ -163,11 +163,9 @@ def false_in_empty_videos(explanation: Explanation, origin: Origin) -> Advice | 
     other = (total.false_alarms - total.in_empty_videos) / rest
     if rate <= other:
         return None
-    training = origin.training
-    lacking = training is not None and all(video.instances for video in training.videos.values())
     sentence = (
         f"{total.in_empty_videos} false alarms are in videos without any instance: {rate:.0f} per hour, {other:.0f} in "
-        f"the other videos. {'Annotate training videos without actions, and train' if lacking else 'Train'} with them."
+        "the other videos. Annotate more training videos without actions, and train with them."
     )
     data = ("--proposals", origin.proposal_file, "--background-videos")
     fits = [origin.fit("ssn", "--streams", stream, *data, out=f"runs/{stream}-2") for stream in origin.streams]

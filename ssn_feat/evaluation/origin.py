@@ -67,6 +67,12 @@ class Origin:
         return ("rgb",) if self._opened is None else tuple(sorted(self._opened.streams, reverse=True))
 
     @property
+    def lacking_streams(self) -> list[str]:
+        """Streams of the store without a head, as far as the names of the files of scores tell: one is named."""
+        lacking = [stream for stream in self.streams if not any(stream in path.name for path in self.scores)]
+        return lacking if len(lacking) < len(self.streams) else []
+
+    @property
     def half_stride(self) -> int:
         """Half of the stride of the store, in frames; 4 if it is unknown."""
         snippets = {} if self._opened is None else self._opened.recipe.get("snippets", {})

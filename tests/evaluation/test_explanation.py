@@ -23,6 +23,7 @@ from ssn_feat.evaluation.score_thresholds import Criterion, class_thresholds
 from ssn_feat.intervals import tiou
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections
+from ssn_feat.store import create_store
 
 JUMP, RUN = 0, 1
 DATASET = Dataset.of(
@@ -228,7 +229,7 @@ def parsed(line: str) -> None:
         (outcome("jump", false_alarms=9, duplicates=4), 1, origin(), "duplicates", "4 of 9 false alarms repeat"),
         (
             *(outcome("jump", false_alarms=9, in_empty_videos=6), 1, origin()),
-            *("false alarms in empty videos", "24 per hour, 4 in the other videos. Annotate training videos without"),
+            *("false alarms in empty videos", "24 per hour, 4 in the other videos. Annotate more training videos"),
         ),
         (
             *(outcome("jump", found=9), 1, origin(known(videos=2))),
@@ -263,6 +264,28 @@ def test_advice_that_was_followed_is_not_repeated(tmp_path: Path) -> None:
         (tmp_path / f"found.scores-{seed + 1}-seed-{seed}.npz").touch()
     row = outcome("jump", outranked=6, proposed=10)
     assert advise(explanation(row, 0.1), origin(runs=[f"runs/{n}" for n in range(5)], folder=tmp_path)) == ()
+
+
+def test_a_stream_without_a_head_is_advised(tmp_path: Path) -> None:
+    store = create_store(tmp_path / "s.zarr", {"snippets": {"stride": 16}}, "toy")
+    rows = np.zeros((3, 4), np.float16)
+    store.write("v", {"rgb": rows, "flow": rows}, np.arange(3.0)[:, None] + [0, 1], {"duration": 3.0})
+    row = outcome("jump", wrong_label=6)
+    for names, said in (
+        (("flow",), "--streams rgb "),
+        (("rgb",), "--streams flow "),
+        (("rgb", "flow"), "backbone --stream rgb "),
+        (("mine",), "backbone --stream rgb "),
+    ):
+        folder = tmp_path / "-".join(names)
+        folder.mkdir()
+        for number, name in enumerate(names, start=1):
+            (folder / f"found.scores-{number}-{name}.npz").touch()
+        made = origin(folder=folder, store=str(tmp_path / "s.zarr"))
+        assert (made.streams, made.half_stride) == (("rgb", "flow"), 8)
+        [advice] = advise(explanation(row), made)
+        assert said in advice.commands[0]
+        parsed(advice.commands[0])
 
 
 def test_commands_parse_without_any_knowledge_of_the_origin() -> None:
