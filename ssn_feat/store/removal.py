@@ -23,7 +23,7 @@ class RemoveOptions:
 
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """The feature store."""
-    ids: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="ID")] = ()
+    ids: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[ID ...]")] = ()
     """Videos to remove, with the records of their failures."""
     streams: tuple[str, ...] = ()
     """Streams to remove from all videos."""

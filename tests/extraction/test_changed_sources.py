@@ -4,10 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from films import encode
 from small import arrays, options, pictures, videos, write
 
 from ssn_feat.extraction import extract, sources
 from ssn_feat.store import open_store, status, verify
+from ssn_feat.store.maintenance import StatusOptions, print_status
 
 
 @pytest.fixture
@@ -125,3 +127,18 @@ def test_update_with_one_of_two_streams_keeps_the_video(folder: Path, store: Pat
     report = extract(options(folder, store, streams=("rgb",), update=True))
     assert "stream flow must be extracted in the same run" in report.failures["v1"]
     assert arrays(store) == before
+
+
+def test_jump_of_the_clock_is_in_the_log_and_in_the_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also in a folder with a link to itself."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    encode(folder / "a.ts", pictures(50), times=[k / 25 + 30 * (k >= 25) for k in range(50)])
+    (folder / "again").symlink_to(folder)
+    store = tmp_path / "s.zarr"
+    assert list(extract(options(folder, store)).extracted) == ["a"]
+    assert "the timestamps jump by +30.00 s after 0.96 s: no row spans that gap" in capsys.readouterr().out
+    ((time, seconds),) = status(open_store(store)).videos["a"].gaps
+    assert (time, seconds) == (pytest.approx(0.96), pytest.approx(30.0, abs=0.05))
+    print_status(StatusOptions(store))
+    assert "gaps     1 jump of the clock in 1 video\n  a: +30.00 s after 0.96 s" in capsys.readouterr().out
