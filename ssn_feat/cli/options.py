@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
-from ssn_feat.cli.records import NESTED_TUPLE, from_file, read_yaml
+from ssn_feat.cli.records import NESTED_TUPLE, from_file, read_yaml, removed_options
 from ssn_feat.errors import UserError
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def _require_known(command: Command[Any], arguments: Sequence[str], prog: str) -
         if argument.startswith("--") and argument != "--" and flag not in known:
             if flag.removeprefix("--").replace("-", "_") in command.fixed:
                 raise UserError(f"{flag} is not an option of {prog}, which sets it: leave it out")
+            if reason := removed_options(command.options).get(flag.removeprefix("--").replace("-", "_")):
+                raise UserError(f"{prog} no longer has the option {flag} ({reason}): leave it out")
             raise UserError(f"{prog} has no option {flag}{suggestion(flag, known)}; {HELP_ALL_FLAG} lists its options")
 
 

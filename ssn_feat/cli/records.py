@@ -95,6 +95,11 @@ def from_dict(cls: type[T], values: Mapping[str, Any], source: str) -> T:
 
     Raises UserError on unknown keys, missing keys and values of the wrong type or out of range.
     """
+    if unknown := _known(cls, values)[1]:
+        reasons = removed_options(cls)
+        why = {name: reasons.get(name.rpartition(".")[2], "") for name in unknown}
+        listed = ", ".join(f"{name} ({reason})" if reason else name for name, reason in why.items())
+        raise UserError(f"{source} has options that this version does not have: {listed}; remove them")
     try:
         return _converter().structure(values, cls)
     except UserError as error:
@@ -121,9 +126,21 @@ def from_record(cls: type[T], values: Mapping[str, Any], source: str) -> T:
     return from_dict(cls, known, source)
 
 
+def removed_options(cls: Any) -> dict[str, str]:
+    """Options that ``cls``, or options inside it, had in an earlier version, and why they were removed.
+
+    A class lists them in its attribute ``REMOVED``.
+    """
+    removed = dict(getattr(cls, "REMOVED", {}))
+    for hint in typing.get_type_hints(cls).values():
+        if dataclasses.is_dataclass(hint):
+            removed |= removed_options(hint)
+    return removed
+
+
 def _known(cls: Any, values: Mapping[str, Any], prefix: str = "") -> tuple[dict[str, Any], list[str]]:
     """The part of ``values`` that the dataclass ``cls`` has fields for, and the dotted names of the rest."""
-    hints = typing.get_type_hints(cls)
+    hints = {field.name: typing.get_type_hints(cls)[field.name] for field in dataclasses.fields(cls)}
     known: dict[str, Any] = {}
     unknown: list[str] = []
     for name, value in values.items():
@@ -205,4 +222,14 @@ def _require_small(values: Any) -> None:
             waiting.extend(value.values() if isinstance(value, Mapping) else value)
 
 
-__all__ = ["as_yaml", "from_dict", "from_file", "from_record", "load_yaml", "read_yaml", "save_yaml", "to_dict"]
+__all__ = [
+    "as_yaml",
+    "from_dict",
+    "from_file",
+    "from_record",
+    "load_yaml",
+    "read_yaml",
+    "removed_options",
+    "save_yaml",
+    "to_dict",
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 from ssn_feat.errors import UserError
 from ssn_feat.video.flow import FlowMethod, default_flow_method
@@ -23,6 +23,14 @@ class SnippetOptions:
 
     A snippet covers 5 pairs of consecutive frames, that is 6 frames.
     """
+
+    REMOVED: ClassVar[Mapping[str, str]] = {
+        "decoder": "PyAV decodes every video",
+        "flow_length": "a snippet always has 5 flow fields",
+        "jpeg_quality": "frames are not compressed",
+        "stream_crops": "each stream is cropped to the input size of its network",
+    }
+    """Options of earlier versions, and why they were removed."""
 
     stride: int = 6
     """Frames from one snippet to the next."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from version_0_1 import V0_1
 
+from ssn_feat.cli import Command, load_yaml, parse
 from ssn_feat.errors import UserError
 from ssn_feat.extraction import ExtractOptions, extract, snippet_options_of
 from ssn_feat.store import open_store
@@ -39,3 +41,24 @@ def test_a_store_is_not_extended_with_another_clock(tmp_path: Path, monkeypatch:
 def test_features_of_another_clock_are_not_imitated() -> None:
     with pytest.raises(UserError, match="another decoder and clock"):
         snippet_options_of(open_store(V0_1 / "growing.zarr").recipe)
+
+
+def test_options_that_were_removed_are_named_with_the_reason() -> None:
+    removed = {
+        "decoder": "PyAV decodes every video",
+        "flow_length": "a snippet always has 5 flow fields",
+        "jpeg_quality": "frames are not compressed",
+        "stream_crops": "each stream is cropped to the input size of its network",
+    }
+    with pytest.raises(
+        UserError, match=r"extract\.yaml has options that this version does not have: .*; remove them$"
+    ) as error:
+        load_yaml(ExtractOptions, V0_1 / "configs" / "extract.yaml")
+    told = str(error.value)
+    assert len(told.splitlines()) == 1
+    command = Command(extract, ExtractOptions)
+    for name, reason in removed.items():
+        assert f"snippets.{name} ({reason})" in told
+        flag = f"--{name.replace('_', '-')}"
+        with pytest.raises(UserError, match=re.escape(f"no longer has the option {flag} ({reason}): leave it out")):
+            parse(command, ["videos", "s.zarr", flag, "1"])
