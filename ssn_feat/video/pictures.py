@@ -65,9 +65,11 @@ class RepetitionGuard:
 
     def add(self, frame: Any) -> None:
         """Count the next frame of a video."""
-        plane, bits = frame.planes[0], frame.format.components[0].bits
-        kind = np.uint16 if bits > 8 else np.uint8
-        rows = np.frombuffer(plane, kind).reshape(plane.height, -1)[::_ROWS, : plane.width]
+        plane, layout = frame.planes[0], frame.format
+        bits = layout.components[0].bits
+        kind = np.dtype(np.uint16 if bits > 8 else np.uint8)
+        samples = 1 if layout.is_planar else max(layout.padded_bits_per_pixel // (8 * kind.itemsize), 1)
+        rows = np.frombuffer(plane, kind).reshape(plane.height, -1)[::_ROWS, : plane.width * samples]
         content = rows.tobytes()
         self._equal += content == self._before
         self._before = content

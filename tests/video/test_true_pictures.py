@@ -99,6 +99,17 @@ def test_rows_end_at_a_gap(tmp_path: Path) -> None:
     assert any("no row spans that gap" in line for line in run.decoded.warnings)
 
 
+def test_changes_anywhere_in_a_row_count(tmp_path: Path) -> None:
+    """Uncompressed pictures keep three samples of a pixel side by side."""
+    still = pictures(1)[0]
+    images = []
+    for number in range(6):
+        images.append(still.copy())
+        images[-1][:, 50:] = 20 * number
+    for pix_fmt in ("bgr24", "yuv420p"):
+        assert decoded(encode(tmp_path / "a.avi", images, "rawvideo", pix_fmt=pix_fmt))[2].equal_share == 0.0
+
+
 def pq(nits: float) -> float:
     """Code value of a brightness (SMPTE ST 2084)."""
     power = (nits / 10_000) ** 0.1593017578125
