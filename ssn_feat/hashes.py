@@ -37,11 +37,10 @@ class HashedFolder:
         path = self.path / name
         with replacing(path) as part:
             yield part
-            recorded, digest = recorded_hashes(self.path), file_sha256(part)
-            if name in self._written:
-                before = [self._written[name]]
-            else:  # written by an earlier process, which may have been killed between the two steps
-                before = recorded.get(name) or ([file_sha256(path)] if path.exists() else [])
+            digest = file_sha256(part)
+            # Of files that an earlier process wrote, which may have been killed between the two steps, all hashes stay.
+            recorded = recorded_hashes(self.path) | {file: [known] for file, known in self._written.items()}
+            before = recorded.get(name) or ([file_sha256(path)] if path.exists() else [])
             self._record({**recorded, name: list(dict.fromkeys([digest, *before]))})
         self._written[name] = digest
 

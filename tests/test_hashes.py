@@ -125,3 +125,13 @@ def test_removed_files_are_forgotten(tmp_path: Path) -> None:
     check_files(tmp_path)
     folder.forget(["b.bin"])
     assert not (tmp_path / HASHES).exists()
+
+
+def test_the_content_before_the_last_is_damage_once_another_file_is_written(tmp_path: Path) -> None:
+    folder = HashedFolder(tmp_path)
+    folder.write("log.jsonl", b"one\n")
+    folder.write("log.jsonl", b"one\ntwo\n")
+    folder.write("summary.json", b"{}")
+    (tmp_path / "log.jsonl").write_bytes(b"one\n")  # cut at the end of a line
+    with pytest.raises(UserError, match=r"log\.jsonl is damaged"):
+        check_files(tmp_path)

@@ -215,7 +215,7 @@ def _head_of(description: Mapping[str, Any], weights: Mapping[str, Tensor], wher
         options = from_record(SSNOptions, description["options"], f"{where}: the head")
         build = partial(SSNHead, description["feature_dim"], description["classes"], options)
     else:
-        raise UserError(f"{where} is a run of kind {kind!r}: it has no head for detections")
+        raise UserError(f"{where} is a run of kind {' '.join(repr(kind).split())[:80]}: it has no head for detections")
     with torch.device("meta"):  # compares shapes without the memory that a wrong one may claim
         build().load_state_dict(weights, assign=True)
     head = build()
