@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ssn_feat.annotations.dataset import Dataset, Video
+from ssn_feat.annotations.similar import similar_name
 from ssn_feat.errors import UserError
 from ssn_feat.intervals import overlapping
 from ssn_feat.proposals import Proposals
@@ -103,7 +104,8 @@ def recall_curve(
     available = np.array([len(proposals.intervals.get(video.id, ())) for video in videos])
     total = len(proposals) if counted == "all" else int(available.sum())
     if not available.any():
-        raise UserError(f"none of the {len(videos)} videos of {dataset.name!r} with instances has a proposal")
+        hint = similar_name(list(proposals.ids), dataset.videos, "the data set")
+        raise UserError(f"none of the {len(videos)} videos of {dataset.name!r} with instances has a proposal{hint}")
     if maximum is None:
         maximum = total / len(videos)
     if not maximum > 0:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssn_feat.annotations import Dataset, Instance, Video
+from ssn_feat.annotations import Dataset, Instance, Video, read_annotations
 from ssn_feat.annotations.joining import JoinOptions, VideoTimes, check_times, times_of_dataset
 from ssn_feat.errors import UserError
+from ssn_feat.proposals.foreign import read_frame_list
 
 REFUSE, ALLOW = JoinOptions(), JoinOptions(allow_duration_mismatch=True)
 
@@ -190,3 +195,42 @@ def test_unrelated_durations_are_refused_without_a_reason_that_does_not_fit(valu
 @given(seconds, st.floats(-0.0199, 0.0199))
 def test_differences_within_the_tolerance_are_never_refused(values: list[float], share: float) -> None:
     check_times(durations_of(values), durations_of([value * (1 - share) for value in values]), REFUSE)
+
+
+def measured(folder: Path, *names: str) -> VideoTimes:
+    """Durations of the files of a data set, measured by others."""
+    durations = {}
+    for name in names:
+        with (folder / name).open() as file:
+            for row in csv.DictReader(file):
+                video = row["filename"].removesuffix(".mp4").removeprefix("v_")
+                durations[video] = float(row["video-duration"])
+    return VideoTimes("the measured durations", durations)
+
+
+@pytest.mark.parametrize("subset", ["training", "validation", "testing", None])
+def test_published_annotations_pass(subset: str | None, shared: Path) -> None:
+    folder = shared / "data/annotations"
+    thumos, activitynet = folder / "thumos14", folder / "activitynet"
+    parts = [f"activitynet_v1-3_{part}_metadata.csv" for part in ("train", "valid", "test")]
+    specs = {
+        f"thumos14:{thumos}": measured(thumos, "thumos14_test_metadata.csv", "thumos14_valid_metadata.csv"),
+        f"multithumos:{folder}/other/multithumos.json": times_of_dataset(read_annotations(f"thumos14:{thumos}")),
+        str(activitynet / "activity_net.v1-2.min-missing-removed.json"): measured(activitynet, *parts),
+        str(activitynet / "activity_net.v1-3.rebuilt.min.json"): measured(activitynet, *parts),
+    }
+    for spec, reference in specs.items():
+        dataset = read_annotations(spec)
+        if subset is not None and subset not in dataset.subsets:
+            continue
+        dataset = dataset if subset is None else dataset.subset(subset)
+        check_times(times_of_dataset(dataset), reference, REFUSE)
+
+
+def test_published_proposals_pass(shared: Path) -> None:
+    rates = json.loads((shared / "data/proposals/thumos14_test_movie_fps.json").read_text())
+    proposals = read_frame_list(shared / "data/proposals/thumos14_test_tag_proposals_ctap_frames.txt", rates)
+    annotated = times_of_dataset(read_annotations(f"thumos14:{shared}/data/annotations/thumos14"))
+    check_times(proposals.times, annotated, REFUSE)
+    frames = replace(proposals, intervals={v: rows * rates[v] for v, rows in proposals.intervals.items()})
+    assert "per second, that were taken for seconds" in refused(frames.times, replace(annotated, rates=rates))

@@ -28,6 +28,7 @@ _ROUNDS = {
     "exchange": 4,
     "checkpoints": 60,
     "inputs": 12,
+    "joins": 60,
     "clocks": 1,
     "recipes": 7,
     "sources replaced": 9,
