@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.dataset import Video
+from ssn_feat.annotations.duration_reasons import reason_for_durations
+from ssn_feat.annotations.joining import check_times, times_of_dataset
 from ssn_feat.annotations.similar import similar_name
 from ssn_feat.errors import UserError, exit_code_of
 from ssn_feat.exchange.array_files import read_array_file
@@ -20,6 +22,7 @@ from ssn_feat.exchange.patterns import ID, Location
 from ssn_feat.exchange.time_base import Rescaled, TimeBase
 from ssn_feat.progress import progress_bar
 from ssn_feat.store import FeatureStore, StoreWriteError, open_or_create_store
+from ssn_feat.store.times import times_of_store
 from ssn_feat.terminal import counted, listing, printable
 
 Streams = dict[str, NDArray[Any]]
@@ -50,6 +53,15 @@ class ImportReport:
         return exit_code_of(len(self.failures), len(self.imported) + self.done_before)
 
 
+class _WrongTimeBase(UserError):
+    """The rows of a video do not fit its duration; ``end``: seconds at which they end, None if they were rescaled."""
+
+    def __init__(self, message: str, base: TimeBase, rows: int, duration: float) -> None:
+        super().__init__(message)
+        self.duration = duration
+        self.end = None if isinstance(base, Rescaled) else float(base.windows(rows)[-1, 1])
+
+
 def import_features(options: ImportFeaturesOptions) -> ImportReport:
     """Import features into a store, one commit for each video. A video that does not fit its time base is a failure.
 
@@ -71,9 +83,12 @@ def import_features(options: ImportFeaturesOptions) -> ImportReport:
     recipe = _recipe(options, dataset, wanted)
     print(_describe_plan(options, dataset, wanted, missing, extra, recipe), flush=True)
     report = ImportReport({}, 0, missing, extra, {})
+    annotated = times_of_dataset(dataset.only(wanted), options.annotations)
+    check_times(annotated, replace(annotated, what="the same file"), options)
     if options.dry_run:
         return report
     store = open_or_create_store(options.store, recipe, options.name or dataset.name, options.compress)
+    check_times(annotated, times_of_store(store, wanted), options)
     report = _run(options, store, dataset, wanted, report)
     print(_describe_result(report, store), flush=True)
     return report
@@ -143,9 +158,10 @@ def _loaded(options: ImportFeaturesOptions, video: Video, locations: Locations) 
     empty = next((stream for stream, array in streams.items() if not array.size), None)
     if empty is not None:
         raise UserError(f"the array of {empty} is {streams[empty].shape}: it is empty")
-    wrong = base.contradiction(len(next(iter(streams.values()))), video.duration, options.tolerance)
+    rows = len(next(iter(streams.values())))
+    wrong = base.contradiction(rows, video.duration, options.tolerance)
     if wrong:
-        raise UserError(f"the time base does not fit: {wrong}")
+        raise _WrongTimeBase(f"the time base does not fit: {wrong}", base, rows, video.duration)
     return base, streams
 
 
@@ -223,14 +239,27 @@ def _recipe(options: ImportFeaturesOptions, dataset: Dataset, wanted: Mapping[st
 
 
 def _widths(options: ImportFeaturesOptions, dataset: Dataset, wanted: Mapping[str, Locations]) -> dict[str, int]:
-    first = None
+    first, wrong = "", list[_WrongTimeBase]()
     for video_id, locations in wanted.items():
         video = dataset.videos[video_id]
         try:
             return {name: array.shape[-1] for name, array in _loaded(options, video, locations)[1].items()}
         except (UserError, OSError) as error:
             first = first or f"video {video_id!r}: {error}"
-    raise UserError(f"none of the {len(wanted)} videos can be imported; {first}")
+            wrong += [error] if isinstance(error, _WrongTimeBase) else []
+    reason = _reason(wrong)
+    raise UserError(f"none of the {len(wanted)} videos can be imported; {first}{reason and f'; {reason}'}")
+
+
+def _reason(wrong: list[_WrongTimeBase]) -> str:
+    """Why the rows of all these videos end elsewhere than the videos; empty if no reason fits."""
+    ends = [(error.end, error.duration) for error in wrong if error.end is not None]
+    if not ends:
+        return ""
+    rows, durations = np.array(ends).T
+    unknown = np.full(len(ends), np.nan)
+    reason = reason_for_durations(rows, durations, unknown, "the rows", "the annotations")
+    return reason and f"of the durations, {reason}"
 
 
 def _describe_plan(

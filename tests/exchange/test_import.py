@@ -372,3 +372,29 @@ def test_values_that_an_hdf5_file_only_claims_are_refused(tmp_path: Path) -> Non
         with pytest.raises(UserError, match=rf"a\.h5: .*{message}"):
             read_array_file(tmp_path / "a.h5", key)
     assert read_array_file(tmp_path / "a.h5", "zeros").shape == (100_000, 4)
+
+
+def test_a_wrong_time_base_is_explained(tmp_path: Path, folder: Path) -> None:
+    write(folder, "npy", features())
+    with pytest.raises(UserError, match=r"of the durations, those in the annotations are \d.* times those in the rows"):
+        run(tmp_path, layout="actionformer", fps="50")
+    with pytest.raises(UserError, match=r"of the durations, those in the rows are \d.* times those in the annotations"):
+        run(tmp_path, layout="actionformer", fps="5")
+
+
+def test_annotations_of_other_durations_are_refused_on_import(tmp_path: Path, folder: Path) -> None:
+    options = write(folder, "npy", features())
+    assert len(run(tmp_path, **options)) == 3
+    longer = {i: {"duration": d * 1.2} for i, d in DURATIONS.items()}
+    changed = annotations(tmp_path, **longer)
+    with pytest.raises(UserError, match=r"as if 25 frames per second were assumed instead of 30"):
+        run(tmp_path, **options | {"annotations": changed, "tolerance": 100.0})
+    assert (
+        len(run(tmp_path, **options | {"annotations": changed, "tolerance": 100.0, "allow_duration_mismatch": True}))
+        == 3
+    )
+    late = {i: {"annotations": [{"label": "jump", "segment": [1.0, d * 25]}]} for i, d in DURATIONS.items()}
+    with pytest.raises(
+        UserError, match="3 of 3 intervals in the annotations .* are outside their video in the same file"
+    ):
+        run(tmp_path, **options | {"annotations": annotations(tmp_path, **late)})
