@@ -182,7 +182,7 @@ def duplicates(explanation: Explanation, origin: Origin) -> Advice | None:
 
 
 def few_training_instances(explanation: Explanation, origin: Origin) -> Advice | None:
-    """Classes with few training instances of which most instances are not found."""
+    """Classes with few training instances and bad results: a quarter is not found, or most detections are false."""
     training = origin.training
     if training is None:
         return None
@@ -191,13 +191,16 @@ def few_training_instances(explanation: Explanation, origin: Origin) -> Advice |
     small = [
         row
         for row in explanation.rows
-        if by_label.get(row.label, 0) < SMALL_CLASS and row.instances >= FEW and row.found * 2 < row.instances
+        if by_label.get(row.label, 0) < SMALL_CLASS
+        and row.instances >= FEW
+        and (row.found * 4 < row.instances * 3 or row.false_alarms > row.instances)
     ]
     if not small:
         return None
     small = sorted(small, key=lambda row: by_label.get(row.label, 0))
     names = [
-        f"{row.label!r} ({by_label.get(row.label, 0)} training instances, {row.found} of {row.instances} found)"
+        f"{row.label!r} ({by_label.get(row.label, 0)} training instances, {row.found} of {row.instances} found, "
+        f"{row.false_alarms} false alarms)"
         for row in small[:_NAMED]
     ]
     more = f" and {len(small) - _NAMED} more classes" if len(small) > _NAMED else ""

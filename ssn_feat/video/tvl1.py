@@ -32,6 +32,11 @@ _GPU_BATCH = 16
 
 # Iterations of each warp, coarsest scale first. They bring the six reference pairs within 0.05 px of the converged
 # solution without a convergence test. The first warps of a scale need the most iterations.
+# On these pairs the flow differs from OpenCV's by 0.043 px in the mean (0.009 px with the convergence test). Most of it
+# comes from the last three warps of the finest scale: with 30 instead of 20 iterations there, which is 7 % more work,
+# the error of the two worst pairs falls by 29 %. More iterations at the coarser scales change little. 0.074 % of the
+# pixels are off by more than 1 px (0.013 % with the convergence test), 79 % of them in two pairs. They lie at strong
+# edges (gradients of 21 gray levels in the median, 2 elsewhere), and more iterations do not make them fewer.
 _FIXED_COARSEST = (120, 90, 60, 60, 30)
 _FIXED_FINER = (60, 30, 20, 20, 20)
 

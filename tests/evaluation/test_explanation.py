@@ -233,7 +233,7 @@ def parsed(line: str) -> None:
         ),
         (
             *(outcome("jump", found=9), 1, origin(known(videos=2))),
-            *("few training instances", "of 'jump' (8 training instances, 9 of 20 found)"),
+            *("few training instances", "of 'jump' (8 training instances, 9 of 20 found, 0 false alarms)"),
         ),
         (outcome("jump"), 1, origin(known(1.1)), "other durations", "20 instances that are not found are much shorter"),
     ],
@@ -257,6 +257,13 @@ def test_each_rule_says_what_to_try(row: ClassOutcome, overlap: float, made: Ori
 )
 def test_rules_are_silent_where_they_do_not_fit(row: ClassOutcome) -> None:
     assert advise(explanation(row, found=True), origin()) == ()
+
+
+def test_a_class_with_few_training_instances_is_named_for_its_results_only() -> None:
+    few = origin(known(videos=2))
+    assert advise(explanation(outcome("jump", found=15, false_alarms=20), found=True), few) == ()
+    [advice] = advise(explanation(outcome("jump", found=15, false_alarms=21), found=True), few)
+    assert advice.rule == "few training instances"
 
 
 def test_advice_that_was_followed_is_not_repeated(tmp_path: Path) -> None:
