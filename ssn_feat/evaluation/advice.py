@@ -16,6 +16,7 @@ from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.explanation import FOUND, Advice, ClassOutcome, Explanation
 from ssn_feat.evaluation.origin import Origin, command, second
 from ssn_feat.proposals import Proposals
+from ssn_feat.terminal import counted
 
 FEW, SHARE, CLASS_SHARE = 3, 0.1, 0.3
 # A class with fewer training instances than this is called small.
@@ -199,8 +200,8 @@ def few_training_instances(explanation: Explanation, origin: Origin) -> Advice |
         return None
     small = sorted(small, key=lambda row: by_label.get(row.label, 0))
     names = [
-        f"{row.label!r} ({by_label.get(row.label, 0)} training instances, {row.found} of {row.instances} found, "
-        f"{row.false_alarms} false alarms)"
+        f"{row.label!r} ({counted(by_label.get(row.label, 0), 'training instance')}, {row.found} of {row.instances} "
+        f"found, {counted(row.false_alarms, 'false alarm')})"
         for row in small[:_NAMED]
     ]
     more = f" and {len(small) - _NAMED} more classes" if len(small) > _NAMED else ""
