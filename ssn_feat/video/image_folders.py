@@ -77,6 +77,7 @@ class FolderReader:
         if fps is None or not fps > 0:
             raise UserError(f"{self.path} is a folder of images, which carry no times: give their frame rate (fps)")
         self._frames, self._flow = _files(self.path, self._names)
+        self._flow_shape: tuple[int, ...] | None = None
         self._fps = fps
         height, width = _read(self._frames[0], colour=True).shape[:2]
         count = len(self._frames)
@@ -111,13 +112,21 @@ class FolderReader:
     def stored_flow(self) -> np.ndarray | None:
         """The stored 8-bit flow (2, H, W) from the current frame to the next; None after the last pair.
 
-        Raises UserError if the folder holds no flow images.
+        Raises UserError if the folder holds no flow images, and if they differ in size.
         """
         if not self._flow and len(self._frames) > 1:
             raise UserError(f"{self.path} holds no flow images named {self._names.flow}")
         if self.frames > len(self._flow):
             return None
-        return np.stack([_read(path, colour=False) for path in self._flow[self.frames - 1]])
+        return np.stack([self._flow_image(path) for path in self._flow[self.frames - 1]])
+
+    def _flow_image(self, path: Path) -> np.ndarray:
+        image = _read(path, colour=False)
+        self._flow_shape = self._flow_shape or image.shape
+        if image.shape != self._flow_shape:
+            (height, width), (usual_height, usual_width) = image.shape, self._flow_shape
+            raise UserError(f"{path} is {width}x{height}, other flow images of its folder {usual_width}x{usual_height}")
+        return image
 
     def _image(self, path: Path) -> np.ndarray:
         image = _read(path, colour=True)

@@ -23,6 +23,7 @@ from . import (
     exchange,
     flipped,
     full_disk,
+    images,
     inputs,
     joins,
     killed,
@@ -48,6 +49,7 @@ CLASSES: Mapping[str, ModuleType] = {
     "videos": videos,
     "decoding": decoding,
     "kinds": kinds,
+    "images": images,
     "documents": documents,
 }
 

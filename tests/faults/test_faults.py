@@ -35,6 +35,7 @@ _ROUNDS = {
     "videos": 10,
     "decoding": 40,
     "kinds": 12,
+    "images": 14,
     "documents": 300,
 }
 

@@ -127,6 +127,13 @@ def test_flow_directions_may_be_u_and_v(tmp_path):
     np.testing.assert_array_equal(source.stored_flow(), expected)
 
 
+def test_a_flow_image_of_another_size_is_named(tmp_path):
+    folder = extracted(tmp_path / "video", pictures(7))
+    cv2.imwrite(str(folder / "flow_y_00003.png"), np.full((20, 30), 128, np.uint8))
+    with pytest.raises(UserError, match=r"flow_y_00003\.png is 30x20, other flow images of its folder 64x48"):
+        list(snippets(folder, SnippetOptions(flow_method="stored", **SMALL), fps=10))
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 def test_flow_from_0_beside_frames_from_1(tmp_path, kind):
     images = pictures(20, shift=1)
