@@ -107,6 +107,25 @@ def fit_actionness() -> Command[Any]:
     return Command(fit, FitOptions, PRESETS, fixed={"head": "actionness"}, common=common)
 
 
+def fit_one_stage() -> Command[Any]:
+    """Train a one-stage detector, which needs no proposals."""
+    from ssn_feat.training.fit import fit
+    from ssn_feat.training.sequence_options import ONE_STAGE_PRESETS, OneStageFitOptions
+
+    common = (*_FIT, "pyramid", "width", "levels", "window", "longest", "seeds", "eval")
+    return Command(fit, OneStageFitOptions, ONE_STAGE_PRESETS, fixed={"head": "one-stage"}, common=common)
+
+
+def fit_own(word: str) -> Command[Any] | None:
+    """Train a head of your own, package.module:Class."""
+    if ":" not in word:
+        return None
+    from ssn_feat.training.fit import fit
+    from ssn_feat.training.sequence_options import options_of
+
+    return Command(fit, options_of(word), fixed={"head": word})
+
+
 def fit_backbone() -> Command[Any]:
     """Train the network of one stream on trimmed actions."""
     from ssn_feat.finetuning.clips import FitClipsOptions, fit_clips
@@ -274,7 +293,11 @@ ANNOTATIONS = Group("Check files of annotations.", {"validate": validate})
 FIT = Group(
     "Train a head on the features of a store, the network of one stream on videos, or both together.",
     {
-        "head": Group("Train a head on the features of a store.", {"ssn": fit_ssn, "actionness": fit_actionness}),
+        "head": Group(
+            "Train a head on the features of a store; package.module:Class is a head of your own.",
+            {"ssn": fit_ssn, "actionness": fit_actionness, "one-stage": fit_one_stage},
+            other=fit_own,
+        ),
         "backbone": fit_backbone,
         "end-to-end": fit_end_to_end,
         "sweep": Group(

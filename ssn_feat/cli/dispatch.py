@@ -31,6 +31,8 @@ class Group:
     the function, or of the command's options, is a line in ``--help``."""
     former: Callable[[Sequence[str]], str | None] = lambda arguments: None
     """Given arguments that name no command, their present spelling if an earlier version took them, else None."""
+    other: Callable[[str], Command[Any] | None] = lambda word: None
+    """Given a word that is not among the names, the command that it means nevertheless, else None."""
 
     def leaves(self) -> Iterator[tuple[str, Leaf]]:
         """The names of all commands, those of groups in groups as several words, with each or what returns it."""
@@ -64,6 +66,8 @@ def choose(start: Leaf | Group, words: Sequence[str], prog: str) -> tuple[Comman
             print(start.usage(prog), file=sys.stdout if rest else sys.stderr)
             sys.exit(0 if rest else 2)
         if rest[0] not in start.commands:
+            if found := start.other(rest[0]):
+                return found, rest[1:], f"{prog} {rest[0]}"
             if former := start.former(rest):
                 raise UserError(f"write: {prog} {former}")
             names = ", ".join(start.commands)

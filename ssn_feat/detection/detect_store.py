@@ -19,14 +19,16 @@ from ssn_feat.detection.postprocess import PRESETS as POSTPROCESS_PRESETS
 from ssn_feat.detection.postprocess import PostprocessOptions, postprocess
 from ssn_feat.detection.scores import ProposalScores, fuse, read_original
 from ssn_feat.detection.scoring import require_runs, score_store
+from ssn_feat.detection.sequence_detection import SuppressionOptions, detect_sequences
 from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.errors import UserError
+from ssn_feat.heads.sequence_head import SequenceHead
 from ssn_feat.progress import progress_bar
 from ssn_feat.proposals import Proposals
 from ssn_feat.results.detections import Detections
 from ssn_feat.results.operating_point import FILE_NAME as OPERATING_POINT
 from ssn_feat.results.operating_point import OperatingPoint
-from ssn_feat.runs.checkpoints import load_run
+from ssn_feat.runs.checkpoints import Run, load_run
 from ssn_feat.runs.folders import run_folders
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.store.times import times_of_store
@@ -40,6 +42,7 @@ class DetectOptions(JoinOptions):
 
     Needs --store, --proposals and --checkpoint; the raw scores of each run are written beside the detections.
     With --scores the raw scores of earlier runs are used instead, and only the later steps are done.
+    Runs of heads that give detections, such as the one-stage head, need --store and --checkpoint only.
     """
 
     store: Path | None = None
@@ -47,8 +50,8 @@ class DetectOptions(JoinOptions):
     proposals: Path | None = None
     """File of proposals written by train/propose.py."""
     checkpoint: tuple[Path, ...] = ()
-    """Run folders of SSN heads (train/fit.py), or folders of run folders; several runs, such as streams or seeds, are
-    fused."""
+    """Run folders of SSN or one-stage heads (train/fit.py), or folders of run folders; several runs, such as streams or
+    seeds, are fused."""
     scores: tuple[Path, ...] = ()
     """Raw scores of earlier runs (.npz), instead of --store, --proposals and --checkpoint."""
     weights: tuple[float, ...] = ()
@@ -61,7 +64,8 @@ class DetectOptions(JoinOptions):
     """Leave out detections of low score: an operating point of bench/operating_point.py (.json, or a model folder that
     has one). With --save-model the model gets it too. Measure mAP without it."""
     trust_modules: tuple[str, ...] = ()
-    """Backbones package.module:callable named by the store that may be imported, which runs their code."""
+    """Backbones named by the store and heads named by runs, package.module:name, that may be imported, which runs their
+    code."""
     annotations: str | None = None
     """Annotations (a path or DIALECT:PATH), for --subset and for score files of the original code."""
     subset: str | None = None
@@ -74,6 +78,8 @@ class DetectOptions(JoinOptions):
     """Print nothing."""
     postprocess: PostprocessOptions = field(default_factory=PostprocessOptions)
     """How raw scores become detections."""
+    suppression: SuppressionOptions = field(default_factory=SuppressionOptions)
+    """How overlapping detections of one-stage heads are suppressed."""
 
     def __post_init__(self) -> None:
         runs = len(self.scores or self.runs)
@@ -117,6 +123,10 @@ def detect(options: DetectOptions) -> Detections:
     Raises UserError if inputs are missing or inconsistent, and if there is no proposal at all.
     """
     started = time.perf_counter()
+    if options.checkpoint and not options.proposals and not options.scores:
+        runs = [load_run(folder, options.trust_modules) for folder in options.runs]
+        if isinstance(runs[0].head, SequenceHead):
+            return _without_proposals(options, runs)
     options.require_input()
     point = OperatingPoint.load(options.operating_point) if options.operating_point else None
     lost = options.save_model is not None and point is None and (options.save_model / OPERATING_POINT).exists()
@@ -148,6 +158,41 @@ def detect(options: DetectOptions) -> Detections:
             f"{options.out}: {len(detections.scores)} detections in {len(detections)} videos from "
             f"{len(fused.intervals)} proposals; scores {scored - started:.1f} s, "
             f"detections {time.perf_counter() - scored:.1f} s"
+        )
+    return detections
+
+
+def _without_proposals(options: DetectOptions, runs: Sequence[Run]) -> Detections:
+    """The detections of heads that need no proposals, cut to the operating point, and written."""
+    started = time.perf_counter()
+    if options.store is None:
+        raise UserError("needed are --store and --checkpoint; missing: --store")
+    if options.save_model:
+        raise UserError("--save-model needs runs of SSN heads and their proposals")
+    store = open_store(options.store)
+    ids = store.ids
+    if options.annotations:
+        dataset = match_dataset(read_annotations(options.annotations), ids, f"the store {store.path}", options.quiet)
+        dataset = dataset.subset(options.subset) if options.subset else dataset
+        ids = tuple(sorted(set(dataset.videos) & set(ids)))
+        if not ids:
+            raise UserError(f"the store {store.path} has none of the {len(dataset.videos)} videos")
+        if len(ids) < len(dataset.videos) and not options.quiet:
+            print(f"coverage: {len(ids)} of {len(dataset.videos)} videos are in the store; others get no detections")
+        stored = times_of_store(store, ids)
+        check_times(times_of_dataset(dataset.only(ids), options.annotations), stored, options, options.quiet)
+    with nullcontext(None) if options.quiet else progress_bar("detecting", len(ids)) as advance:
+        detections = detect_sequences(
+            store, ids, runs, options.suppression, options.weights, advance=advance or (lambda: None)
+        )
+    if options.operating_point:
+        detections = OperatingPoint.load(options.operating_point).keep(detections)
+    detections.write(options.out)
+    if not options.quiet:
+        summarise(detections)
+        print(
+            f"{options.out}: {len(detections.scores)} detections in {len(detections)} videos; "
+            f"{time.perf_counter() - started:.1f} s"
         )
     return detections
 

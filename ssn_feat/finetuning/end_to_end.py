@@ -35,7 +35,7 @@ from ssn_feat.training.presets import PRESETS as FIT_PRESETS
 from ssn_feat.training.run_inputs import require_same_inputs
 from ssn_feat.training.ssn_task import SSNTask
 from ssn_feat.training.task import EpochPlan
-from ssn_feat.training.training_data import TrainingData, digest_of, join_data, read_data
+from ssn_feat.training.training_data import TrainingData, digest_of, join_data, read_data, require_proposals
 from ssn_feat.video.find_videos import IdFrom, find_videos
 from ssn_feat.video.random_access import IndexedVideo
 from ssn_feat.video.snippet_options import ResolvedSnippets
@@ -172,7 +172,8 @@ def fit_end_to_end(options: EndToEndOptions) -> dict[str, Any]:
         saved = folder.checkpoint_to_resume(options)
         if saved is not None and saved["finished"]:
             if "inputs" in saved:
-                inputs = join_data(options.fit, needs_proposals=True).inputs(options.fit, values=False)
+                proposals = require_proposals(options.fit.head, options.fit.proposals)
+                inputs = join_data(options.fit, proposals).inputs(options.fit, values=False)
                 require_same_inputs(options.fit.out, saved["inputs"], inputs)
             return folder.read_summary(options.fit.quiet or not group.first)
         training, backbone, source, task = prepare_end_to_end(options, group)
@@ -196,7 +197,7 @@ def prepare_end_to_end(
     fit = replace(options.fit, quiet=options.fit.quiet or not group.first, device="cpu")
     group.require_shares(fit.optimisation.batch_videos, "--batch-videos")
     start = None if options.init_head is None else load_run(options.init_head)
-    data = read_data(fit, needs_proposals=True, values=False)
+    data = read_data(fit, require_proposals(fit.head, fit.proposals), values=False)
     snippets, backbone = _as_extracted(options, data.store, group.device)
     videos = _videos(options, data, snippets, group)
     task, stats, used = _task(fit, data, start, group.device)
@@ -207,7 +208,8 @@ def prepare_end_to_end(
         videos, reader_of(pixels, snippets, options.stream, group), backbone.input_size, pixels.variation
     )
     facts = {
-        **scoring_facts(data.labels, fit.streams, fixed, data.store, fit.augmentation),
+        **scoring_facts(data.labels, fit.streams, fixed, data.store),
+        "augmentation": list(fit.augmentation),
         "head": describe_head(task.head),
         "reg_stats": stats,
         "config": to_dict(options.fit),

@@ -7,7 +7,7 @@ records under ``config`` are compared when a run is resumed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,9 @@ from ssn_feat.errors import UserError
 from ssn_feat.hashes import check_files, read_checked
 from ssn_feat.heads.actionness import ActionnessHead
 from ssn_feat.heads.features import Standardisation, join_streams
+from ssn_feat.heads.kinds import is_own, require_trusted_head, sequence_head
+from ssn_feat.heads.one_stage import OneStageHead
+from ssn_feat.heads.sequence_head import SequenceHead
 from ssn_feat.heads.ssn import SSNHead, SSNOptions
 from ssn_feat.safe_loading import load_torch
 from ssn_feat.store import FeatureStore
@@ -32,6 +35,8 @@ from ssn_feat.terminal import printable
 FORMAT = "ssn_feat run"
 FORMAT_VERSION = 1
 CHECKPOINT = "checkpoint.pt"
+
+Head = SSNHead | ActionnessHead | SequenceHead
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ class Run:
     ``path``: the folder or checkpoint file that it was loaded from, None for a run in memory.
     """
 
-    head: SSNHead | ActionnessHead
+    head: Head
     labels: tuple[str, ...]
     streams: tuple[str, ...]
     reg_stats: NDArray[np.float64] | None
@@ -73,7 +78,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """``ssn`` or ``actionness``."""
+        """``ssn``, ``actionness``, ``one-stage``, or ``package.module:Class``."""
         return self.head.kind
 
     def prepare(self, features: ArrayLike | Tensor | Mapping[str, NDArray[Any]]) -> Tensor:
@@ -107,23 +112,27 @@ class Run:
                 )
 
 
-def load_run(folder: Path | str) -> Run:
-    """Read a run folder or a checkpoint file of one. Raises UserError where it does not exist or a file is damaged."""
+def load_run(folder: Path | str, trusted: Collection[str] = ()) -> Run:
+    """Read a run folder or a checkpoint file of one.
+
+    ``trusted``: heads ``package.module:Class`` that may be imported because the checkpoint names them. Raises UserError
+    where the run does not exist, a file is damaged, or it names another such head.
+    """
     path = Path(folder)
     in_folder = path.is_dir() or not path.suffix
     if in_folder:
         check_files(path)
-    run = run_of(read_run_checkpoint(path / CHECKPOINT if in_folder else path), str(path))
+    run = run_of(read_run_checkpoint(path / CHECKPOINT if in_folder else path), str(path), trusted)
     return replace(run, path=path)
 
 
-def run_of(saved: Mapping[str, Any], where: str = "memory") -> Run:
-    """The run in the content of a checkpoint that was read from ``where``.
+def run_of(saved: Mapping[str, Any], where: str = "memory", trusted: Collection[str] = ()) -> Run:
+    """The run in the content of a checkpoint that was read from ``where``; ``trusted`` as for :func:`load_run`.
 
     Raises UserError where the content is damaged or has no head that scores features.
     """
     try:
-        head = _head_of(saved["head"], saved["model"], where)
+        head = _head_of(saved["head"], saved["model"], where, trusted)
         stats, standard = saved["reg_stats"], saved["standardisation"]
         run = Run(
             head=head.eval(),
@@ -155,7 +164,7 @@ def _texts(saved: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 def _require_fitting_parts(run: Run) -> None:
     """Raise ValueError where the parts of a checkpoint have other sizes than its head."""
-    classes = run.head.classes if isinstance(run.head, SSNHead) else len(run.labels)
+    classes = len(run.labels) if isinstance(run.head, ActionnessHead) else run.head.classes
     if len(run.labels) != classes:
         raise ValueError(f"it has {len(run.labels)} labels for {classes} classes")
     if run.reg_stats is not None and (run.reg_stats.shape != (2, 2) or not np.isfinite(run.reg_stats).all()):
@@ -180,8 +189,8 @@ def stream_fingerprints(saved: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _augmentation(saved: Mapping[str, Any]) -> tuple[float, float]:
-    """Version 0.1 recorded the augmentation among the options of the training only."""
-    start, end = saved["augmentation"] if "augmentation" in saved else saved["config"]["augmentation"]
+    """Version 0.1 recorded the augmentation among the options of the training only; some heads have none."""
+    start, end = saved["augmentation"] if "augmentation" in saved else saved["config"].get("augmentation", (0.0, 0.0))
     return float(start), float(end)
 
 
@@ -197,7 +206,7 @@ def actionness_scores(run: Run, features: ArrayLike | Tensor | Mapping[str, NDAr
     return logits
 
 
-def describe_head(head: SSNHead | ActionnessHead) -> dict[str, Any]:
+def describe_head(head: Head) -> dict[str, Any]:
     """The entry ``head`` of a checkpoint: kind and shape of a head, as plain values."""
     description: dict[str, Any] = {"kind": head.kind, "feature_dim": head.feature_dim}
     if isinstance(head, ActionnessHead):
@@ -205,19 +214,27 @@ def describe_head(head: SSNHead | ActionnessHead) -> dict[str, Any]:
     return {**description, "classes": head.classes, "options": to_dict(head.options)}
 
 
-def _head_of(description: Mapping[str, Any], weights: Mapping[str, Tensor], where: str) -> SSNHead | ActionnessHead:
+def _head_of(
+    description: Mapping[str, Any], weights: Mapping[str, Tensor], where: str, trusted: Collection[str]
+) -> Head:
     """A head of the described kind and shape with ``weights``."""
     kind = description["kind"]
-    build: Callable[[], SSNHead | ActionnessHead]
+    build: Callable[[], Head]
     if kind == ActionnessHead.kind:
         build = partial(ActionnessHead, description["feature_dim"], description["dropout"])
     elif kind == SSNHead.kind:
         options = from_record(SSNOptions, description["options"], f"{where}: the head")
         build = partial(SSNHead, description["feature_dim"], description["classes"], options)
+    elif kind == OneStageHead.kind or is_own(kind):
+        require_trusted_head(kind, trusted, where)
+        chosen = sequence_head(kind)
+        own: Any = from_record(chosen.Options, description["options"], f"{where}: the head")
+        build = partial(chosen, description["feature_dim"], description["classes"], own)
     else:
         raise UserError(f"{where} is a run of kind {' '.join(repr(kind).split())[:80]}: it has no head for detections")
-    with torch.device("meta"):  # compares shapes without the memory that a wrong one may claim
-        build().load_state_dict(weights, assign=True)
+    if not is_own(kind):
+        with torch.device("meta"):  # compares shapes without the memory that a wrong one may claim
+            build().load_state_dict(weights, assign=True)
     head = build()
     head.load_state_dict(weights)
     return head
@@ -228,9 +245,9 @@ def scoring_facts(
     streams: Sequence[str],
     standardisation: Standardisation | None,
     store: FeatureStore,
-    augmentation: tuple[float, float],
 ) -> dict[str, Any]:
-    """Entries of a checkpoint that scoring needs besides ``model``, ``head`` and ``reg_stats``; see :class:`Run`."""
+    """Entries of a checkpoint that scoring needs besides those of the head: ``model``, ``head``, ``reg_stats`` and
+    ``augmentation``; see :class:`Run`."""
     return {
         "labels": list(labels),
         "streams": list(streams),
@@ -241,7 +258,6 @@ def scoring_facts(
             "fingerprint": store.fingerprint,
             "fingerprints": {stream: store.fingerprint_of(stream) for stream in streams},
         },
-        "augmentation": list(augmentation),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from ssn_feat.sampling.segments import choose_rows
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.ssn_task import StageRows
 from ssn_feat.training.task import BuiltTask, EpochPlan
-from ssn_feat.training.training_data import TrainingData, digest_of
+from ssn_feat.training.training_data import TrainingData, digest_of, require_proposals
 
 
 class ActionnessTask:
@@ -35,6 +36,7 @@ class ActionnessTask:
     :class:`ActionnessProposalsTask`).
     """
 
+    fixed_shapes = True
     terms = ("loss", "accuracy", "recall")
 
     def __init__(
@@ -128,17 +130,27 @@ def rows_inside(dataset: Dataset, table: FeatureTable) -> NDArray[np.bool_]:
     return inside
 
 
-def needs_proposals(options: FitOptions) -> bool:
-    """Whether a run with these options learns from proposals."""
-    return options.actionness.actionness_sampling == "proposals"
+def proposals_of(options: FitOptions) -> Path | None:
+    """The file of proposals that a run with these options learns from; None if it learns from single rows.
+
+    Raises UserError if it learns from proposals and there is no file.
+    """
+    if options.actionness.actionness_sampling == "rows":
+        return None
+    return require_proposals(options.head, options.proposals)
+
+
+def extra_bytes(options: FitOptions) -> int:
+    """The training needs the features only."""
+    return 0
 
 
 def build_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> BuiltTask:
     """A new actionness head with its training. Raises UserError where there is only action or only background."""
     table = data.table
     head = ActionnessHead(table.feature_dim, options.ssn.dropout, generator).to(table.rows.device)
-    facts = {"head": describe_head(head), "reg_stats": None}
-    if not needs_proposals(options):
+    facts = {"head": describe_head(head), "reg_stats": None, "augmentation": list(options.augmentation)}
+    if data.proposals is None:
         inside = rows_inside(data.dataset, table)
         rows = (row_pool("action", inside, table.offsets), row_pool("background", ~inside, table.offsets))
         return BuiltTask(ActionnessTask(head, table, rows, options), digest_of(inside), facts)
@@ -150,4 +162,12 @@ def build_task(options: FitOptions, data: TrainingData, generator: torch.Generat
     return BuiltTask(task, digest_of(candidates.intervals, candidates.labels), facts)
 
 
-__all__ = ["ActionnessProposalsTask", "ActionnessTask", "build_task", "needs_proposals", "row_pool", "rows_inside"]
+__all__ = [
+    "ActionnessProposalsTask",
+    "ActionnessTask",
+    "build_task",
+    "extra_bytes",
+    "proposals_of",
+    "row_pool",
+    "rows_inside",
+]

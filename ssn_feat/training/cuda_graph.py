@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import torch
 from torch import Tensor
 
-from ssn_feat.training.optimisation import ema_decay, rate
+from ssn_feat.training.optimisation import clip_gradients, ema_decay, rate
 from ssn_feat.training.task import EpochPlan, FeatureTask
 from ssn_feat.training.training_state import Training
 
@@ -126,6 +126,8 @@ class CapturedSteps:
         value = self._rates.index_select(0, self._cursor).squeeze(0)
         for group in training.optimiser.param_groups:
             torch.mul(value, group["lr_mult"], out=group["lr"])
+        if self._schedule.clip_norm:
+            clip_gradients(task.head, self._schedule.clip_norm, stacked=len(training.facts) > 1)
         training.optimiser.step()
         with torch.no_grad():
             training.move_average(self._decays.index_select(0, self._cursor).squeeze(0))

@@ -14,17 +14,18 @@ from ssn_feat.heads.features import stream_dims
 from ssn_feat.runs.checkpoints import CHECKPOINT
 from ssn_feat.runs.folders import EVENTS, RunFolder, is_run, run_folders, terms_of
 from ssn_feat.store import open_store
-from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.fit_options import TrainingOptions
 from ssn_feat.training.loop import run_epochs, stop_requested, threads_and_seed
 from ssn_feat.training.prepare import prepare, require_same_data
 from ssn_feat.training.seeds import summarise_seeds
+from ssn_feat.training.sequence_options import SequenceOptions
 from ssn_feat.training.steps import steps_of
 from ssn_feat.training.tensorboard_events import event_writers, require_tensorboard
 from ssn_feat.training.usable_scores import usable_scores
 from ssn_feat.training.validation import validation_measure
 
 
-def fit(options: FitOptions) -> dict[str, Any]:
+def fit(options: TrainingOptions) -> dict[str, Any]:
     """Learn an SSN head or an actionness head from a feature store; write it and its log to the run folder OUT.
 
     Returns the summary of the run. Raises UserError for input that is missing or does not fit together, and where OUT
@@ -39,8 +40,10 @@ def fit(options: FitOptions) -> dict[str, Any]:
     return _fit(options, [options] if options.seeds > 1 else [])
 
 
-def _fit(options: FitOptions, outer: Sequence[FitOptions]) -> dict[str, Any]:
+def _fit(options: TrainingOptions, outer: Sequence[TrainingOptions]) -> dict[str, Any]:
     """Learn heads from one set of features; ``outer``: runs of several heads that these are part of."""
+    if options.seeds > 1 and isinstance(options, SequenceOptions):  # whose steps have different shapes for each seed
+        return _fit_in_turn(options, outer)
     runs = runs_of(options)
     folders = [RunFolder(run.out) for run in runs]
     saved = _checkpoints_to_resume(options)
@@ -79,7 +82,16 @@ def _fit(options: FitOptions, outer: Sequence[FitOptions]) -> dict[str, Any]:
     return _finished(options, folders)
 
 
-def _fit_streams(options: FitOptions) -> dict[str, Any]:
+def _fit_in_turn(options: TrainingOptions, outer: Sequence[TrainingOptions]) -> dict[str, Any]:
+    """Learn the head of each seed, one after the other."""
+    for run in runs_of(options):
+        _checkpoints_to_resume(run)
+    if is_run(options.out) and run_folders(options.out) == [options.out]:
+        raise UserError(f"{options.out} holds a run of one seed: choose another --out for {options.seeds} seeds")
+    return summarise_seeds(options, [_fit(run, outer) for run in runs_of(options)])
+
+
+def _fit_streams(options: TrainingOptions) -> dict[str, Any]:
     """Learn a head for each stream in OUT/STREAM; write the summaries of all of them to OUT/summary.json."""
     if (options.out / CHECKPOINT).exists():
         raise UserError(f"{options.out} holds a run of one head: choose another --out for a head of each stream")
@@ -102,7 +114,7 @@ def _fit_streams(options: FitOptions) -> dict[str, Any]:
     return result
 
 
-def stream_runs(options: FitOptions) -> dict[str, FitOptions]:
+def stream_runs(options: TrainingOptions) -> dict[str, TrainingOptions]:
     """The options of the head of each stream with late fusion; its run is in OUT/STREAM."""
     return {
         stream: replace(options, streams=(stream,), fusion="early", out=options.out / quote(stream, safe=""))
@@ -110,7 +122,7 @@ def stream_runs(options: FitOptions) -> dict[str, FitOptions]:
     }
 
 
-def _checkpoints_to_resume(options: FitOptions) -> list[dict[str, Any]]:
+def _checkpoints_to_resume(options: TrainingOptions) -> list[dict[str, Any]]:
     """The checkpoints of those heads that have one. Raises UserError where OUT holds other runs."""
     runs = runs_of(options)
     if len(runs) > 1 and (options.out / CHECKPOINT).exists():
@@ -120,7 +132,7 @@ def _checkpoints_to_resume(options: FitOptions) -> list[dict[str, Any]]:
     return [state for run in runs if (state := RunFolder(run.out).checkpoint_to_resume(run)) is not None]
 
 
-def runs_of(options: FitOptions) -> list[FitOptions]:
+def runs_of(options: TrainingOptions) -> list[TrainingOptions]:
     """The options of each head; with several seeds, each head has its run folder OUT/seed-N."""
     if options.seeds == 1:
         return [options]
@@ -128,14 +140,14 @@ def runs_of(options: FitOptions) -> list[FitOptions]:
     return [replace(options, seed=seed, seeds=1, out=options.out / f"seed-{seed}") for seed in seeds]
 
 
-def _finished(options: FitOptions, folders: Sequence[RunFolder]) -> dict[str, Any]:
+def _finished(options: TrainingOptions, folders: Sequence[RunFolder]) -> dict[str, Any]:
     """The summary of the finished run; of several seeds, the mean and spread of their results."""
     if options.seeds == 1:
         return folders[0].read_summary(options.quiet)
     return summarise_seeds(options, [folder.read_summary(quiet=True) for folder in folders])
 
 
-def _require_same_point(options: FitOptions, saved: Sequence[dict[str, Any]], runs: int) -> None:
+def _require_same_point(options: TrainingOptions, saved: Sequence[dict[str, Any]], runs: int) -> None:
     """Raises UserError where some seeds are further than others: the program was killed between two checkpoints."""
     if saved and (len(saved) < runs or len({(state["epoch"], state["step"]) for state in saved}) > 1):
         raise UserError(

@@ -34,14 +34,17 @@ class OptimisationOptions:
     """Stochastic gradient descent with momentum, or Adam with decoupled weight decay."""
     lr: float = 0.001
     """Learning rate of weights."""
-    schedule: Literal["step", "cosine"] = "step"
-    """step: multiply the rate by lr_decay at each of lr_steps. cosine: decrease it to 0 along half a cosine."""
+    schedule: Literal["step", "cosine", "cosine-after-warmup"] = "step"
+    """step: multiply the rate by lr_decay at each of lr_steps. cosine: decrease it to 0 along half a cosine, which with
+    cosine-after-warmup begins at the end of the warm-up."""
     lr_steps: tuple[int, ...] = (20, 40)
     """Epochs, counted from 0, at whose beginning the step schedule lowers the rate."""
     lr_decay: float = 0.1
     """Factor of the step schedule."""
     warmup_steps: int = 0
     """Number of steps in which the rate first increases linearly from 0."""
+    clip_norm: float = 0.0
+    """Largest norm of the gradient, which is scaled down to it; 0: no limit."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0005
@@ -55,7 +58,16 @@ class OptimisationOptions:
         for name in ("epochs", "epoch_multiplier", "batch_videos", "accumulate"):
             if getattr(self, name) < 1:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
-        for name in ("lr", "lr_decay", "warmup_steps", "momentum", "weight_decay", "bias_lr", "bias_decay"):
+        for name in (
+            "lr",
+            "lr_decay",
+            "warmup_steps",
+            "clip_norm",
+            "momentum",
+            "weight_decay",
+            "bias_lr",
+            "bias_decay",
+        ):
             if not 0 <= getattr(self, name) < math.inf:
                 raise UserError(f"{name} must be finite and not negative, it is {getattr(self, name)}")
         if not 0 <= self.ema < 1:
@@ -85,8 +97,8 @@ class ActionnessOptions:
 
 
 @dataclass(frozen=True)
-class FitOptions(JoinOptions):
-    """Learn a head from a feature store."""
+class TrainingOptions(JoinOptions):
+    """Options of every training on the features of a store."""
 
     store: Path
     """Feature store written by extract/run.py."""
@@ -94,10 +106,8 @@ class FitOptions(JoinOptions):
     """Annotations of the videos: a path, or DIALECT:PATH."""
     out: Path
     """Run folder to write."""
-    head: Literal["ssn", "actionness"] = "ssn"
-    """ssn scores and refines proposals; actionness scores snippets, from which train/propose.py makes proposals."""
-    proposals: Path | None = None
-    """File of proposals of the training videos, written by train/propose.py; required for the ssn head."""
+    head: str = ""
+    """Name of the head."""
     streams: tuple[str, ...] = ("rgb",)
     """Streams to train on."""
     fusion: Literal["early", "late"] = "early"
@@ -108,24 +118,16 @@ class FitOptions(JoinOptions):
     seed: int = 0
     """Seed for initial weights, sampling and dropout."""
     seeds: int = 1
-    """Number of heads to train at once, with consecutive seeds from --seed on, each in its run folder OUT/seed-N."""
+    """Number of heads to train, with consecutive seeds from --seed on, each in its run folder OUT/seed-N."""
     standardise: bool = False
     """Standardise each feature to mean 0 and standard deviation 1 on the training rows."""
     missing: Literal["refuse", "skip"] = "refuse"
     """Whether to stop or to continue if the store or the proposals lack some training videos."""
     background_videos: bool = False
     """Also use videos without instances, as background. The original does not use them."""
-    random_windows: int = 0
-    """Number of random windows to add to the proposals of each training video. Actionness that overfits its training
-    videos proposes hardly any background there, which these windows then provide."""
-    augmentation: tuple[float, float] = (0.5, 0.5)
-    """Lengths of the starting and the ending stage as fractions of the length of the proposal."""
     features: Literal["auto", "memory", "mapped"] = "auto"
     """memory: keep features in memory. mapped: map them from a temporary file in OUT. auto: memory if they need at most
     half of what is available. The results are the same."""
-    sampling: Literal["segments", "dense"] = "segments"
-    """segments: pool each stage of a proposal from sampled segments, as in the paper. dense: pool it from all of its
-    snippets, as in scoring; dropout is then applied to the pooled features."""
     device: str = "auto"
     """Device to train on: cpu, cuda, cuda:1, ...; auto uses a GPU if there is one."""
     threads: int = 2
@@ -146,6 +148,40 @@ class FitOptions(JoinOptions):
     """Number of epochs between two measurements; the last epoch is always measured."""
     eval_tiou: tuple[float, ...] = (0.5,)
     """tIoU thresholds to average the measured mAP over."""
+    optimisation: OptimisationOptions = field(default_factory=OptimisationOptions)
+    """Optimiser and learning-rate schedule."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**63 or self.threads < 1:
+            raise UserError(
+                f"seed must be at least 0 and below 2^63, threads at least 1, they are {self.seed} and {self.threads}"
+            )
+        if self.seeds < 1 or self.eval_every < 1:
+            raise UserError(f"seeds and eval_every must be at least 1, they are {self.seeds} and {self.eval_every}")
+        if not self.eval_tiou or not all(0 < tiou <= 1 for tiou in self.eval_tiou):
+            raise UserError(f"eval_tiou must be thresholds above 0 and at most 1, they are {self.eval_tiou}")
+        if self.fusion == "late" and len(self.streams) < 2:
+            raise UserError(f"late fusion needs several streams, not only {', '.join(self.streams)}")
+        if self.resume and self.overwrite:
+            raise UserError("resume and overwrite cannot be combined: choose one")
+
+
+@dataclass(frozen=True)
+class FitOptions(TrainingOptions):
+    """Learn a head from a feature store."""
+
+    head: Literal["ssn", "actionness"] = "ssn"
+    """ssn scores and refines proposals; actionness scores snippets, from which train/propose.py makes proposals."""
+    proposals: Path | None = None
+    """File of proposals of the training videos, written by train/propose.py; required for the ssn head."""
+    random_windows: int = 0
+    """Number of random windows to add to the proposals of each training video. Actionness that overfits its training
+    videos proposes hardly any background there, which these windows then provide."""
+    augmentation: tuple[float, float] = (0.5, 0.5)
+    """Lengths of the starting and the ending stage as fractions of the length of the proposal."""
+    sampling: Literal["segments", "dense"] = "segments"
+    """segments: pool each stage of a proposal from sampled segments, as in the paper. dense: pool it from all of its
+    snippets, as in scoring; dropout is then applied to the pooled features."""
     eval_proposals: Path | None = None
     """File of proposals of the videos to measure on; default: that of --proposals."""
     pools: PoolOptions = field(default_factory=PoolOptions)
@@ -158,22 +194,11 @@ class FitOptions(JoinOptions):
     """Weights of the losses."""
     actionness: ActionnessOptions = field(default_factory=ActionnessOptions)
     """Training samples of the actionness head."""
-    optimisation: OptimisationOptions = field(default_factory=OptimisationOptions)
-    """Optimiser and learning-rate schedule."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.seed < 2**63 or self.threads < 1:
-            raise UserError(
-                f"seed must be at least 0 and below 2^63, threads at least 1, they are {self.seed} and {self.threads}"
-            )
-        if self.seeds < 1 or self.eval_every < 1:
-            raise UserError(f"seeds and eval_every must be at least 1, they are {self.seeds} and {self.eval_every}")
+        super().__post_init__()
         if self.eval is not None and self.head != "ssn":
             raise UserError("--eval measures detections, which need the ssn head: leave it out for the actionness head")
-        if not self.eval_tiou or not all(0 < tiou <= 1 for tiou in self.eval_tiou):
-            raise UserError(f"eval_tiou must be thresholds above 0 and at most 1, they are {self.eval_tiou}")
-        if self.fusion == "late" and len(self.streams) < 2:
-            raise UserError(f"late fusion needs several streams, not only {', '.join(self.streams)}")
         if self.random_windows < 0:
             raise UserError(f"random_windows must not be negative, it is {self.random_windows}")
         if not all(0 <= part < math.inf for part in self.augmentation):
@@ -184,8 +209,6 @@ class FitOptions(JoinOptions):
                 f"ohem_ratio {ratio:g} of {incomplete} incomplete proposals of a video is less than one, so none would "
                 f"count: raise it to {math.ceil(1e3 / incomplete) / 1e3:g} or more"
             )
-        if self.resume and self.overwrite:
-            raise UserError("resume and overwrite cannot be combined: choose one")
 
 
-__all__ = ["ActionnessOptions", "FitOptions", "OptimisationOptions"]
+__all__ = ["ActionnessOptions", "FitOptions", "OptimisationOptions", "TrainingOptions"]

@@ -99,7 +99,7 @@ def _due(training: Training[TaskT]) -> bool:
 def _measure(training: Training[TaskT], folders: Sequence[RunFolder], measure: Measure) -> None:
     """Add the metrics of each head to the last line of its log; save the head where the first metric is the best."""
     for at, (folder, state) in enumerate(zip(folders, training.states(), strict=True)):
-        metrics = measure(run_of(state))
+        metrics = measure(run_of(state, trusted=(training.kind,)))
         training.logs[at][-1] |= metrics
         name, value = next(iter(metrics.items()))
         if value > training.best[at].get(name, -math.inf):

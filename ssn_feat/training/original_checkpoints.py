@@ -113,7 +113,8 @@ def _write(
     epoch = int(checkpoint.about.get("epoch", 0))
     folder.save(
         {
-            **scoring_facts(labels, config.streams, None, store, config.augmentation),
+            **scoring_facts(labels, config.streams, None, store),
+            "augmentation": list(config.augmentation),
             "head": describe_head(head),
             "reg_stats": checkpoint.reg_stats,
             "config": to_dict(config),

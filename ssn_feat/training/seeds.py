@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ssn_feat.runs.folders import RunFolder, terms_of
-from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.fit_options import TrainingOptions
 from ssn_feat.training.task import EpochPlan, FeatureTask
 
 
@@ -24,6 +24,8 @@ class SeedsTask:
 
     ``tasks`` differ in their seed only.
     """
+
+    fixed_shapes = True
 
     def __init__(self, tasks: Sequence[FeatureTask]) -> None:
         self.tasks, first = tuple(tasks), tasks[0]
@@ -67,7 +69,7 @@ def stack_heads(heads: Sequence[nn.Module]) -> nn.Module:
     return stacked
 
 
-def summarise_seeds(options: FitOptions, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summarise_seeds(options: TrainingOptions, summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Write OUT/summary.json, print one line, and return the summary.
 
     ``summaries``: of the run of each seed. The result holds the mean and the spread (standard deviation between seeds,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from ssn_feat.sampling.pools import CandidatePool, CandidatePools, Candidates, m
 from ssn_feat.sampling.segments import choose_rows
 from ssn_feat.training.fit_options import FitOptions
 from ssn_feat.training.task import BuiltTask, EpochPlan
-from ssn_feat.training.training_data import TrainingData, digest_of
+from ssn_feat.training.training_data import TrainingData, digest_of, require_proposals
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class SSNTask:
     ``candidates``: of the videos of ``table``; ``pools``: made from the candidates.
     """
 
+    fixed_shapes = True
     terms = ("loss", "activity", "completeness", "regression", "accuracy")
 
     def __init__(
@@ -178,9 +180,14 @@ def class_frequencies(pool: CandidatePool, labels: NDArray[np.int64], classes: i
     return np.bincount(labels[pool.members], chances, minlength=classes) / len(sizes)
 
 
-def needs_proposals(options: FitOptions) -> bool:
-    """Whether a run with these options learns from proposals."""
-    return True
+def proposals_of(options: FitOptions) -> Path:
+    """The file of proposals that a run with these options learns from. Raises UserError if there is none."""
+    return require_proposals(options.head, options.proposals)
+
+
+def extra_bytes(options: FitOptions) -> int:
+    """Dense sampling keeps the sums of the values, in float32."""
+    return 4 if options.sampling == "dense" else 0
 
 
 def build_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> BuiltTask:
@@ -192,6 +199,7 @@ def build_task(options: FitOptions, data: TrainingData, generator: torch.Generat
     given = (head, table, candidates, pools, options)
     task = DenseSSNTask(*given, data.sums) if options.sampling == "dense" else SSNTask(*given)
     facts = {"head": describe_head(head), "reg_stats": torch.from_numpy(pools.target_stats)}
+    facts["augmentation"] = list(options.augmentation)
     return BuiltTask(task, digest_of(candidates.intervals, candidates.labels), facts)
 
 
@@ -202,5 +210,6 @@ __all__ = [
     "build_task",
     "candidate_ranges",
     "class_frequencies",
-    "needs_proposals",
+    "extra_bytes",
+    "proposals_of",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ssn_feat.training.cuda_graph import CapturedSteps
-from ssn_feat.training.optimisation import ema_decay, rate, set_rate
+from ssn_feat.training.optimisation import clip_gradients, ema_decay, rate, set_rate
 from ssn_feat.training.task import EpochPlan, FeatureTask
 from ssn_feat.training.training_state import Training
 
@@ -37,8 +37,9 @@ class Steps(Protocol):
 
 
 def steps_of(training: Training[FeatureTask]) -> Steps:
-    """Captured steps on a GPU, unless gradients are accumulated over several batches; plain steps otherwise."""
-    if training.task.device.type == "cuda" and training.options.optimisation.accumulate == 1:
+    """Captured steps on a GPU where all steps have the same shapes and one batch each; plain steps otherwise."""
+    alike = training.task.fixed_shapes and training.options.optimisation.accumulate == 1
+    if training.task.device.type == "cuda" and alike:
         return CapturedSteps(training)
     return PlainSteps(training)
 
@@ -127,6 +128,8 @@ def train_step(training: Training[FeatureTask], plan: EpochPlan, prefetcher: Inp
     values = torch.stack([loss.detach() for loss in losses]).cpu().view(len(losses), -1)
     training.add(values[None])
     if training.step + 1 == group.stop:
+        if schedule.clip_norm:
+            clip_gradients(task.head, schedule.clip_norm, stacked=len(training.facts) > 1)
         training.optimiser.step()
         training.move_average(ema_decay(schedule, training.done))
     return values

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 class EpochPlan(NamedTuple):
     """Everything that is drawn for one epoch; the first dimension of every tensor is the step.
 
-    ``rows``: int64 ``(steps, R)``, rows of the feature table that each step reads; ``others``: other tensors that the
-    task needs in a step.
+    ``rows``: int64 ``(steps, R)``, rows of the feature table that each step reads, or for sequences ``(steps, B, 3)``,
+    the video, the first row and the number of rows of each; ``others``: other tensors that the task needs in a step.
     """
 
     rows: Tensor
@@ -42,6 +42,11 @@ class Task(Protocol):
 
 class FeatureTask(Task, Protocol):
     """What the steps of a training on cached features need in addition."""
+
+    @property
+    def fixed_shapes(self) -> bool:
+        """Whether the inputs of all steps have the same shapes, so that several seeds can share a step, and a step can
+        be captured on a GPU."""
 
     def plan(self, epoch: int) -> EpochPlan:
         """Draw an epoch; the same seed and epoch give the same plan."""

@@ -28,7 +28,7 @@ from ssn_feat.sampling.feature_table import FeatureTable, intersect_ids
 from ssn_feat.sampling.pools import Candidates, candidates_of, random_windows
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.store.times import times_of_store
-from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.fit_options import TrainingOptions
 from ssn_feat.training.run_inputs import annotations_input, features_input, proposals_input
 
 
@@ -83,9 +83,10 @@ class JoinedData:
     labels: tuple[str, ...]
     dataset: Dataset
     proposals: Proposals | None
+    proposals_file: Path | None
     ids: tuple[str, ...]
 
-    def inputs(self, options: FitOptions, values: bool = True) -> dict[str, Any]:
+    def inputs(self, options: TrainingOptions, values: bool = True) -> dict[str, Any]:
         """Digests of the data; without ``values``, of the times of the features only."""
         result = {
             "annotations": annotations_input(self.dataset, self.labels, options.annotations),
@@ -93,12 +94,12 @@ class JoinedData:
         }
         if self.proposals is not None:
             proposed = [video for video in self.dataset.videos if video in self.proposals.intervals]
-            result["proposals"] = proposals_input(self.proposals, proposed, options.proposals or "")
+            result["proposals"] = proposals_input(self.proposals, proposed, self.proposals_file or "")
         return result
 
 
-def join_data(options: FitOptions, needs_proposals: bool) -> JoinedData:
-    """Read annotations and proposals (with ``needs_proposals``), and find the videos that are also in the store.
+def join_data(options: TrainingOptions, proposals_file: Path | None) -> JoinedData:
+    """Read annotations, and proposals if there is a file of them, and find the videos that are also in the store.
 
     Raises UserError for data that is missing or does not fit together.
     """
@@ -107,27 +108,30 @@ def join_data(options: FitOptions, needs_proposals: bool) -> JoinedData:
     annotations = read_annotations(options.annotations)
     annotations = match_dataset(annotations, store.ids, f"the store {store.path}", options.quiet)
     dataset = _with_instances(annotations.subset(options.subset), options)
-    proposals = _proposals(options, dataset) if needs_proposals else None
+    proposals = None if proposals_file is None else _proposals(proposals_file, dataset, options)
     intersect = partial(intersect_ids, missing=options.missing, quiet=options.quiet)
     ids = intersect(tuple(dataset.videos), store.ids, what=f"the store {store.path}")
     if proposals is not None:
-        ids = intersect(ids, proposals.ids, what=f"the file of proposals {options.proposals}")
-    return JoinedData(store, annotations.labels, dataset, proposals, ids)
+        ids = intersect(ids, proposals.ids, what=f"the file of proposals {proposals_file}")
+    return JoinedData(store, annotations.labels, dataset, proposals, proposals_file, ids)
 
 
-def read_data(options: FitOptions, needs_proposals: bool, values: bool = True) -> TrainingData:
-    """Read annotations, proposals (with ``needs_proposals``) and features.
+def read_data(
+    options: TrainingOptions, proposals_file: Path | None, extra_bytes: int = 0, values: bool = True
+) -> TrainingData:
+    """Read annotations, features, and proposals if there is a file of them.
 
+    ``extra_bytes``: of memory that the training needs for each feature value beside the value itself.
     Without ``values``, the rows of features have no columns: only their times are read. Raises UserError for data that
     is missing or does not fit together.
     """
-    joined = join_data(options, needs_proposals)
+    joined = join_data(options, proposals_file)
     store, ids = joined.store, joined.ids
     stored = times_of_store(store, ids)
     check_times(times_of_dataset(joined.dataset, options.annotations), stored, options, options.quiet)
     if joined.proposals is not None:
         check_times(joined.proposals.times, stored, options, options.quiet)
-    folder = features_folder(options, store, ids) if values else None
+    folder = features_folder(options, store, ids, extra_bytes) if values else None
     what = "reading features" if values else "reading the store"
     with nullcontext(None) if options.quiet else progress_bar(what, len(ids)) as advance:
         table = FeatureTable.load(store, ids, options.streams, advance or (lambda: None), folder, values)
@@ -151,17 +155,17 @@ def _on_device(table: FeatureTable, device: torch.device) -> FeatureTable:
     return table.to(device)
 
 
-def features_folder(options: FitOptions, store: FeatureStore, ids: Sequence[str]) -> Path | None:
+def features_folder(
+    options: TrainingOptions, store: FeatureStore, ids: Sequence[str], extra_bytes: int = 0
+) -> Path | None:
     """Folder of the file that the features of the videos ``ids`` are mapped from; None keeps them in memory."""
-    # Bytes of a value in the store; dense sampling needs four more for the sums.
-    value = np.dtype(store.dtype).itemsize + (4 if options.sampling == "dense" else 0)
-    size = value * sum(stream_dims(store, options.streams))
+    size = (np.dtype(store.dtype).itemsize + extra_bytes) * sum(stream_dims(store, options.streams))
     size *= sum(store.rows(video) for video in ids)
     mapped = options.features == "mapped" or (options.features == "auto" and not fits(size))
     return options.out if mapped else None
 
 
-def _with_instances(dataset: Dataset, options: FitOptions) -> Dataset:
+def _with_instances(dataset: Dataset, options: TrainingOptions) -> Dataset:
     """The videos to train on. Raises UserError if none has an instance."""
     annotated = [video.id for video in dataset.videos.values() if video.instances]
     if not annotated:
@@ -169,16 +173,21 @@ def _with_instances(dataset: Dataset, options: FitOptions) -> Dataset:
     return dataset if options.background_videos else dataset.only(annotated)
 
 
-def _proposals(options: FitOptions, dataset: Dataset) -> Proposals:
-    if options.proposals is None:
+def _proposals(path: Path, dataset: Dataset, options: TrainingOptions) -> Proposals:
+    proposals = Proposals.load(path)
+    if not len(proposals):
+        raise UserError(f"{path} has no proposal for any of its {len(proposals.ids)} videos")
+    return proposals.matched(dataset.videos, "the annotations", options.quiet)
+
+
+def require_proposals(head: str, path: Path | None) -> Path:
+    """``path`` itself. Raises UserError if there is none."""
+    if path is None:
         raise UserError(
-            f"the {options.head} head with these options learns from proposals: add --proposals FILE (train/propose.py "
+            f"the {head} head with these options learns from proposals: add --proposals FILE (train/propose.py "
             "makes one)"
         )
-    proposals = Proposals.load(options.proposals)
-    if not len(proposals):
-        raise UserError(f"{options.proposals} has no proposal for any of its {len(proposals.ids)} videos")
-    return proposals.matched(dataset.videos, "the annotations", options.quiet)
+    return path
 
 
 def digest_of(*arrays: NDArray[Any]) -> str:
@@ -189,4 +198,4 @@ def digest_of(*arrays: NDArray[Any]) -> str:
     return total.hexdigest()
 
 
-__all__ = ["JoinedData", "TrainingData", "digest_of", "join_data", "read_data"]
+__all__ = ["JoinedData", "TrainingData", "digest_of", "join_data", "read_data", "require_proposals"]

@@ -12,7 +12,7 @@ from ssn_feat.detection.scoring import score_store
 from ssn_feat.errors import UserError
 from ssn_feat.runs.checkpoints import Run
 from ssn_feat.store import open_store
-from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.fit_options import TrainingOptions
 
 _VIDEOS = 4
 _WINDOWS = (1, 2, 4, 8, 16)
@@ -20,7 +20,7 @@ _WINDOWS = (1, 2, 4, 8, 16)
 _MARGIN = 2.0
 
 
-def usable_scores(options: FitOptions) -> Callable[[Run], None]:
+def usable_scores(options: TrainingOptions) -> Callable[[Run], None]:
     """A function that raises UserError for a head whose scores exceed half of what detection can use.
 
     It scores windows of a few training videos.

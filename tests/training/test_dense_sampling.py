@@ -47,7 +47,7 @@ def test_a_head_is_trained_on_what_dense_scoring_gives_it(data, tmp_path, stpp):
     drawn = epoch_candidates(
         task.pools, len(table.ids), task.multiplier, task.batch_videos, task.groups, epoch_generator(0, 0)
     )[step]
-    candidates = read_data(options, needs_proposals=True).candidates(0, 0)
+    candidates = read_data(options, options.proposals).candidates(0, 0)
     scores = []
     for at in drawn.ravel():
         video = candidates.video[at]

@@ -35,9 +35,9 @@ def renamed(data: Synthetic) -> str:
 def test_every_step_joins_by_the_same_rule(
     data: Synthetic, renamed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = read_data(data.options(tmp_path / "a"), needs_proposals=True)
+    expected = read_data(data.options(tmp_path / "a"), data.options(tmp_path / "a").proposals)
     options = data.options(tmp_path / "b", annotations=renamed, quiet=False)
-    trained = read_data(options, needs_proposals=True)
+    trained = read_data(options, options.proposals)
     assert trained.table.ids == expected.table.ids
     assert trained.dataset.videos == expected.dataset.videos
     assert "without their ending: 'v/00.MP4' is 'v/00' (18 videos)" in capsys.readouterr().err

@@ -170,11 +170,12 @@ def test_proposals_that_are_shifted_are_refused(command: str, data: Synthetic, t
 def test_a_mismatch_can_be_allowed_with_one_warning(
     data: Synthetic, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    read_data(data.options(tmp_path, annotations=scaled(data, 1.1), quiet=False, allow_duration_mismatch=True), True)
+    allowed = data.options(tmp_path, annotations=scaled(data, 1.1), quiet=False, allow_duration_mismatch=True)
+    read_data(allowed, allowed.proposals)
     said = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("reading")]
     assert len([line for line in said if line.startswith("warning: durations in the annotations")]) == 1
     with pytest.raises(UserError, match=r"are 1\.1 times those in the store"):
-        read_data(data.options(tmp_path, annotations=scaled(data, 1.1)), True)
+        read_data(data.options(tmp_path, annotations=scaled(data, 1.1)), data.proposals)
 
 
 def test_detections_of_other_videos_are_refused(data: Synthetic, tmp_path: Path) -> None:
@@ -197,15 +198,15 @@ def test_proposals_record_the_durations_of_their_videos(data: Synthetic, tmp_pat
     shorter = {video: rows / 1.2 for video, rows in loaded.intervals.items()}
     replace(loaded, durations=others, intervals=shorter).save(tmp_path / "others.npz")
     with pytest.raises(UserError, match=r"as if 25 frames per second were assumed instead of 30"):
-        read_data(data.options(tmp_path, proposals=tmp_path / "others.npz"), True)
+        read_data(data.options(tmp_path), tmp_path / "others.npz")
 
 
 def test_ids_of_proposals_are_matched(data: Synthetic, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     proposals = Proposals.load(data.proposals)
     proposals.renamed({video: f"{video}.mp4" for video in proposals.ids}).save(tmp_path / "p.npz")
     options = data.options(tmp_path, proposals=tmp_path / "p.npz", quiet=False)
-    read = read_data(options, True)
-    assert read.table.ids == read_data(data.options(tmp_path), True).table.ids
+    read = read_data(options, options.proposals)
+    assert read.table.ids == read_data(data.options(tmp_path), data.proposals).table.ids
     assert "ids of the proposals" in capsys.readouterr().err
     for spec in (None, data.annotations):
         found = detect(
@@ -231,6 +232,7 @@ def test_every_command_that_joins_has_the_same_option() -> None:
     assert {name for name, each in commands.items() if flag in flags_of(each.options)} == {
         *JOINING,
         "fit sweep actionness",
+        "fit head one-stage",
     }
     assert not JoinOptions().allow_duration_mismatch
 
