@@ -68,8 +68,8 @@ class Dataset:
     """A named collection of videos, and the names of the classes (labels) of their instances.
 
     ``labels`` is in alphabetical order, and the class index of a label is its position, from 0. (In activity logits,
-    index 0 is the background, which is not a label.) ``source`` is the path or DIALECT:PATH that it (or a data set
-    that it is a part of) was read from, None for a data set that was made or changed in memory.
+    index 0 is the background, which is not a label.) ``source`` is the path or DIALECT:PATH that it was read
+    from, None for a data set that was made or changed in memory.
     """
 
     name: str
@@ -131,17 +131,12 @@ class Dataset:
             raise UserError(
                 f"data set {self.name!r} has no subset {name!r}; it has {', '.join(self.subsets) or 'none'}"
             )
-        return self._part(videos)
+        return Dataset(self.name, videos, self.labels)
 
     def only(self, ids: Iterable[str]) -> Dataset:
         """The videos with the given ids, in the order of this data set. Unknown ids are ignored."""
         wanted = set(ids)
-        return self._part({i: v for i, v in self.videos.items() if i in wanted})
-
-    def _part(self, videos: dict[str, Video]) -> Dataset:
-        part = Dataset(self.name, videos, self.labels)
-        object.__setattr__(part, "source", self.source)
-        return part
+        return Dataset(self.name, {i: v for i, v in self.videos.items() if i in wanted}, self.labels)
 
     def classes(self, video: Video) -> NDArray[np.int64]:
         """Class index of each instance of ``video``, int64 ``(N,)``."""
