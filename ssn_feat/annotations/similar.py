@@ -30,6 +30,11 @@ def _changed(name: str, changes: Iterable[str]) -> str:
     return name
 
 
+def spelling(name: str) -> str:
+    """What names have in common that differ only in the ways above."""
+    return _changed(name, _CHANGES)
+
+
 def similar_name(names: Iterable[str], known: Iterable[str], where: str) -> str:
     """A hint for missing ``names``, in brackets: the first of them that is in ``known`` in another spelling.
 
@@ -37,9 +42,9 @@ def similar_name(names: Iterable[str], known: Iterable[str], where: str) -> str:
     """
     alike: dict[str, str] = {}
     for other in known:
-        alike.setdefault(_changed(other, _CHANGES), other)
+        alike.setdefault(spelling(other), other)
     for name in names:
-        held = alike.get(_changed(name, _CHANGES))
+        held = alike.get(spelling(name))
         if held is not None and held != name:
             return f" ({where} has {held!r}, which differs from {name!r} by {_difference(name, held)})"
     return ""
@@ -54,4 +59,4 @@ def _difference(name: str, other: str) -> str:
     return " and ".join(_CHANGES)
 
 
-__all__ = ["similar_name"]
+__all__ = ["similar_name", "spelling"]

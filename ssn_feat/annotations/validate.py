@@ -15,6 +15,7 @@ from ssn_feat.annotations.dataset import Dataset, Instance, Video, subset_name
 from ssn_feat.annotations.dialects import load_records
 from ssn_feat.annotations.matching import match_ids
 from ssn_feat.annotations.records import InstanceRecord, Problem, Records, VideoRecord, faults
+from ssn_feat.annotations.similar import spelling
 from ssn_feat.errors import UserError
 from ssn_feat.terminal import printable
 
@@ -29,6 +30,7 @@ def problems(records: Records) -> list[Problem]:
         *_past_the_end(records),
         *_unusable_instances(records),
         *_similar_names(records),
+        *_in_two_subsets(records),
         *_videos_without_instances(records),
     ]
 
@@ -77,6 +79,18 @@ def _similar_names(records: Records) -> Iterator[Problem]:
             text = f"the class {i.label!r} resembles {other_label.label!r} ({other_label.where})"
             yield Problem("similar labels", i.where, text)
         seen.add(i.label)
+
+
+def _in_two_subsets(records: Records) -> Iterator[Problem]:
+    """Ids in different subsets that may be the same video, which would be trained on and evaluated."""
+    first: dict[str, VideoRecord] = {}
+    for v in records.videos:
+        other = first.setdefault(spelling(v.id), v)
+        subsets = subset_name(v.subset), subset_name(other.subset)
+        if subsets[0] != subsets[1]:
+            same = "is" if v.id == other.id else f"may be {other.id!r}"
+            text = f"video {v.id!r} ({subsets[0]}) {same} ({subsets[1]}, {other.where})"
+            yield Problem("in two subsets", v.where, text)
 
 
 def _videos_without_instances(records: Records) -> Iterator[Problem]:

@@ -215,3 +215,17 @@ def test_a_class_that_is_not_text_is_a_fault(tmp_path: Path) -> None:
     assert str(problem).startswith(r"database.v.annotations[0]: the class 'jump\ud800' holds half of a surrogate pair")
     with pytest.raises(UserError, match=r"the class 'jump\\ud800' holds half"):
         read_annotations(path)
+
+
+def test_a_video_in_two_subsets_is_a_fault(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    database = {"v": entry([1, 2]), "v.mp4": {**entry([1, 2]), "subset": "testing"}, "w": entry([1, 2])}
+    path.write_text(json.dumps({"database": database}))
+    [problem] = [p for p in problems(load_records(path)) if p.kind == "in two subsets"]
+    assert problem.what == "video 'v.mp4' (testing) may be 'v' (training, database.v)"
+    folder = tmp_path / "thumos14"
+    folder.mkdir()
+    for part in ("test", "validation"):
+        (folder / f"{part}_durations.txt").write_text("video_1.mp4\n10.0\n")
+    [problem] = [p for p in problems(load_records(f"thumos14:{folder}")) if p.kind == "in two subsets"]
+    assert "video 'video_1' (testing) is (validation" in problem.what

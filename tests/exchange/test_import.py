@@ -395,6 +395,6 @@ def test_annotations_of_other_durations_are_refused_on_import(tmp_path: Path, fo
     )
     late = {i: {"annotations": [{"label": "jump", "segment": [1.0, d * 25]}]} for i, d in DURATIONS.items()}
     with pytest.raises(
-        UserError, match="3 of 3 intervals in the annotations .* are outside their video in the same file"
+        UserError, match=r"3 of 3 intervals in the annotations .* are outside their video in the same file"
     ):
         run(tmp_path, **options | {"annotations": annotations(tmp_path, **late)})
