@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ssn_feat.errors import UserError
-from ssn_feat.heads.point_network import PointNetwork, PointNetworkOptions, Points
+from ssn_feat.heads.point_network import PointNetwork, Points
+from ssn_feat.heads.point_options import PointNetworkOptions
 from ssn_feat.heads.points import PointLossOptions, decode, grid_of, point_losses, targets
 from ssn_feat.heads.sequence_head import Gives, RowIntervals, SequenceHead, Truth
 from ssn_feat.heads.sequences import Packing

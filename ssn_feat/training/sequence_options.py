@@ -10,7 +10,7 @@ import tyro
 from ssn_feat.errors import UserError
 from ssn_feat.heads.kinds import sequence_head
 from ssn_feat.heads.one_stage import OneStageOptions
-from ssn_feat.heads.point_network import PointNetworkOptions
+from ssn_feat.heads.point_options import PointNetworkOptions
 from ssn_feat.training.fit_options import OptimisationOptions, TrainingOptions
 
 

@@ -10,7 +10,8 @@ import torch
 from conftest import meta
 from torch import Tensor
 
-from ssn_feat.heads.point_network import PointNetwork, PointNetworkOptions
+from ssn_feat.heads.point_network import PointNetwork
+from ssn_feat.heads.point_options import PointNetworkOptions
 from ssn_feat.heads.sequence_head import Truth
 from ssn_feat.heads.sequences import Packing
 

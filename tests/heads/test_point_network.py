@@ -6,7 +6,8 @@ import torch
 from one_stage_cases import CASES, LEVELS, PADDED, close, max_network, network_of, padded, part_of, videos_of
 
 from ssn_feat.errors import UserError
-from ssn_feat.heads.point_network import PointNetwork, PointNetworkOptions
+from ssn_feat.heads.point_network import PointNetwork
+from ssn_feat.heads.point_options import PointNetworkOptions
 from ssn_feat.heads.sequences import Packing
 
 

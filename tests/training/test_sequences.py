@@ -18,7 +18,7 @@ from synthetic_store import Synthetic, quick, write
 from ssn_feat.detection.detect_store import DetectOptions, detect
 from ssn_feat.errors import UserError
 from ssn_feat.heads.one_stage import OneStageHead, OneStageOptions
-from ssn_feat.heads.point_network import PointNetworkOptions
+from ssn_feat.heads.point_options import PointNetworkOptions
 from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.sampling.windows import draw_window, kept_instances
 from ssn_feat.training.fit import fit
