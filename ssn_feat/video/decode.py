@@ -230,7 +230,7 @@ class VideoReader:
             yield f"it has {len(streams)} video streams, of which number {number} was read: --video-stream chooses"
         if name := high_dynamic_range(self._decoder.stream):
             mapped = "were" if can_map_tones() else "cannot be"
-            yield f"its colours are {name} (high dynamic range), which {mapped} mapped to the usual range"
+            yield f"its colours are {name} (high dynamic range), which {mapped} mapped to the standard range"
         if said := self._guard.warning():
             yield said
 

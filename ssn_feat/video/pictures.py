@@ -20,7 +20,7 @@ _SUSPECT_SHARE, _SUSPECT_FRAMES = 0.9, 25
 class PictureConverter:
     """Turns frames into BGR pictures.
 
-    ``aspect``: width of a sample divided by its height; ``tone_map``: map a high dynamic range to the usual one.
+    ``aspect``: width of a sample divided by its height; ``tone_map``: map a high dynamic range to the standard one.
     """
 
     def __init__(self, aspect: float, tone_map: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Maps colours of a high dynamic range (PQ, HLG; BT.2020) to those of usual pictures (BT.709) by FFmpeg's scaler."""
+"""Maps colours of a high dynamic range (PQ, HLG; BT.2020) to the standard range (BT.709) by FFmpeg's scaler."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OPTIONS = "flags=bilinear:out_primaries=bt709:out_transfer=bt709:intent=percept
 
 
 class ToneMapper:
-    """Frames of PQ or HLG to BGR frames of the usual range."""
+    """Converts frames of PQ or HLG to BGR frames of the standard range."""
 
     def __init__(self) -> None:
         self._graph: Any = None

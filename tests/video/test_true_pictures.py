@@ -125,9 +125,9 @@ def test_a_high_dynamic_range_is_mapped(tmp_path: Path, name: str, transfer: int
     _, images, summary = decoded(path)
     (said,) = summary.warnings
     if not can_map_tones():
-        assert said == f"its colours are {name} (high dynamic range), which cannot be mapped to the usual range"
+        assert said == f"its colours are {name} (high dynamic range), which cannot be mapped to the standard range"
         pytest.skip("this FFmpeg cannot map tones")
-    assert said == f"its colours are {name} (high dynamic range), which were mapped to the usual range"
+    assert said == f"its colours are {name} (high dynamic range), which were mapped to the standard range"
     levels = images[0][24, 8::16].astype(int)
     assert (levels.max(axis=1) - levels.min(axis=1) <= 2).all()  # grey stays grey
     levels = levels.mean(axis=1)
