@@ -73,7 +73,7 @@ def import_av() -> ModuleType:
         import av.filter
         import av.video.reformatter
     except ImportError as error:
-        raise UserError(f"PyAV cannot be imported ({error}): pip install 'av>=12'") from None
+        raise UserError(f"PyAV cannot be imported ({error}): pip install 'av>=17.1'") from None
     module: ModuleType = av
     return module
 

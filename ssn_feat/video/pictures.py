@@ -27,10 +27,8 @@ class PictureConverter:
         reformatter = import_av().video.reformatter
         self._aspect, self._tone_mapper = aspect, ToneMapper() if tone_map else None
         self._reformat = reformatter.VideoReformatter().reformat
-        self._options = {"format": "bgr24", "interpolation": reformatter.Interpolation.BILINEAR}
-        # More threads cost more than they save. Older versions of PyAV have no such option and use one.
-        if "threads" in (self._reformat.__doc__ or ""):
-            self._options["threads"] = 1
+        # More threads cost more than they save.
+        self._options = {"format": "bgr24", "interpolation": reformatter.Interpolation.BILINEAR, "threads": 1}
 
     @classmethod
     def of(cls, stream: Any) -> PictureConverter:
