@@ -137,11 +137,14 @@ class Training(Generic[TaskT]):
         """Continue from the checkpoint of each head. Raises UserError where one was trained on other data."""
         for state, facts in zip(saved, self.facts, strict=True):
             require_same_inputs(self.options.out, state.get("inputs"), facts.get("inputs", {}))
-            # A stream that was added to the store since does not matter.
-            same_store = stream_fingerprints(state) == stream_fingerprints(facts)
+            # A stream that was added to the store since does not matter. Clips are learned without a store.
+            same_store = facts["store"] is None or (
+                stream_fingerprints(state) == stream_fingerprints(facts)
+                and state["store"]["name"] == facts["store"]["name"]
+            )
             for same, what in (
                 (state["data"] == facts["data"], "annotations or proposals"),
-                (same_store and state["store"]["name"] == facts["store"]["name"], "store"),
+                (same_store, "store"),
             ):
                 if not same:
                     raise UserError(
