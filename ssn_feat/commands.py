@@ -226,7 +226,7 @@ def frames() -> Command[Any]:
 
 
 def operating_point() -> Command[Any]:
-    """Choose the scores from which on detections are shown."""
+    """Choose score thresholds for showing detections."""
     from ssn_feat.evaluation.choose_operating_point import choose_operating_point
     from ssn_feat.evaluation.operating_point_options import OperatingPointOptions
 

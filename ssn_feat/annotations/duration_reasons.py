@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 _MOST = 0.9
 # Relative and absolute (seconds) deviation at which a reason still fits a duration.
 _RELATIVE, _ABSOLUTE = 0.005, 0.2
-# Below this number of videos a factor or offset fits by chance, unless it is a well-known one.
+# With fewer videos, only a well-known factor counts: another one, or an offset, may fit by chance.
 _FEW = 3
 # Common frame rates.
 _RATES = (24000 / 1001, 24.0, 25.0, 30000 / 1001, 30.0, 50.0, 60000 / 1001, 60.0)
 _MILLISECONDS = 1000.0
-# Quotients of the rates up to 30 that are told apart from 1.
+# Quotients of the rates up to 30 that differ from 1 by more than 1 %.
 _QUOTIENTS = {a / b: (a, b) for a, b in itertools.permutations(_RATES[:5], 2) if a / b > 1.01}
 _FACTORS = sorted({*_RATES, *_QUOTIENTS, 2.0, 10.0, 100.0, _MILLISECONDS})
 # Relative deviation at which a factor is a well-known one.
 _SAME = 0.004
-# Durations of 0 s are divided by.
+# Replaces durations of 0 s, which cannot be divided by.
 _SHORTEST = 1e-3
 
 Float = NDArray[np.float64]
@@ -53,7 +53,7 @@ def reason_for_durations(ours: Float, theirs: Float, rates: Float, what: str, ot
 def reason_for_intervals(intervals: Sequence[Float], durations: Float, rates: Float) -> str:
     """Why intervals (``(N, 2)`` of each video) end after their videos; empty if no reason fits.
 
-    They only bound the length of a video from below, so the reason is that which makes them fit closely.
+    Intervals only give a lower bound of the duration, so a reason must make them fit closely.
     """
     starts, ends = (np.array([pick(rows) for rows in intervals]) for pick in (_first_start, _last_end))
     least, most = np.quantile(ends - durations, _MOST), np.quantile(starts, 1 - _MOST)
@@ -88,7 +88,7 @@ def _closely(ends: Float, durations: Float) -> bool:
 
 
 def _meaning(factor: float) -> str | None:
-    """What a well-known factor above 1 may mean, which may be nothing; None for another factor."""
+    """What a well-known factor above 1 may mean (empty if unknown); None if the factor is not well-known."""
     known = min(_FACTORS, key=lambda each: abs(each - factor))
     if abs(factor / known - 1) > _SAME:
         return None

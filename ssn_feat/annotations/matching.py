@@ -31,7 +31,7 @@ class IdMatch:
     problem: str = ""
     """Why ids that are not equal were not matched although they could be; empty if there is no such reason."""
     turned: bool = False
-    """Whether ``way`` or ``problem`` is about the other ids, which carry what the annotated ids lack."""
+    """Whether ``way`` or ``problem`` describes the other ids, which then have the longer form."""
 
     def line(self, what: str, whose: str = "the annotations") -> str:
         """What a user should know, in one line; empty if all ids are equal. ``what`` names the other side."""

@@ -13,7 +13,7 @@ def _without_ending(name: str) -> str:
     return next((name[: -len(ending)] for ending in VIDEO_ENDINGS if name.lower().endswith(ending)), name)
 
 
-# The changes after which names are compared, by what then differs.
+# How names are changed before they are compared, by the kind of difference that the change removes.
 _CHANGES: dict[str, Callable[[str], str]] = {
     "Unicode form": lambda name: unicodedata.normalize("NFC", name),
     "blanks": lambda name: "".join(name.split()),
@@ -31,14 +31,14 @@ def _changed(name: str, changes: Iterable[str]) -> str:
 
 
 def spelling(name: str) -> str:
-    """What names have in common that differ only in the ways above."""
+    """The common form of names that differ only in these ways."""
     return _changed(name, _CHANGES)
 
 
 def similar_name(names: Iterable[str], known: Iterable[str], where: str) -> str:
-    """A hint for missing ``names``, in brackets: the first of them that is in ``known`` in another spelling.
+    """A hint, in brackets, about the first of the missing ``names`` that ``known`` contains in another spelling.
 
-    ``where`` is what has the names ``known``. Empty if there is no such name.
+    ``where`` describes what contains ``known``. Empty if there is no such name.
     """
     alike: dict[str, str] = {}
     for other in known:
@@ -51,7 +51,7 @@ def similar_name(names: Iterable[str], known: Iterable[str], where: str) -> str:
 
 
 def _difference(name: str, other: str) -> str:
-    """The fewest changes after which two names are equal."""
+    """The fewest differences that explain why two names are not equal."""
     for number in range(1, len(_CHANGES)):
         for changes in itertools.combinations(_CHANGES, number):
             if _changed(name, changes) == _changed(other, changes):

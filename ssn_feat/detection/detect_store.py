@@ -32,6 +32,7 @@ from ssn_feat.runs.checkpoints import Run, load_run
 from ssn_feat.runs.folders import run_folders
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.store.times import times_of_store
+from ssn_feat.terminal import counted
 
 _NPZ = b"PK"
 
@@ -176,7 +177,7 @@ def _without_proposals(options: DetectOptions, runs: Sequence[Run]) -> Detection
         dataset = dataset.subset(options.subset) if options.subset else dataset
         ids = tuple(sorted(set(dataset.videos) & set(ids)))
         if not ids:
-            raise UserError(f"the store {store.path} has none of the {len(dataset.videos)} videos")
+            raise UserError(f"the store {store.path} has none of the {counted(len(dataset.videos), 'video')}")
         if len(ids) < len(dataset.videos) and not options.quiet:
             print(f"coverage: {len(ids)} of {len(dataset.videos)} videos are in the store; others get no detections")
         stored = times_of_store(store, ids)
@@ -248,12 +249,12 @@ def _available(proposals: Proposals, store: FeatureStore, dataset: Dataset | Non
     hint += similar_name([video for video in wanted if video not in proposals.intervals], proposals.ids, proposals.what)
     if not ids:
         raise UserError(
-            f"none of the {len(wanted)} videos has both features in {options.store} "
+            f"none of the {counted(len(wanted), 'video')} has both features in {options.store} "
             f"and proposals in {options.proposals}{hint}"
         )
     available = proposals.only(ids)
     if not len(available):
-        raise UserError(f"{options.proposals} holds no proposal for any of the {len(ids)} videos")
+        raise UserError(f"{options.proposals} holds no proposal for any of the {counted(len(ids), 'video')}")
     if len(ids) < len(wanted) and not options.quiet:
         unstored = sum(video not in stored for video in wanted)
         unproposed = sum(video not in proposals.intervals for video in wanted)
@@ -288,7 +289,7 @@ def _only(scores: ProposalScores, dataset: Dataset, options: DetectOptions) -> P
     kept = scores.only(match_dataset(dataset, scores.ids, "the scores", options.quiet).videos)
     if not len(kept):
         hint = similar_name(scores.ids, dataset.videos, "the subset")
-        raise UserError(f"none of the {len(scores)} scored videos is in the subset {options.subset!r}{hint}")
+        raise UserError(f"none of the {counted(len(scores), 'scored video')} is in the subset {options.subset!r}{hint}")
     return kept
 
 

@@ -35,12 +35,12 @@ class SuppressionOptions:
     across_classes: bool = False
     """Suppress detections of different classes too."""
     vote_overlap: float = 0.0
-    """With across_classes: replace each detection by the mean of all with at least this tIoU with it, weighted by score
-    times tIoU; 0: do not."""
+    """With across_classes: replace each detection by the mean of all detections with at least this tIoU with it,
+    weighted by score times tIoU; 0: off."""
     minimum_score: float = 0.001
     """Detections whose score is not above this are dropped."""
     most: int = 200
-    """Number of detections of highest score that a video keeps."""
+    """Maximum number of detections per video; those with the highest scores are kept."""
 
     def __post_init__(self) -> None:
         if not self.soft_sigma > 0 or self.most < 1 or self.minimum_score < 0:

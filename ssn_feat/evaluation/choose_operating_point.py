@@ -25,6 +25,7 @@ from ssn_feat.evaluation.operating_point_options import OperatingPointOptions
 from ssn_feat.evaluation.score_thresholds import Criterion, class_thresholds, pooled_threshold
 from ssn_feat.files import replacing
 from ssn_feat.results.operating_point import OperatingPoint
+from ssn_feat.terminal import counted
 
 Float = NDArray[np.float64]
 
@@ -33,7 +34,7 @@ MEASURES = ("precision", "recall", "F1", "false alarms/h")
 
 @dataclass(frozen=True)
 class MeasuredPoint:
-    """Detections from the thresholds of an operating point on, measured on one set of videos."""
+    """Detections at or above the thresholds of an operating point, measured on one set of videos."""
 
     labels: tuple[str, ...]
     """The classes that have instances or kept detections, and ``all classes`` at the end."""
@@ -108,7 +109,7 @@ def choose(ranked: Ranked, dataset: Dataset, options: OperatingPointOptions) -> 
     thresholds[few] = pooled_threshold(ranked, 0, criterion, hours)
     if np.isnan(thresholds).all():
         raise UserError(
-            f"no threshold gives {criterion} for any class on {len(dataset.videos)} {options.subset} videos"
+            f"no threshold gives {criterion} for any class on {counted(len(dataset.videos), f'{options.subset} video')}"
         )
     return OperatingPoint(
         {

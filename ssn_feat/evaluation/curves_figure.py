@@ -52,7 +52,7 @@ def _draw_reliability(
     axes.plot([0, 1], [0, 100], color=FAINT, linewidth=1, linestyle=(0, (4, 3)))
     for (label, colour), curve in zip(styles, calibrations, strict=True):
         axes.plot(curve.score, 100 * curve.precision, color=colour, marker="o", markersize=4, label=label)
-    _clean(axes, f"calibration at tIoU {tiou:.3g}", "score of the detections", "hits among them, %", None)
+    _clean(axes, f"calibration at tIoU {tiou:.3g}", "score of the detections", "precision, %", None)
 
 
 def _clean(axes: Axes, title: str, across: str, up: str, limit: float | None) -> None:

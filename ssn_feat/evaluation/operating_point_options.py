@@ -15,8 +15,8 @@ from ssn_feat.evaluation.score_thresholds import Criterion
 
 @dataclass(frozen=True)
 class OperatingPointOptions:
-    """Choose the score from which on detections of each class are shown, for the best F1, a precision or a number of
-    false alarms, and measure it. Choose on videos that the heads were not trained on, and measure on others."""
+    """Choose a score threshold for the detections of each class, for the best F1, a precision or a number of false
+    alarms, and measure it. Choose on videos that the heads were not trained on, and measure on others."""
 
     detections: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DETECTIONS")]
     """Detections (ActivityNet result JSON) of the videos to choose on, with all scores."""
@@ -33,7 +33,7 @@ class OperatingPointOptions:
     false_alarms: float | None = None
     """Choose the lowest threshold with at most this many false alarms of a class per hour, instead of the best F1."""
     tiou: float = 0.5
-    """tIoU with an instance from which on a detection is correct."""
+    """Smallest tIoU with an instance at which a detection is correct."""
     minimum_instances: int = 10
     """Classes with fewer instances in the subset get the threshold of all classes together."""
     out: Path | None = None

@@ -13,7 +13,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.proposals import Proposals, TagOptions
 from ssn_feat.store import FeatureStore, open_store
 
-# With at most this many training videos the preset "small" is named.
+# With at most this many training videos, commands contain the preset "small".
 _SMALL_SET = 200
 
 

@@ -75,9 +75,9 @@ def import_features(options: ImportFeaturesOptions) -> ImportReport:
     extra = tuple(sorted(locations.keys() - dataset.videos.keys()))
     if not wanted:
         raise UserError(
-            f"none of the {len(locations)} videos in {options.features} is in {options.annotations}: features have ids "
-            f"such as {next(iter(locations))!r}, the annotations such as {min(dataset.videos, default='')!r}; --files "
-            "and --id tell what precedes or follows the id"
+            f"none of the {counted(len(locations), 'video')} in {options.features} is in {options.annotations}: "
+            f"features have ids such as {next(iter(locations))!r}, the annotations such as "
+            f"{min(dataset.videos, default='')!r}; --files and --id tell what precedes or follows the id"
             f"{similar_name(sorted(dataset.videos), locations, str(options.features))}"
         )
     recipe = _recipe(options, dataset, wanted)
@@ -248,7 +248,7 @@ def _widths(options: ImportFeaturesOptions, dataset: Dataset, wanted: Mapping[st
             first = first or f"video {video_id!r}: {error}"
             wrong += [error] if isinstance(error, _WrongTimeBase) else []
     reason = _reason(wrong)
-    raise UserError(f"none of the {len(wanted)} videos can be imported; {first}{reason and f'; {reason}'}")
+    raise UserError(f"none of the {counted(len(wanted), 'video')} can be imported; {first}{reason and f'; {reason}'}")
 
 
 def _reason(wrong: list[_WrongTimeBase]) -> str:

@@ -22,9 +22,9 @@ class ChangedSources:
     """The result of comparing the files of committed videos with what the store records."""
 
     changed: dict[str, str] = field(default_factory=dict)
-    """How the file of each video differs whose content is another one, by id."""
+    """How the file differs, by id, for each video whose content has changed."""
     verified: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Bytes, modified and sha256 of files whose time differs from the record and whose content is the recorded one.
+    """Bytes, modified and sha256 of files whose time differs from the record but whose content does not.
     The next run need not hash them again."""
 
 
@@ -55,7 +55,7 @@ def compare_sources(
         if found["sha256"] == recorded[video_id].get("sha256"):
             verified[video_id] = found
         else:
-            changed[video_id] = "its file has the same size and another content"
+            changed[video_id] = "its file has the same size but different content"
     return ChangedSources(dict(sorted(changed.items())), verified)
 
 
@@ -64,7 +64,7 @@ def _hashed(videos: Mapping[str, Path], quiet: bool) -> dict[str, dict[str, Any]
     if not videos:
         return {}
     if not quiet:
-        print("note: comparing the content of files with another time than recorded", file=sys.stderr)
+        print("note: comparing the content of files whose time differs from the record", file=sys.stderr)
     with nullcontext(None) if quiet else progress_bar("files", len(videos)) as advance:
         # Hashing releases the GIL.
         found = joblib.Parallel(n_jobs=joblib.cpu_count(), prefer="threads", return_as="generator")(

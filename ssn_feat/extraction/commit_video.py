@@ -40,8 +40,8 @@ class Again:
     streams: Mapping[str, tuple[Stream, ...]]
     """The streams to extract of each video, by id."""
     accept_new_source: bool = False
-    """Replace all streams of a video whose file is not the one that it was extracted from; otherwise that is a
-    failure."""
+    """Whether to replace all streams of a video whose file is not the one that it was extracted from. If not, such a
+    video fails."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def only_streams(snippets: ResolvedSnippets, streams: Collection[str]) -> Resolv
 def missing_streams(
     store: FeatureStore, attributes: Mapping[str, Any], streams: Sequence[Stream]
 ) -> tuple[Stream, ...]:
-    """The streams that a committed video with these attributes lacks, or has of another recipe."""
+    """The streams that a committed video with these attributes lacks or that have another recipe."""
     held = set(store.streams_in(attributes)) - store.foreign_streams(attributes).keys()
     return tuple(stream for stream in streams if stream not in held)
 

@@ -199,7 +199,7 @@ def describe_plan(plan: ExtractionPlan) -> str:
     if plan.failed_before:
         lines[-1] += f", of which {plan.failed_before} failed before"
     if plan.extended:
-        lines.append(f"         {plan.extended} of them are there and get only the streams that they lack")
+        lines.append(f"         for {plan.extended} of these, only the streams that they lack")
     lines += _describe_changed(plan)
     dims = ", ".join(f"{name} ({stream['feature_dim']})" for name, stream in plan.recipe["streams"].items())
     every = f"{snippets.stride} frames" + (f" at {snippets.nominal_fps:g} fps" if snippets.nominal_fps else "")

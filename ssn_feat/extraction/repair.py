@@ -31,9 +31,9 @@ class VerifyOptions:
     store: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="STORE")]
     """The feature store."""
     repair: bool = False
-    """Extract damaged streams again, with the recorded options; what is sound, or cannot be repaired, is kept."""
+    """Extract damaged streams again with the recorded options; keep the others, and those that cannot be repaired."""
     accept_new_source: bool = False
-    """Repair videos also from files other than those that they were extracted from: all of their streams then."""
+    """Also repair videos whose files were replaced: extract all of their streams from the new files."""
     trust_modules: tuple[str, ...] = ()
     """Backbones package.module:callable that may be imported although only the store names them: their code is run."""
 

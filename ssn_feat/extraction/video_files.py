@@ -10,6 +10,7 @@ from ssn_feat.annotations import read_annotations
 from ssn_feat.annotations.dataset import Dataset
 from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.errors import UserError
+from ssn_feat.terminal import counted
 from ssn_feat.video.find_videos import IdFrom, find_videos
 from ssn_feat.video.image_folders import ImageNames
 
@@ -58,7 +59,9 @@ def list_video_files(
     expected = _expected(dataset, subsets)
     wanted = {video_id: path for video_id, path in files.items() if video_id in expected}
     if not wanted:
-        raise UserError(f"none of the {len(expected)} videos of {annotations} is in {where}{_advice(files, expected)}")
+        raise UserError(
+            f"none of the {counted(len(expected), 'video')} of {annotations} is in {where}{_advice(files, expected)}"
+        )
     return VideoFiles(
         name or dataset.name,
         wanted,

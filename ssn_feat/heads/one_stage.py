@@ -28,7 +28,7 @@ class OneStageOptions:
     minimum_score: float = 0.001
     """Points with a lower score give no detection."""
     points_per_level: int = 2000
-    """Number of points, the best ones, that give detections at each level of a video."""
+    """Number of points at each level that give detections, those with the highest scores."""
     shortest: float = 0.05
     """Detections that are shorter than this many rows are dropped."""
 

@@ -39,7 +39,7 @@ class PointLossOptions:
     regression: float = 1.0
     """Weight of the loss of distances."""
     normaliser: float = 100.0
-    """Initial number of positive points that losses are divided by; then their running mean."""
+    """Initial value of the running mean of the number of positive points, by which losses are divided."""
     normaliser_decay: float = 0.9
     """Decay of the running mean of the number of positive points, in [0, 1)."""
 

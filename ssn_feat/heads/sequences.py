@@ -93,7 +93,7 @@ class Packing:
 
 
 def joined(packings: Sequence[Packing]) -> Packing:
-    """One packing of the rows of several, such as the levels of a pyramid, one after the other."""
+    """One packing for the rows of several packings, such as the levels of a pyramid, one after the other."""
     starts = [0]
     for packing in packings:
         starts.append(starts[-1] + len(packing))

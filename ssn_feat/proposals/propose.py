@@ -38,6 +38,7 @@ from ssn_feat.proposals.logistic import LogisticActionness, fit_logistic
 from ssn_feat.proposals.methods import dense, grouped, ranked, sliding
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.store.times import times_of_store
+from ssn_feat.terminal import counted
 
 if TYPE_CHECKING:
     from ssn_feat.runs.checkpoints import Run
@@ -134,7 +135,9 @@ def propose(options: ProposeOptions) -> Proposals:
     if options.number is not None:
         proposals = proposals.top(options.number)
     if not len(proposals):
-        raise UserError(f"there is no proposal in any of the {len(ids)} videos: lower --thresholds or --minimum-length")
+        raise UserError(
+            f"there is no proposal in any of the {counted(len(ids), 'video')}: lower --thresholds or --minimum-length"
+        )
     proposals.save(options.out)
     blocks = [] if options.ssn_list is None or dataset is None else list_blocks(proposals, dataset)
     if options.ssn_list is not None:
@@ -157,7 +160,7 @@ def _ids_to_propose(store: FeatureStore, dataset: Dataset | None, options: Propo
     if not ids:
         hint = similar_name(wanted, stored, "the store")
         raise UserError(
-            f"the store {options.store} has none of the {len(wanted)} videos of {options.annotations}{hint}"
+            f"the store {options.store} has none of the {counted(len(wanted), 'video')} of {options.annotations}{hint}"
         )
     if len(ids) < len(wanted) and not options.quiet:
         hint = similar_name(sorted(set(wanted) - set(ids)), stored, "the store")

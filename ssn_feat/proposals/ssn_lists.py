@@ -18,6 +18,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.files import write_text
 from ssn_feat.proposals.collection import Proposals
 from ssn_feat.proposals.labelling import label_proposals
+from ssn_feat.terminal import counted
 
 # A path that can be read back: one line of text, not like the start of a block, without space around it.
 _LINE = re.compile(r"(?![\s#])[^\r\n\ud800-\udfff]+(?<!\s)")
@@ -68,7 +69,9 @@ def list_blocks(proposals: Proposals, dataset: Dataset) -> list[ListedBlock]:
         rows = np.column_stack([labels.label, labels.tiou, labels.overlap, boxes / video.duration])
         blocks.append(ListedBlock(video.id, 1, 1, instances, rows, len(blocks)))
     if not blocks:
-        raise UserError(f"none of the {len(proposals.ids)} videos with proposals is in data set {dataset.name!r}")
+        raise UserError(
+            f"none of the {counted(len(proposals.ids), 'video')} with proposals is in data set {dataset.name!r}"
+        )
     return blocks
 
 

@@ -158,7 +158,7 @@ def _calibration_chart(measured: EvaluatedFiles) -> dict[str, Chart]:
         return {}
     diagonal = line("perfect calibration", [0, 100], [0, 100], "#8a9099", 2, hoverinfo="skip")
     title = f"Calibration at tIoU {measured.evaluations[0].thresholds[measured.level]:.3g}"
-    drawn = layout(title, axis("score of the detections", ticksuffix=" %"), axis("hits among them", **_SHARE))
+    drawn = layout(title, axis("score of the detections", ticksuffix=" %"), axis("precision", **_SHARE))
     return {"calibration": {"data": [diagonal, *traces], "layout": drawn}}
 
 

@@ -1,4 +1,4 @@
-"""An operating point: the score from which on the detections of each class are shown to a user."""
+"""An operating point: the lowest score at which detections of each class are shown to a user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class OperatingPoint:
     criterion: str
     """What the thresholds were chosen for, such as ``best F1``."""
     tiou: float
-    """tIoU from which on a detection is correct."""
+    """Smallest tIoU at which a detection is correct."""
     chosen_on: str
     """The videos that the thresholds were chosen on."""
     pooled: tuple[str, ...] = ()

@@ -17,6 +17,7 @@ from ssn_feat.errors import UserError
 from ssn_feat.heads.losses import Groups
 from ssn_feat.heads.stages import inside
 from ssn_feat.intervals import overlap_over, tiou
+from ssn_feat.terminal import counted
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ def _why_empty(name: str, c: Candidates, o: PoolOptions) -> str:
     proposal = ~c.truth
     total = int(proposal.sum())
     if not total:
-        return f"no {name} proposals: the {len(c.ids)} videos have no proposals at all"
+        return f"no {name} proposals: none of the {counted(len(c.ids), 'video')} has any proposal"
     if name == "foreground":
         return (
             f"no foreground: the best of {total} proposals has tIoU {c.tiou[proposal].max():.3f}, foreground_tiou is "

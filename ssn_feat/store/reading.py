@@ -19,6 +19,7 @@ from ssn_feat.store.recipe import Recipe
 from ssn_feat.store.sources import checked_run
 from ssn_feat.store.stored_video import FailedVideo, StoredVideo, array_folder
 from ssn_feat.store.stream_recipes import fingerprints, streams_of
+from ssn_feat.terminal import counted
 
 VIDEOS, FAILED, RUNS = "videos", "failed", "runs"
 # Concurrent requests to a remote store.
@@ -211,7 +212,7 @@ class StoreReader:
         alike = similar_name([video_id], self.ids, "it")
         why = f": it could not be extracted ({failure.reason})" if failure else alike
         return UserError(
-            f"the store {self.path} has no video {video_id!r}{why}; it holds {len(self)} videos, "
+            f"the store {self.path} has no video {video_id!r}{why}; it holds {counted(len(self), 'video')}, "
             f"see python extract/status.py {self.path}"
         )
 

@@ -44,7 +44,7 @@ class OptimisationOptions:
     warmup_steps: int = 0
     """Number of steps in which the rate first increases linearly from 0."""
     clip_norm: float = 0.0
-    """Largest norm of the gradient, which is scaled down to it; 0: no limit."""
+    """Scale the gradient down to this norm if its norm is larger; 0: no limit."""
     momentum: float = 0.9
     """Momentum of sgd."""
     weight_decay: float = 0.0005

@@ -21,12 +21,11 @@ class SequenceOptions(TrainingOptions):
     head: str = "one-stage"
     """one-stage, or package.module:Class."""
     longest: int = 2304
-    """Number of rows that are read at most of a video in training. Of a longer video, a window with an instance is
-    read."""
+    """Maximum number of rows of a video that training reads. From a longer video it reads a window with an instance."""
     crop: tuple[float, float] = (0.9, 1.0)
-    """Share of the rows of a shorter video that are read, drawn between these two."""
+    """Smallest and largest share of the rows of a shorter video that training reads; it is drawn between them."""
     kept_share: float = 0.5
-    """Share of an instance that must lie in the rows that are read, for the instance to count."""
+    """An instance counts if at least this share of it is inside the rows that are read."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,6 +28,7 @@ from ssn_feat.sampling.feature_table import FeatureTable, intersect_ids
 from ssn_feat.sampling.pools import Candidates, candidates_of, random_windows
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.store.times import times_of_store
+from ssn_feat.terminal import counted
 from ssn_feat.training.fit_options import TrainingOptions
 from ssn_feat.training.run_inputs import annotations_input, features_input, proposals_input
 
@@ -169,14 +170,16 @@ def _with_instances(dataset: Dataset, options: TrainingOptions) -> Dataset:
     """The videos to train on. Raises UserError if none has an instance."""
     annotated = [video.id for video in dataset.videos.values() if video.instances]
     if not annotated:
-        raise UserError(f"none of the {len(dataset.videos)} {options.subset} videos has an annotated instance")
+        raise UserError(
+            f"none of the {counted(len(dataset.videos), f'{options.subset} video')} has an annotated instance"
+        )
     return dataset if options.background_videos else dataset.only(annotated)
 
 
 def _proposals(path: Path, dataset: Dataset, options: TrainingOptions) -> Proposals:
     proposals = Proposals.load(path)
     if not len(proposals):
-        raise UserError(f"{path} has no proposal for any of its {len(proposals.ids)} videos")
+        raise UserError(f"{path} has no proposal for any of its {counted(len(proposals.ids), 'video')}")
     return proposals.matched(dataset.videos, "the annotations", options.quiet)
 
 

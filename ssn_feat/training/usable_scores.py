@@ -1,4 +1,4 @@
-"""Checks during training that detection can use the scores of a head: those of features without a scale overflow."""
+"""Checks during training that detection can use the scores of a head; those of unscaled features may overflow."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from ssn_feat.runs.checkpoints import Run
 from ssn_feat.sampling.feature_table import intersect_ids
 from ssn_feat.store import FeatureStore, open_store
 from ssn_feat.store.times import times_of_store
+from ssn_feat.terminal import counted
 from ssn_feat.training.fit_options import FitOptions, TrainingOptions
 from ssn_feat.training.loop import Measure
 from ssn_feat.training.sequence_options import SequenceOptions
@@ -72,7 +73,9 @@ def _videos_to_measure(
     dataset = annotations.subset(options.eval or "")
     ids = tuple(video.id for video in dataset.videos.values() if video.instances)
     if not ids:
-        raise UserError(f"none of the {len(dataset.videos)} {options.eval} videos to measure on has an instance")
+        raise UserError(
+            f"none of the {counted(len(dataset.videos), f'{options.eval} video')} to measure on has an instance"
+        )
     ids = intersect_ids(ids, store.ids, options.missing, f"the store {store.path}", options.eval, options.quiet)
     times = [times_of_dataset(dataset.only(ids), options.annotations)]
     if proposals is not None:

@@ -1,7 +1,8 @@
-"""Checks whether the structure of a file is intact, which FFmpeg does not tell.
+"""Checks whether the structure of a file is intact, which FFmpeg does not report.
 
 FFmpeg skips bytes that it cannot parse in a Matroska, WebM or MPEG-TS file, looks for something that it knows, and
-continues without an error, a damaged packet, or always a message in its log. PyAV gives no access to the structure.
+continues without an error or a damaged packet, and not always with a message in its log. PyAV gives no access to the
+structure.
 """
 
 from __future__ import annotations

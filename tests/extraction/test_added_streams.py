@@ -27,7 +27,7 @@ def test_two_runs_of_a_stream_each_give_what_one_run_gives(
     rgb = {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in (store / "videos").rglob("rgb/**/*")}
     report = extract(options(folder, store, streams=("flow",), jobs=2))
     assert sorted(report.extracted) == ["v0", "v1", "v2"]
-    assert "3 of them are there and get only the streams that they lack" in capsys.readouterr().out
+    assert "for 3 of these, only the streams that they lack" in capsys.readouterr().out
     assert {p: (p.stat().st_ino, p.stat().st_mtime_ns) for p in (store / "videos").rglob("rgb/**/*")} == rgb
     assert arrays(store) == arrays(tmp_path / "both.zarr")
     ours, both = open_store(store), open_store(tmp_path / "both.zarr")

@@ -98,7 +98,7 @@ def test_same_size_and_another_content_is_a_change(folder: Path, store: Path, ha
     content[-1] ^= 1
     path.write_bytes(content)
     report = extract(options(folder, store))
-    assert report.changed == {"v1": "its file has the same size and another content"}
+    assert report.changed == {"v1": "its file has the same size but different content"}
     assert hashed == ["v1.avi"]
 
 

@@ -62,7 +62,7 @@ def test_ids_of_annotations_are_matched_with_the_files(
 def test_no_id_in_common(tmp_path: Path) -> None:
     (tmp_path / "abc.mp4").touch()
     spec = annotations(tmp_path / "a.json", "def")
-    with pytest.raises(UserError, match=r"none of the 1 videos .* such as 'abc', .* such as 'def'; a \.csv file"):
+    with pytest.raises(UserError, match=r"none of the 1 video .* such as 'abc', .* such as 'def'; a \.csv file"):
         list_video_files(tmp_path, spec)
 
 

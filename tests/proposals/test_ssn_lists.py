@@ -147,7 +147,7 @@ def test_a_list_of_proposals_and_truth(listed, tmp_path: Path) -> None:
         *("2", "2 0.5000 1.0000 0.2500 0.3750", "1 0.5000 1.0000 0.8125 1.0000"),
         *("# 1", "b", "1", "1", "0", "1", "0 0.0000 0.0000 0.0000 0.2000", ""),
     ]
-    with pytest.raises(UserError, match="none of the 1 videos"):
+    with pytest.raises(UserError, match="none of the 1 video "):
         list_blocks(proposals.only(["other"]), dataset)
 
 

@@ -208,7 +208,7 @@ def test_a_pool_that_is_not_drawn_from_may_be_empty():
 
 
 def test_no_proposal_at_all_is_said():
-    with pytest.raises(UserError, match="the 1 videos have no proposals at all"):
+    with pytest.raises(UserError, match="none of the 1 video has any proposal"):
         make_pools(candidates_of(BASE, {"a": np.zeros((0, 2))}, DURATION), THUMOS)
 
 

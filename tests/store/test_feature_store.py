@@ -281,7 +281,7 @@ def test_array_of_zeros_is_not_missing(store: FeatureStore) -> None:
 
 def test_unknown_video_and_stream(store: FeatureStore) -> None:
     store.write("a", *made())
-    with pytest.raises(UserError, match="no video 'b'; it holds 1 videos"):
+    with pytest.raises(UserError, match="no video 'b'; it holds 1 video,"):
         store.read("b")
     with pytest.raises(UserError, match="no stream 'depth'; it has flow, rgb"):
         store.read("a", ["depth"])

@@ -103,7 +103,7 @@ def test_packed_store_is_read_only(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match="is a packed store, which is read-only"):
             call()
-    with pytest.raises(UserError, match="no video 'c'; it holds 1 videos"):
+    with pytest.raises(UserError, match="no video 'c'; it holds 1 video,"):
         packed.read("c")
     assert packed.runs() == [{"videos": {}, "missing": ["d"], "options": {"stride": 8}}]
     found = status(packed)

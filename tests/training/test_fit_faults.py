@@ -98,8 +98,8 @@ FAULTS = {
     "videos": (other_annotations, r"lacks 1 of 1 training videos: elsewhere$"),
     "proposals of other videos": (other_proposals, r"other\.npz lacks 11 of 11 training videos: v/00, v/01, "),
     "proposals of some videos": (some_proposals, r"some\.npz lacks 9 of 11 training videos: .*--missing skip"),
-    "empty proposals": (no_proposals, r"none\.npz has no proposal for any of its 1 videos"),
-    "no instances": (no_instances, r"none of the 1 training videos has an annotated instance"),
+    "empty proposals": (no_proposals, r"none\.npz has no proposal for any of its 1 video$"),
+    "no instances": (no_instances, r"none of the 1 training video has an annotated instance"),
     "pool": (lambda *_: {"pools": PoolOptions(background_coverage=0.9)}, r"none exceeds background_coverage 0\.9"),
     "device": (lambda *_: {"device": "abacus"}, r"cannot use the device 'abacus'"),
 }

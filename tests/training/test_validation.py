@@ -82,7 +82,7 @@ def no_instances(data, tmp_path):
 FAULTS = {
     "subset": (lambda *_: {"eval": "holdout"}, "no subset 'holdout'"),
     "proposals": (lacking_proposals, r"some\.npz lacks 6 of 6 testing videos"),
-    "instances": (no_instances, "none of the 1 testing videos to measure on has an instance"),
+    "instances": (no_instances, "none of the 1 testing video to measure on has an instance"),
     "no proposals": (lambda *_: {"proposals": None}, "add --proposals FILE"),
 }
 
