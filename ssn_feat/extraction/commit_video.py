@@ -127,9 +127,9 @@ def extract_and_commit(
             if not streams:
                 return Outcome(video_id, rows=store.rows(video_id))
             video = task.extract(backbones, path, streams, progress)
-            _require_same_source(store.recorded(video_id), video, "extract all of its streams again")
-            store.add_streams(video_id, video.features, video.spans, claim)
-            return _outcome(video_id, video)
+            attributes = store.recorded(video_id)
+            _require_same_source(attributes, video, "--update extracts all of its streams again")
+            return _commit_change(store, video_id, attributes, video, claim)
         except StoreWriteError:
             raise
         except Exception as error:  # an error in a decoder or network must not stop the other videos
@@ -156,8 +156,7 @@ def _extract_again(
         store.replace_video(video_id, video.features, video.spans, video.info, claim)
         return _outcome(video_id, video)
     if _source_of(attributes) == _source_of(video.info) or not _source_of(attributes):
-        store.add_streams(video_id, video.features, video.spans, claim)
-        return _outcome(video_id, video)
+        return _commit_change(store, video_id, attributes, video, claim)
     if not task.again.accept_new_source:
         _require_same_source(attributes, video, "--accept-new-source extracts all of its streams from the new file")
     held = {*store.streams_in(attributes), *streams}
@@ -167,6 +166,17 @@ def _extract_again(
     if held - set(streams):
         video = task.extract(backbones, path, held, progress)
     store.replace_video(video_id, video.features, video.spans, video.info, claim)
+    return _outcome(video_id, video)
+
+
+def _commit_change(
+    store: FeatureStore, video_id: str, attributes: Mapping[str, Any], video: ExtractedVideo, claim: HeldClaim
+) -> Outcome:
+    """Commit streams of a stored video beside those that it keeps, or instead of all of them."""
+    if set(store.streams_in(attributes)) <= video.features.keys():  # the snippets may be others, too
+        store.replace_video(video_id, video.features, video.spans, video.info, claim)
+    else:
+        store.add_streams(video_id, video.features, video.spans, claim)
     return _outcome(video_id, video)
 
 
