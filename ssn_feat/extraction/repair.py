@@ -41,6 +41,8 @@ class VerifyOptions:
 def verify_store(options: VerifyOptions) -> int:
     """Read every array of a feature store and compare its hash. Exit code 1 if a video is damaged."""
     store = open_store(options.store)
+    if options.repair and store.tier == "growing":
+        store.clean()  # an earlier repair may have been killed
     result = _print_damage(store)
     if result.damage and options.repair:
         store.require_growing()

@@ -8,7 +8,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,22 +48,36 @@ class Ended:
 
 
 class Process:
-    """Work in a process of its own, which is killed before operation ``kill_at`` (from 1) on its files, if given.
+    """Work in a process of its own, which is killed before operation ``kill_at`` (from 1) on its files, if given, or
+    stopped before operation ``stop_at``.
 
     ``largest``: bytes that a file may have (RLIMIT_FSIZE).
     """
 
-    def __init__(self, work: Work, kill_at: int = 0, largest: int = 0) -> None:
+    def __init__(self, work: Work, kill_at: int = 0, largest: int = 0, stop_at: int = 0) -> None:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
         # Not beside the folder: the disk there may be full.
         self._notes = Path(tempfile.gettempdir(), f"faults-{os.getpid()}-{time.monotonic_ns()}.notes")
         self._began = time.monotonic()
-        self._process = CONTEXT.Process(target=_child, args=(work, self._notes, kill_at, largest))
+        self._process = CONTEXT.Process(target=_child, args=(work, self._notes, kill_at, largest, stop_at))
         self._process.start()
 
     def kill(self) -> None:
         """At once."""
         self._process.kill()
+
+    def wait_until_stopped(self) -> bool:
+        """Wait for SIGSTOP; False if the process ended before. Needs Linux."""
+        while self._process.is_alive():
+            status = Path(f"/proc/{self._process.pid}/stat").read_bytes().rpartition(b")")[2].split()
+            if status[0] in (b"T", b"t"):
+                return True
+            time.sleep(0.005)
+        return False
+
+    def resume(self) -> None:
+        """Send SIGCONT."""
+        os.kill(self._process.pid or 0, signal.SIGCONT)
 
     def end(self, seconds: float = 120.0) -> Ended:
         """Wait for its end, at most so long."""
@@ -84,7 +98,7 @@ def done(work: Work) -> Ended:
     return Process(work).end()
 
 
-def _child(work: Work, notes: Path, kill_at: int, largest: int) -> None:
+def _child(work: Work, notes: Path, kill_at: int, largest: int, stop_at: int) -> None:
     with notes.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
@@ -97,7 +111,7 @@ def _child(work: Work, notes: Path, kill_at: int, largest: int) -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-    count = _count_operations(str(work.folder), kill_at)
+    count = _count_operations(str(work.folder), {kill_at: signal.SIGKILL, stop_at: signal.SIGSTOP})
     code: object = 1
     try:
         code = work.function(*work.arguments)
@@ -112,7 +126,7 @@ def _child(work: Work, notes: Path, kill_at: int, largest: int) -> None:
     sys.exit(code)
 
 
-def _count_operations(folder: str, kill_at: int) -> list[None]:
+def _count_operations(folder: str, signals: Mapping[int, signal.Signals]) -> list[None]:
     count: list[None] = []
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -120,8 +134,8 @@ def _count_operations(folder: str, kill_at: int) -> list[None]:
             return
         if os.fspath(arguments[0]).startswith(folder):
             count.append(None)
-            if len(count) == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if len(count) in signals:
+                os.kill(os.getpid(), signals[len(count)])
 
     sys.addaudithook(hook)
     return count

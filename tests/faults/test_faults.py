@@ -31,6 +31,8 @@ _ROUNDS = {
     "joins": 60,
     "clocks": 1,
     "recipes": 7,
+    "recipes exchanged": 4,
+    "repair killed": 4,
     "sources replaced": 9,
     "videos": 10,
     "decoding": 40,
