@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from ssn_feat.exchange.layouts import Orientation
 from ssn_feat.exchange.patterns import ID, Location
 from ssn_feat.exchange.time_base import Rescaled, TimeBase
 from ssn_feat.progress import progress_bar
-from ssn_feat.store import FeatureStore, StoreWriteError, open_or_create_store
+from ssn_feat.store import FeatureStore, StoreReadError, StoreWriteError, open_or_create_store
 from ssn_feat.store.times import times_of_store
 from ssn_feat.terminal import counted, listing, printable
 
@@ -120,7 +120,7 @@ def _run(
 ) -> ImportReport:
     imported: dict[str, int] = {}
     failures: dict[str, str] = {}
-    done = set(store.ids) & wanted.keys()
+    done = _complete(store, wanted.keys(), options)
     with progress_bar("videos", len(wanted) - len(done)) as advance:
         for video_id, locations in wanted.items():
             if video_id in done:
@@ -147,8 +147,32 @@ def _import(options: ImportFeaturesOptions, store: FeatureStore, video: Video, l
         "source": {stream: location.path.name for stream, location in locations.items()},
         "time_base": base.describe(),
     }
-    store.write(video.id, streams, base.spans(rows, video.duration), info)
+    with store.claims.hold(video.id) as claim:
+        if claim is None:
+            raise UserError("another run is importing it")
+        if video.id not in store:
+            store.write(video.id, streams, base.spans(rows, video.duration), info)
+        else:
+            held = store.streams_in(store.recorded(video.id))
+            added = {stream: array for stream, array in streams.items() if stream not in held}
+            store.add_streams(video.id, added or streams, base.spans(rows, video.duration), claim)
     return rows
+
+
+def _complete(store: FeatureStore, wanted: Collection[str], options: ImportFeaturesOptions) -> set[str]:
+    """The videos that have all of the streams to import; damaged ones are left to ``verify``."""
+    asked = set(options.columns) or {pattern.stream for pattern in options.patterns}
+
+    def is_complete(video_id: str) -> bool:
+        try:
+            return asked <= set(store.streams_in(store.attributes(video_id)))
+        except StoreReadError:
+            raise
+        except UserError:
+            return True
+
+    stored = [video_id for video_id in store.ids if video_id in wanted]
+    return {i for i, complete in zip(stored, store.map(is_complete, stored), strict=True) if complete}
 
 
 def _loaded(options: ImportFeaturesOptions, video: Video, locations: Locations) -> tuple[TimeBase, Streams]:

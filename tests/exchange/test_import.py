@@ -211,6 +211,21 @@ def test_import_resumes(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixt
     assert "imported 2 videos" in capsys.readouterr().out.splitlines()[-1]
 
 
+def test_a_stream_is_imported_into_a_store_of_another_one(tmp_path: Path, folder: Path) -> None:
+    rgb, flow = features(), {name: array + 1 for name, array in features().items()}
+    for name in rgb:
+        np.save(folder / f"{name}.rgb.npy", rgb[name])
+        np.save(folder / f"{name}.flow.npy", flow[name])
+    run(tmp_path, files=("rgb={id}.rgb.npy",), orientation="TD")
+    store = run(tmp_path, files=("flow={id}.flow.npy",), orientation="TD")
+    assert store.streams == ("flow", "rgb")
+    for video in store:
+        np.testing.assert_array_equal(video.features["rgb"], rgb[video.id].astype(np.float16))
+        np.testing.assert_array_equal(video.features["flow"], flow[video.id].astype(np.float16))
+    with pytest.raises(UserError, match=r"time_base\.offset is 0\.0 there and 2\.0 here"):
+        run(tmp_path, files=("flow={id}.flow.npy",), orientation="TD", offset=2.0)
+
+
 def test_float16_overflow_is_a_failure(tmp_path: Path, folder: Path) -> None:
     held = features()
     held["b"][0, 0] = 1e5
