@@ -93,7 +93,7 @@ def _annotated(data: Synthetic, dataset: Dataset) -> tuple[str, ...]:
     """The videos that a training with these annotations reads."""
     write_activitynet(dataset, data.folder / "changed.json")
     options = data.options(data.folder / "run", annotations=str(data.folder / "changed.json"))
-    return read_data(options, needs_proposals=True, values=False).table.ids
+    return read_data(options, options.proposals, values=False).table.ids
 
 
 def _proposed(data: Synthetic, proposals: Proposals) -> tuple[str, ...]:
@@ -101,7 +101,7 @@ def _proposed(data: Synthetic, proposals: Proposals) -> tuple[str, ...]:
     proposals.save(data.folder / "changed.npz")
     compare(CompareOptions((data.folder / "changed.npz",), annotations=data.annotations, methods=()))
     options = data.options(data.folder / "run", proposals=data.folder / "changed.npz")
-    return read_data(options, needs_proposals=True, values=False).table.ids
+    return read_data(options, options.proposals, values=False).table.ids
 
 
 def _measured(data: Synthetic, detections: Detections) -> tuple[str, ...]:
