@@ -281,11 +281,9 @@ def _without(arguments: Sequence[str], flag: str) -> tuple[str, list[str]]:
     for at, argument in enumerate(rest):
         name, equals, value = argument.partition("=")
         if name == flag:
-            return (
-                (value, rest[:at] + rest[at + 1 :])
-                if equals
-                else (" ".join(rest[at + 1 : at + 2]), rest[:at] + rest[at + 2 :])
-            )
+            if equals:
+                return value, rest[:at] + rest[at + 1 :]
+            return " ".join(rest[at + 1 : at + 2]), rest[:at] + rest[at + 2 :]
     return "", rest
 
 
