@@ -17,6 +17,7 @@ from ssn_feat.sampling.feature_table import FeatureTable, intersect_ids
 from ssn_feat.store import create_store, open_store
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import FitOptions
+from ssn_feat.training.ssn_task import extra_bytes
 from ssn_feat.training.training_data import features_folder
 
 
@@ -74,7 +75,8 @@ def test_features_go_to_a_file_where_memory_is_short(store, tmp_path, monkeypatc
     sizes: list[int] = []
     monkeypatch.setattr("ssn_feat.training.training_data.fits", lambda size: bool(sizes.append(size)))
     for sampling in ("segments", "dense"):
-        features_folder(replace(options, sampling=sampling, streams=("rgb",)), wide, wide.ids)
+        chosen = replace(options, sampling=sampling, streams=("rgb",))
+        features_folder(chosen, wide, wide.ids, extra_bytes(chosen))
     assert sizes == [5 * 3 * 4, 5 * 3 * 8]
     assert features_folder(replace(options, features="mapped"), store, store.ids) == tmp_path / "out"
     with pytest.raises(UserError, match=r"cannot keep \S+ GB of features in"):
