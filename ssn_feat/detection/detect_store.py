@@ -49,7 +49,7 @@ class DetectOptions(JoinOptions):
     store: Path | None = None
     """Feature store written by extract/run.py."""
     proposals: Path | None = None
-    """File of proposals written by train/propose.py."""
+    """File of proposals written by train/propose.py; one-stage heads need none."""
     checkpoint: tuple[Path, ...] = ()
     """Run folders of SSN or one-stage heads (train/fit.py), or folders of run folders; several runs, such as streams or
     seeds, are fused."""

@@ -68,7 +68,7 @@ class MeasuredPoint:
 
 
 def choose_operating_point(options: OperatingPointOptions) -> tuple[OperatingPoint, MeasuredPoint]:
-    """Choose score thresholds, measure them, and write and print what ``options`` ask for.
+    """Choose a score threshold for the detections of each class on some videos, and measure them on others.
 
     Raises UserError if files are missing or do not fit the annotations, or if no class has a threshold.
     """

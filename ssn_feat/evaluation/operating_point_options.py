@@ -39,7 +39,7 @@ class OperatingPointOptions:
     out: Path | None = None
     """Write the thresholds as JSON, for --operating-point of train/detect.py store and bench/detections.py."""
     model: Path | None = None
-    """Write the thresholds into this model folder, so that train/detect.py video keeps only detections above them."""
+    """Write the thresholds into this model folder; train/detect.py video then drops detections below them."""
     json: Path | None = None
     """Write all numbers as JSON."""
     bootstrap: int = 1000

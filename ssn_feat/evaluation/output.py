@@ -59,7 +59,8 @@ def summary_lines(evaluation_set: EvaluationSet, options: EvaluateOptions) -> li
     if not evaluation_set.empty:
         return [*lines, "all of these videos have instances"]
     treatment = "false alarms" if evaluation_set.empty_count else f"left out ({_reason(options)})"
-    return [*lines, f"detections in the {counted(evaluation_set.empty, 'video')} without instances are {treatment}"]
+    where = "the video" if evaluation_set.empty == 1 else f"the {evaluation_set.empty} videos"
+    return [*lines, f"detections in {where} without instances are {treatment}"]
 
 
 def _reason(options: EvaluateOptions) -> str:

@@ -26,7 +26,7 @@ from ssn_feat.training.validation import validation_measure
 
 
 def fit(options: TrainingOptions) -> dict[str, Any]:
-    """Learn an SSN head or an actionness head from a feature store; write it and its log to the run folder OUT.
+    """Learn a head from a feature store; write it and its log to the run folder OUT.
 
     Returns the summary of the run. Raises UserError for input that is missing or does not fit together, and where OUT
     holds a run that is neither resumed nor overwritten.
