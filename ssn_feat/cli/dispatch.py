@@ -32,7 +32,7 @@ class Group:
     former: Callable[[Sequence[str]], str | None] = lambda arguments: None
     """Given arguments that name no command, their present spelling if an earlier version took them, else None."""
     other: Callable[[str], Command[Any] | None] = lambda word: None
-    """Given a word that is not among the names, the command that it means nevertheless, else None."""
+    """Given a word that is not one of the names, returns the command that it stands for, or None."""
 
     def leaves(self) -> Iterator[tuple[str, Leaf]]:
         """The names of all commands, those of groups in groups as several words, with each or what returns it."""
@@ -57,7 +57,7 @@ class Group:
 def choose(start: Leaf | Group, words: Sequence[str], prog: str) -> tuple[Command[Any], list[str], str]:
     """The command that leading ``words`` name, the words after its name, and ``prog`` with its name.
 
-    Prints help and exits where a group is asked for help or given no word: with 0 and 2. Raises UserError where a word
+    Prints help and exits where a group is asked for help or given no word: with 0 and 2. Raises UserError if a word
     names no command.
     """
     rest = list(words)

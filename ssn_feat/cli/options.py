@@ -110,7 +110,7 @@ def _is_positional(marks: Collection[Any]) -> bool:
 
 
 def _require_known(command: Command[Any], arguments: Sequence[str], prog: str) -> None:
-    """Raises UserError where an argument names an option that the command does not have."""
+    """Raises UserError if an argument names an option that the command does not have."""
     known = flags_of(command.options, tuple(command.fixed))
     for argument in arguments:
         flag = argument.partition("=")[0].replace("_", "-")

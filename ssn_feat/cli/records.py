@@ -195,7 +195,7 @@ def from_file(cls: type[T], values: Mapping[str, Any], path: Path) -> T:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds. Raises UserError where it cannot be read or holds something else."""
+    """The mapping that a YAML file holds. Raises UserError if it cannot be read or holds something else."""
     import yaml
 
     try:

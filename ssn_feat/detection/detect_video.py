@@ -35,8 +35,8 @@ class DetectVideoOptions:
     picture: Path | None = None
     """Timeline to draw (.png, .svg, .pdf); default: the name of the detections with .png."""
     all: bool = False
-    """Keep all detections, even if the model has an operating point (bench/operating_point.py), which otherwise leaves
-    out those of low score."""
+    """Keep all detections even if the model has an operating point (bench/operating_point.py), which removes those with
+    low scores."""
     shown: int = 10
     """Number of detections to print, best first."""
     device: str = "auto"

@@ -1,6 +1,6 @@
 """Advice on what to try next, from an :class:`~ssn_feat.evaluation.explanation.Explanation`.
 
-A rule speaks only if at least FEW instances are concerned, and either SHARE of all instances or CLASS_SHARE of those of
+A rule applies only if it concerns at least FEW instances, and either SHARE of all instances or CLASS_SHARE of those of
 a class. docs/detect-and-evaluate.md gives the effect of each rule where it was measured.
 """
 

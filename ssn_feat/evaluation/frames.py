@@ -274,7 +274,9 @@ def _average_precisions(dataset: Dataset, points: Points, scores: ClassScores) -
 
 def _notes(grid: _Grid, several: int, options: FramesOptions) -> list[str]:
     frames, videos = len(grid.frames.times), len(grid.dataset.videos)
-    scored = "every detection" if options.threshold is None else f"detections from score {options.threshold:g}"
+    scored = "every detection counts"
+    if options.threshold is not None:
+        scored = f"only scores of at least {options.threshold:g} count"
     notes = [
         f"{grid.dataset.name}: {counted(videos, 'video')}, {counted(frames, 'frame')}, "
         f"{counted(options.points, 'equidistant point')} per video",

@@ -46,7 +46,7 @@ class Again:
 
 @dataclass(frozen=True)
 class Task:
-    """What a process needs to extract any video of a plan: nothing is left for it to choose."""
+    """Everything that a process needs to extract any video of a plan."""
 
     options: ExtractOptions
     snippets: ResolvedSnippets
@@ -103,7 +103,7 @@ def extract_and_commit(
     path: Path,
     on_rows: Callable[[int], None] | None,
 ) -> Outcome:
-    """Extract and commit one video, or record why not. Raises only where the store cannot be written."""
+    """Extract and commit one video, or record why not. Raises only if the store cannot be written."""
     store = task.store
     with store.claims.hold(video_id) as claim:
         if claim is None:

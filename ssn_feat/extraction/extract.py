@@ -68,7 +68,7 @@ def extract(options: ExtractOptions, again: Again | None = None) -> ExtractRepor
     A video that the store holds with some of the streams gets those that it lacks. ``again``: extract only these
     committed videos and replace their features.
 
-    Prints the plan, progress and failures unless ``options.quiet``. Raises UserError where no video can be extracted:
+    Prints the plan, progress and failures unless ``options.quiet``. Raises UserError if no video can be extracted:
     there are no videos, weights do not fit, or the store has another recipe or cannot be written.
     """
     options = resolve_defaults(options)

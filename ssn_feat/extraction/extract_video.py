@@ -54,7 +54,7 @@ def extract_video(
     with the number of rows after each batch.
 
     A truncated or damaged video gives the features of the decodable part; ``info["damage"]`` then says what is wrong.
-    Raises UserError where the video cannot be read, changes meanwhile, or a backbone does not fit the options.
+    Raises UserError if the video cannot be read, changes meanwhile, or a backbone does not fit the options.
     """
     path = Path(path)
     device = next(iter(backbones.values())).device

@@ -75,7 +75,7 @@ class ExtractionPlan:
 def make_plan(options: ExtractOptions, files: VideoFiles, again: Again | None = None) -> ExtractionPlan:
     """Load the networks and find out what is to be done; ``again`` as in :func:`ssn_feat.extraction.extract`.
 
-    Raises UserError where weights do not fit and where the store exists with another recipe.
+    Raises UserError if weights do not fit or if the store exists with another recipe.
     """
     files = _shard_of(files, options)
     again = again or Again({})

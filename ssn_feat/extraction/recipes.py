@@ -27,7 +27,7 @@ def recipe_of(
 ) -> Recipe:
     """Everything that decides the value of features, as plain values. Options without effect are left out.
 
-    ``fps``: frame rate of folders of images. Raises UserError where a backbone does not fit the options.
+    ``fps``: frame rate of folders of images. Raises UserError if a backbone does not fit the options.
     """
     check_backbones(backbones, options)
     recipe: Recipe = {

@@ -67,7 +67,7 @@ class WorkerPool:
 def worker_pool(options: ExtractOptions, videos: int) -> Iterator[WorkerPool]:
     """The pool for ``options`` and a number of ``videos``; joblib uses it within the block.
 
-    Raises UserError where dask is missing, its scheduler does not answer or stops, or it has no workers.
+    Raises UserError if dask is missing, its scheduler does not answer or stops, or it has no workers.
     """
     if options.dask:
         with _dask_pool(options.dask) as pool:

@@ -68,7 +68,7 @@ def draw_variation(
 ) -> Variation:
     """Draw an augmentation of images of ``width`` x ``height`` for inputs of ``size``.
 
-    Raises UserError where the images are smaller than the input.
+    Raises UserError if the images are smaller than the input.
     """
     if min(width, height) < size:
         raise UserError(f"images of {width}x{height} are smaller than the network's input of {size}: raise short_side")

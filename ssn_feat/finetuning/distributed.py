@@ -103,7 +103,7 @@ def processes(device: str) -> Iterator[Processes]:
     """The processes that ``torchrun`` started together with this one, or this one alone.
 
     ``device``: as in :func:`ssn_feat.devices.device_of`; ``auto`` and ``cuda`` assign a different GPU to each process
-    of a machine. Raises UserError where there are fewer GPUs than processes and where communication with another
+    of a machine. Raises UserError if there are fewer GPUs than processes or if communication with another
     process fails.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))

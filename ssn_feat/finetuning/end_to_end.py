@@ -231,7 +231,7 @@ def _as_extracted(
 ) -> tuple[ResolvedSnippets, Backbone]:
     """How snippets were cut out for the store, and the backbone that computed its features.
 
-    Raises UserError where the features were not extracted by this program, or with another backbone or other weights.
+    Raises UserError if the features were not extracted by this program, or with another backbone or other weights.
     """
     stream, recipe = options.stream, store.recipe
     snippets = snippet_options_of(recipe, options.flow_weights)
@@ -256,7 +256,7 @@ def _videos(
 ) -> list[IndexedVideo]:
     """The files of the training videos, from which the features of the store were extracted.
 
-    Raises UserError where a file differs from the extracted one or gives other snippets.
+    Raises UserError if a file differs from the extracted one or gives other snippets.
     """
     table, store, quiet = data.table, data.store, options.fit.quiet or not group.first
     bytes_of = {name: store.read(name, ()).info.get("source", {}).get("bytes") for name in table.ids}
@@ -297,7 +297,7 @@ def _task(
 
 
 def _started(start: Run, head: SSNHead, data: TrainingData) -> SSNHead:
-    """The head of a run. Raises UserError where it has other features, classes or another shape."""
+    """The head of a run. Raises UserError if it has other features, classes or another shape."""
     if not isinstance(start.head, SSNHead) or start.reg_stats is None:
         raise UserError("--init-head must be a run of the ssn head")
     start.require_features(data.store.fingerprints, str(data.store.path))

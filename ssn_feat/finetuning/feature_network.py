@@ -100,7 +100,7 @@ def _freeze(module: nn.Module, options: TuningOptions) -> None:
 
 
 def _before(module: nn.Module, name: str) -> Iterator[nn.Module]:
-    """The modules that are entirely before the module ``name``. Raises UserError where there is no such module."""
+    """The modules that are entirely before the module ``name``. Raises UserError if there is no such module."""
     if not name:
         return
     names = [each for each, _ in module.named_modules() if each]

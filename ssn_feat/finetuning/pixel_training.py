@@ -115,7 +115,7 @@ def begin_training(
 ) -> PixelTraining:
     """A new training of the head of ``task`` and of ``backbone``, which was loaded with ``trainable=True``.
 
-    Raises UserError where the backbone has no module named ``tuning.freeze_until``.
+    Raises UserError if the backbone has no module named ``tuning.freeze_until``.
     """
     # Channels last: steps take a third less time on a CPU, and it is the layout of a GPU's tensor cores.
     backbone.module.to(memory_format=torch.channels_last)

@@ -158,7 +158,7 @@ class PixelBatches:
     def of(self, requests: Iterable[list[Request]]) -> Iterator[tuple[Tensor, int]]:
         """For each list of requests, uint8 (requests * n, C, size, size) on the device, and the number of requests.
 
-        Raises UserError where an image cannot be prepared and where a worker died.
+        Raises UserError if an image cannot be prepared or if a worker died.
         """
         self._requests = requests
         try:
@@ -206,7 +206,7 @@ def index_videos(
 
     ``paths``: file or folder of each video; ``snippets``: how snippets will be cut out; ``quiet``: without a progress
     bar; ``check``: called in a worker with each id and path, returns what is wrong with the file or an empty string.
-    Indices are kept in the cache. Raises UserError where a video is missing or cannot be read.
+    Indices are kept in the cache. Raises UserError if a video is missing or cannot be read.
     """
     missing = [name for name in ids if name not in paths]
     if missing:

@@ -21,12 +21,12 @@ def is_own(kind: str) -> bool:
 def sequence_head(kind: str) -> type[SequenceHead]:
     """The class of a head: ``one-stage``, or ``package.module:Class``, whose module is imported.
 
-    Raises UserError where there is no such class, or it is not a :class:`SequenceHead`.
+    Raises UserError if there is no such class, or it is not a :class:`SequenceHead`.
     """
     if kind == OneStageHead.kind:
         return OneStageHead
     if not is_own(kind):
-        raise UserError(f"there is no head {kind!r}: heads are one-stage, or package.module:Class for your own")
+        raise UserError(f"there is no head {kind!r}: use one-stage, or package.module:Class for your own head")
     module, _, name = kind.partition(":")
     try:
         found = getattr(importlib.import_module(module), name)

@@ -140,7 +140,7 @@ class SSNHead(nn.Module):
 def group_features(pooled: Tensor, groups: Groups) -> tuple[Tensor, Tensor]:
     """Activity and part features of the proposals that the losses use; see :meth:`SSNHead.score_groups`.
 
-    ``pooled``: ``(V * groups.size, 1 + parts, D)``. Raises UserError where it cannot be divided into videos.
+    ``pooled``: ``(V * groups.size, 1 + parts, D)``. Raises UserError if it cannot be divided into videos.
     """
     if len(pooled) % groups.size:
         raise UserError(f"{len(pooled)} proposals cannot be divided into videos of {groups.size} ({groups})")

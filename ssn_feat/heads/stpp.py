@@ -75,7 +75,7 @@ class Pyramid:
         """Weights for pooling sampled segments, float32 ``(1 + parts, sum(counts))``.
 
         ``counts``: number of segments of each stage. Row 0 is the mean over the course (activity); the other rows are
-        the parts, divided by the number of parts of their stage, before scaling. Raises UserError where a stage has
+        the parts, divided by the number of parts of their stage, before scaling. Raises UserError if a stage has
         fewer segments than parts.
         """
         if len(counts) != len(STAGES):
@@ -123,7 +123,7 @@ class Pyramid:
 class SegmentPooling(nn.Module):
     """Pooling of segments that were sampled from the stages of proposals; without parameters.
 
-    ``counts``: number of segments sampled from each stage, (2, 5, 2) in the paper. Raises UserError where a stage has
+    ``counts``: number of segments sampled from each stage, (2, 5, 2) in the paper. Raises UserError if a stage has
     fewer segments than parts.
     """
 
@@ -219,7 +219,7 @@ def course_rows(stages: Tensor, rows: int) -> tuple[Tensor, Tensor]:
 
     ``stages``: as in :meth:`Pyramid.part_rows`; ``rows``: number of rows of the video.
 
-    Raises UserError where ``stages`` are not integers of shape ``(N, 4)``, where a row is negative, and where a course
+    Raises UserError if ``stages`` are not integers of shape ``(N, 4)``, a row is negative, or a course
     begins at or after the end of the video.
     """
     if stages.ndim != 2 or stages.shape[1] != 4 or stages.is_floating_point():

@@ -85,7 +85,7 @@ class Run:
         """The input of the head: float32 ``(T, D)``, streams joined, standardised if the run standardises.
 
         ``features``: the streams of a stored video by name, or rows ``(T, D)`` with the columns of all streams.
-        Raises UserError where a stream is missing or the number of features is not that of the head.
+        Raises UserError if a stream is missing or the number of features is not that of the head.
         """
         if isinstance(features, Mapping):
             rows = join_streams(features, self.streams)
@@ -129,7 +129,7 @@ def load_run(folder: Path | str, trusted: Collection[str] = ()) -> Run:
 def run_of(saved: Mapping[str, Any], where: str = "memory", trusted: Collection[str] = ()) -> Run:
     """The run in the content of a checkpoint that was read from ``where``; ``trusted`` as for :func:`load_run`.
 
-    Raises UserError where the content is damaged or has no head that scores features.
+    Raises UserError if the content is damaged or has no head that scores features.
     """
     try:
         head = _head_of(saved["head"], saved["model"], where, trusted)
@@ -163,7 +163,7 @@ def _texts(saved: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def _require_fitting_parts(run: Run) -> None:
-    """Raise ValueError where the parts of a checkpoint have other sizes than its head."""
+    """Raise ValueError if the parts of a checkpoint have other sizes than its head."""
     classes = len(run.labels) if isinstance(run.head, ActionnessHead) else run.head.classes
     if len(run.labels) != classes:
         raise ValueError(f"it has {len(run.labels)} labels for {classes} classes")
@@ -197,7 +197,7 @@ def _augmentation(saved: Mapping[str, Any]) -> tuple[float, float]:
 def actionness_scores(run: Run, features: ArrayLike | Tensor | Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
     """Logits [background, action] of each row, float32 ``(T, 2)``; ``features`` as in :meth:`Run.prepare`.
 
-    Raises UserError where ``run`` is not a run of the actionness head.
+    Raises UserError if ``run`` is not a run of the actionness head.
     """
     if not isinstance(run.head, ActionnessHead):
         raise UserError(f"this is a run of the {run.kind} head; actionness comes from train/fit.py head actionness")
@@ -264,7 +264,7 @@ def scoring_facts(
 def read_run_checkpoint(path: Path) -> dict[str, Any]:
     """The content of a checkpoint that :meth:`RunFolder.save` wrote, tensors on the CPU. Never runs code in the file.
 
-    Raises UserError where the file does not exist, cannot be read, or has another format.
+    Raises UserError if the file does not exist, cannot be read, or has another format.
     """
     try:
         content = read_checked(path)

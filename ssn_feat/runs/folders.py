@@ -68,8 +68,8 @@ class RunFolder:
     def checkpoint_to_resume(self, options: Any) -> dict[str, Any] | None:
         """The content of the checkpoint to resume, None for a new run. Writes nothing.
 
-        ``options``: a dataclass with ``resume`` and ``overwrite``. Raises UserError where the folder holds a run and
-        neither is set, and where the options differ from those of the run to resume.
+        ``options``: a dataclass with ``resume`` and ``overwrite``. Raises UserError if the folder holds a run and
+        neither is set or if the options differ from those of the run to resume.
         """
         if options.overwrite or not (self.path / CHECKPOINT).exists():
             return None
@@ -83,7 +83,7 @@ class RunFolder:
     def create(self, options: Any) -> None:
         """Create the folder of a new run with its config.yaml, and delete the files of an earlier run.
 
-        ``options``: a dataclass. Raises UserError where the folder cannot be written.
+        ``options``: a dataclass. Raises UserError if the folder cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -103,7 +103,7 @@ class RunFolder:
         require_same(self.path, began, options, RESUME_MAY_CHANGE)
 
     def save(self, state: Mapping[str, Any], name: str = CHECKPOINT) -> None:
-        """Write a checkpoint atomically. Raises UserError where it cannot be written."""
+        """Write a checkpoint atomically. Raises UserError if it cannot be written."""
         whole = {"format": FORMAT, "version": FORMAT_VERSION, **state}
         self.files.write(name, torch_bytes(whole))
 
@@ -135,7 +135,7 @@ class RunFolder:
 
 
 def require_same(path: Path, began: Any, options: Any, may_differ: Collection[str]) -> None:
-    """Raise UserError where ``options`` differ from those that the run in ``path`` ``began`` with.
+    """Raise UserError if ``options`` differ from those that the run in ``path`` ``began`` with.
 
     Fields with a name in ``may_differ`` are not compared.
     """

@@ -21,7 +21,7 @@ _DTYPES = {torch.float16: np.float16, torch.float32: np.float32}
 def allocate(shape: tuple[int, ...], dtype: torch.dtype, folder: Path | None) -> Tensor:
     """An uninitialised tensor: in memory, or, with ``folder``, mapped from a file in that folder.
 
-    The file has no name, so it disappears with the tensor, however the program ends. Raises UserError where the disk is
+    The file has no name, so it disappears with the tensor, however the program ends. Raises UserError if the disk is
     full or the folder cannot be written.
     """
     if folder is None:

@@ -170,7 +170,7 @@ def _streams_of_run(run: Mapping[str, Any]) -> set[str]:
 def _state(
     video_id: str, attributes: Mapping[str, Any], sources: RecordedSources, lacking: Collection[str], is_planned: bool
 ) -> tuple[VideoState, str]:
-    """The state of a committed video that nobody works on, and the reason."""
+    """The state of a committed video that no process is working on, and the reason."""
     source = attributes.get("source")
     changed, is_gone = sources.compare(video_id, source if isinstance(source, Mapping) else {})
     if changed:

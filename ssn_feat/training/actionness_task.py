@@ -108,7 +108,7 @@ class ActionnessProposalsTask(ActionnessTask):
 def row_pool(name: str, mask: NDArray[np.bool_], offsets: NDArray[np.int64]) -> CandidatePool:
     """The rows of a table where ``mask`` ``(R,)`` is true, as a pool; ``offsets`` are those of the table.
 
-    Raises UserError where ``mask`` is never true.
+    Raises UserError if ``mask`` is never true.
     """
     if not mask.any():
         raise UserError(
@@ -146,7 +146,7 @@ def extra_bytes(options: FitOptions) -> int:
 
 
 def build_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> BuiltTask:
-    """A new actionness head with its training. Raises UserError where there is only action or only background."""
+    """A new actionness head with its training. Raises UserError if there is only action or only background."""
     table = data.table
     head = ActionnessHead(table.feature_dim, options.ssn.dropout, generator).to(table.rows.device)
     facts = {"head": describe_head(head), "reg_stats": None, "augmentation": list(options.augmentation)}

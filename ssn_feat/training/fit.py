@@ -123,7 +123,7 @@ def stream_runs(options: TrainingOptions) -> dict[str, TrainingOptions]:
 
 
 def _checkpoints_to_resume(options: TrainingOptions) -> list[dict[str, Any]]:
-    """The checkpoints of those heads that have one. Raises UserError where OUT holds other runs."""
+    """The checkpoints of those heads that have one. Raises UserError if OUT holds other runs."""
     runs = runs_of(options)
     if len(runs) > 1 and (options.out / CHECKPOINT).exists():
         raise UserError(f"{options.out} holds a run of one seed: choose another --out for {options.seeds} seeds")
@@ -148,7 +148,7 @@ def _finished(options: TrainingOptions, folders: Sequence[RunFolder]) -> dict[st
 
 
 def _require_same_point(options: TrainingOptions, saved: Sequence[dict[str, Any]], runs: int) -> None:
-    """Raises UserError where some seeds are further than others: the program was killed between two checkpoints."""
+    """Raises UserError if some seeds are further than others: the program was killed between two checkpoints."""
     if saved and (len(saved) < runs or len({(state["epoch"], state["step"]) for state in saved}) > 1):
         raise UserError(
             f"the seeds in {options.out} are at different steps: finish each separately with "

@@ -176,7 +176,7 @@ class FitOptions(TrainingOptions):
     """File of proposals of the training videos, written by train/propose.py; required for the ssn head."""
     random_windows: int = 0
     """Number of random windows to add to the proposals of each training video. Actionness that overfits its training
-    videos proposes hardly any background there, which these windows then provide."""
+    videos proposes little background in them, which these windows then provide."""
     augmentation: tuple[float, float] = (0.5, 0.5)
     """Lengths of the starting and the ending stage as fractions of the length of the proposal."""
     sampling: Literal["segments", "dense"] = "segments"

@@ -68,7 +68,7 @@ class ExportCheckpointOptions:
 def import_checkpoint(options: ImportCheckpointOptions) -> None:
     """Convert a checkpoint of the original SSN code to a run folder.
 
-    Raises UserError where the file is not such a checkpoint, and where its number of features or its classes do not fit
+    Raises UserError if the file is not such a checkpoint or if its number of features or its classes do not fit
     the store or the annotations.
     """
     checkpoint = read_weights(options.checkpoint)
@@ -106,7 +106,7 @@ def _write(
     checkpoint: BackboneWeights,
     store: FeatureStore,
 ) -> None:
-    """Write the run folder. Raises UserError where it holds a run and ``overwrite`` is not set."""
+    """Write the run folder. Raises UserError if it holds a run and ``overwrite`` is not set."""
     folder = RunFolder(config.out)
     folder.checkpoint_to_resume(config)
     folder.create(config)
@@ -153,7 +153,7 @@ def export_checkpoint(options: ExportCheckpointOptions) -> None:
 
 
 def _layers(checkpoint: BackboneWeights) -> dict[str, Tensor]:
-    """The tensors of the head. Raises UserError where the file has neither those of an SSN nor of actionness."""
+    """The tensors of the head. Raises UserError if the file has neither those of an SSN nor of actionness."""
     # In a file without a network, no prefix tells tensors of the network and of the head apart.
     tensors = checkpoint.backbone | checkpoint.heads
     for layers in (_SSN_LAYERS, _ACTIONNESS_LAYERS):

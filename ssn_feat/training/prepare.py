@@ -29,7 +29,7 @@ class HeadModule(Protocol[OptionsT]):
     def proposals_of(self, options: OptionsT) -> Path | None:
         """The file of proposals that a run with these options learns from; None if it learns from none.
 
-        Raises UserError where the options lack it.
+        Raises UserError if the options lack it.
         """
 
     def extra_bytes(self, options: OptionsT) -> int:
@@ -47,7 +47,7 @@ def head_module(options: TrainingOptions) -> HeadModule[Any]:
 
 
 def require_same_data(options: TrainingOptions, saved: Sequence[Mapping[str, Any]]) -> None:
-    """Raise UserError where the data of finished runs changed since they began; no features are read.
+    """Raise UserError if the data of finished runs changed since they began; no features are read.
 
     Runs of version 0.1, which have no digests of their data, are not compared.
     """

@@ -97,7 +97,7 @@ ONE_STAGE_PRESETS = {
 def options_of(kind: str) -> type[SequenceOptions]:
     """The options of a training of the head ``package.module:Class``, with those of the class itself.
 
-    Raises UserError where there is no such head.
+    Raises UserError if there is no such head.
     """
     own = sequence_head(kind).Options
     fields = [("head_options", own, field(default_factory=own))]

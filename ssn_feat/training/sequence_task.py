@@ -118,7 +118,7 @@ def extra_bytes(options: SequenceOptions) -> int:
 
 
 def build_task(options: SequenceOptions, data: TrainingData, generator: torch.Generator) -> BuiltTask:
-    """A new head with its training. Raises UserError where the options do not fit the head."""
+    """A new head with its training. Raises UserError if the options do not fit the head."""
     table = data.table
     head = sequence_head(options.head)(table.feature_dim, len(data.labels), options.of_head, generator).to(
         table.rows.device

@@ -191,7 +191,7 @@ def extra_bytes(options: FitOptions) -> int:
 
 
 def build_task(options: FitOptions, data: TrainingData, generator: torch.Generator) -> BuiltTask:
-    """A new SSN head with its training. Raises UserError where a pool of proposals is empty."""
+    """A new SSN head with its training. Raises UserError if a pool of proposals is empty."""
     table = data.table
     candidates = data.candidates(options.random_windows, options.seed)
     pools = make_pools(candidates, options.pools, options.groups)

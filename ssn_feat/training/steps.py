@@ -113,7 +113,7 @@ def train_step(training: Training[FeatureTask], plan: EpochPlan, prefetcher: Inp
     """Run one step; the optimiser steps where this step is the last of its group.
 
     ``prefetcher``: prepares the inputs; None means that the task does. Returns the terms of each head, float32
-    ``(terms, heads)``. Raises UserError where a loss is not finite.
+    ``(terms, heads)``. Raises UserError if a loss is not finite.
     """
     task, schedule = training.task, training.options.optimisation
     set_rate(training.optimiser, rate(schedule, training.done, task.steps))

@@ -85,7 +85,7 @@ def _outcome(run: FitOptions) -> dict[str, Any]:
 
 
 def _require_free(options: SweepOptions, runs: Sequence[FitOptions]) -> None:
-    """Raises UserError where a combination already has a run that is neither resumed nor overwritten."""
+    """Raises UserError if a combination already has a run that is neither resumed nor overwritten."""
     taken = [run.out for run in runs if any(is_run(folder) for folder in run_folders(run.out))]
     if taken and not (options.resume or options.overwrite):
         raise UserError(f"{taken[0]} already holds a run: add --resume or --overwrite, or another --out")
@@ -114,7 +114,7 @@ def combinations(vary: Sequence[str]) -> list[Combination]:
 def _run(options: SweepOptions, values: Combination) -> tuple[Combination, FitOptions]:
     """The values of one combination as the options hold them (``1e-2`` as a number), and the options of its run.
 
-    Raises UserError where an option does not exist or a value is out of range.
+    Raises UserError if an option does not exist or a value is out of range.
     """
     plain = {name: value for name, value in to_dict(options).items() if name not in ("vary", "jobs")}
     for name, value in values.items():
@@ -132,7 +132,7 @@ def _short(value: Any) -> str:
 
 
 def _section_of(plain: dict[str, Any], name: str) -> dict[str, Any]:
-    """The options, or the nested options, that have one called ``name``. Raises UserError where there is none."""
+    """The options, or the nested options, that have one called ``name``. Raises UserError if there is none."""
     sections = [plain, *(inner for inner in plain.values() if isinstance(inner, dict))]
     section = next((section for section in sections if name in section), None)
     if section is None or name in RESUME_MAY_CHANGE or isinstance(section[name], dict):

@@ -11,7 +11,7 @@ from ssn_feat.errors import UserError
 
 
 def require_tensorboard() -> Any:
-    """The class SummaryWriter of torch. Raises UserError where the package tensorboard is not installed."""
+    """The class SummaryWriter of torch. Raises UserError if the package tensorboard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

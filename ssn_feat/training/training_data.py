@@ -146,7 +146,7 @@ def read_data(
 
 
 def _on_device(table: FeatureTable, device: torch.device) -> FeatureTable:
-    """The table on the device of the training. Raises UserError where it does not fit into the memory of a GPU."""
+    """The table on the device of the training. Raises UserError if it does not fit into the memory of a GPU."""
     if device.type == "cuda":
         size, free = table.rows.nbytes, torch.cuda.mem_get_info(device)[0]
         if size > free:

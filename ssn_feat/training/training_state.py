@@ -134,7 +134,7 @@ class Training(Generic[TaskT]):
         ]
 
     def restore(self, saved: Sequence[dict[str, Any]]) -> None:
-        """Continue from the checkpoint of each head. Raises UserError where one was trained on other data."""
+        """Continue from the checkpoint of each head. Raises UserError if one was trained on other data."""
         for state, facts in zip(saved, self.facts, strict=True):
             require_same_inputs(self.options.out, state.get("inputs"), facts.get("inputs", {}))
             # A stream that was added to the store since does not matter. Clips are learned without a store.

@@ -66,7 +66,7 @@ def _videos_to_measure(
 ) -> tuple[Dataset, Proposals | None]:
     """The videos with instances of the subset to measure on, and the proposals under their ids.
 
-    ``path``: file of the proposals. Raises UserError where the store or the proposals lack a video or do not fit.
+    ``path``: file of the proposals. Raises UserError if the store or the proposals lack a video or do not fit.
     """
     annotations = read_annotations(options.annotations)
     annotations = match_dataset(annotations, store.ids, f"the store {store.path}", quiet=True)

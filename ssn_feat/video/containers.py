@@ -79,7 +79,7 @@ def import_av() -> ModuleType:
 
 
 def require_file(path: Path) -> None:
-    """Raises UserError where there is no file, a folder, a pipe, or an empty file."""
+    """Raises UserError if the path is missing, a folder, a pipe or an empty file."""
     if not path.exists():
         raise UserError(f"there is no video {path}")
     if path.is_dir():
@@ -135,7 +135,7 @@ def _reason(error: Exception) -> str:
 def choose_stream(container: Any, path: Path, number: int = -1) -> Any:
     """Video stream ``number`` of a container, counted from 0 without cover pictures; -1: the one that players show.
 
-    Raises UserError where there is no such stream, and for a codec that FFmpeg cannot decode.
+    Raises UserError if there is no such stream, and for a codec that FFmpeg cannot decode.
     """
     av = import_av()
     streams = video_streams(container)

@@ -63,7 +63,7 @@ class FrameIndex:
     def at(self, seconds: float, tolerance: float) -> int:
         """The number of the frame nearest to ``seconds``.
 
-        Raises UserError where it is further away than ``tolerance`` (seconds).
+        Raises UserError if it is further away than ``tolerance`` (seconds).
         """
         number = int(np.abs(self.times - seconds).argmin())
         if abs(self.times[number] - seconds) > tolerance:

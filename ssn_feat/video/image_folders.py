@@ -29,7 +29,7 @@ class ImageNames:
 
     ``{:05d}``, ``{}`` or ``%05d`` stands for the number, of any number of digits; ``{axis}`` for x and y, or u and v.
     Upper and lower case are the same. A template without an ending matches .jpg, .jpeg and .png. A template may begin
-    with subfolders, as in ``flow/{axis}/{:05d}.jpg``. Raises UserError where the number or the axis is not there once.
+    with subfolders, as in ``flow/{axis}/{:05d}.jpg``. Raises UserError if the number or the axis is not there once.
     """
 
     frames: str = "img_{:05d}"
@@ -67,7 +67,7 @@ class FolderReader:
     flow image belongs to the first pair. ``fps`` gives the images their times. The reader offers what
     :class:`ssn_feat.video.VideoReader` does.
 
-    Raises UserError where the folder holds no images, numbers are missing or occur twice, x and y flow images differ
+    Raises UserError if the folder holds no images, numbers are missing or occur twice, x and y flow images differ
     in number, or there are fewer of them than pairs of frames.
     """
 
@@ -181,7 +181,7 @@ def _check_flow(folder: Path, frames: dict[int, Path], x: dict[int, Path], y: di
 
 
 def _numbered(folder: Path, template: str) -> dict[int, Path]:
-    """The images of a template by number, ascending. Raises UserError where a number is missing or occurs twice."""
+    """The images of a template by number, ascending. Raises UserError if a number is missing or occurs twice."""
     head, _, name = template.rpartition("/")
     pattern = _pattern(name)
     images: dict[int, Path] = {}

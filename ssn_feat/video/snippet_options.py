@@ -111,7 +111,7 @@ class SnippetOptions:
 
         ``sizes``: input size of the network of each stream, pixels; ``clip_length``: frames that the network of clips
         takes; ``device``: where flow is computed. Without networks: crops of 224 and clips of 6 frames.
-        Raises UserError where the options do not fit each other.
+        Raises UserError if the options do not fit each other.
         """
         sizes = sizes or {}
         crop = self.crop or max((sizes.get(stream, 0) for stream in self.streams), default=0) or _CROP
