@@ -73,9 +73,9 @@ def choose_operating_point(options: OperatingPointOptions) -> tuple[OperatingPoi
     Raises UserError if files are missing or do not fit the annotations, or if no class has a threshold.
     """
     trained = _training_subsets(options.model)
-    chosen = evaluate_files(options.evaluated(test=False))
+    chosen = _evaluate(options, test=False)
     point = choose(chosen.evaluations[0].ranked, chosen.evaluation_set.dataset, options)
-    tested = evaluate_files(options.evaluated(test=True))
+    tested = _evaluate(options, test=True)
     measured = measure_operating_point(point, tested, options)
     if options.out is not None:
         point.save(options.out)
@@ -87,8 +87,24 @@ def choose_operating_point(options: OperatingPointOptions) -> tuple[OperatingPoi
             part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if not options.quiet:
         notes = _notes(point, chosen.evaluation_set.dataset, tested.evaluation_set.dataset, options, trained)
+        # A file with the detections of both subsets is usual, so what it has beyond one of them is not worth a note.
+        notes += dict.fromkeys(note for note in (*chosen.notes, *tested.notes) if "not evaluated" not in note)
         _print(point, measured, options, notes)
     return point, measured
+
+
+def _evaluate(options: OperatingPointOptions, test: bool) -> EvaluatedFiles:
+    """The detections of one subset, measured. Raises UserError if the file has none of its videos with instances."""
+    chosen = options.evaluated(test)
+    evaluated = evaluate_files(chosen)
+    videos = [video for video in evaluated.evaluation_set.dataset.videos.values() if video.instances]
+    if not any(video.id in evaluated.detections[0] for video in videos):
+        hint = "; name the file that has them with --test-detections" if test and not options.test_detections else ""
+        raise UserError(
+            f"{chosen.files[0]} has detections of none of the {counted(len(videos), f'{chosen.subset} video')} with "
+            f"instances{hint}"
+        )
+    return evaluated
 
 
 def _training_subsets(model: Path | None) -> set[str]:

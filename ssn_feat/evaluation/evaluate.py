@@ -110,7 +110,7 @@ def evaluate_files(
     if detections is None:
         detections = {str(path): _read(path, options, notes) for path in options.files}
     evaluation_set = read_evaluation_set(options, dataset)
-    counted, ambiguous = evaluation_set.dataset, evaluation_set.ambiguous
+    evaluated, ambiguous = evaluation_set.dataset, evaluation_set.ambiguous
     if options.definition == "thumos14" and not len(ambiguous.videos):
         notes.append(
             f"the annotations have no instances of the class {options.ambiguous!r}, whose false alarms the definition "
@@ -118,11 +118,11 @@ def evaluate_files(
         )
     files = [_match(source, file, evaluation_set, options, notes) for source, file in detections.items()]
     elsewhere: Literal["drop", "count"] = "count" if options.unknown_videos == "count" else "drop"
-    draws = draw_videos(len(counted.videos), options.bootstrap, options.seed) if options.bootstrap else None
+    draws = draw_videos(len(evaluated.videos), options.bootstrap, options.seed) if options.bootstrap else None
     how = (options.tious, options.definition, ambiguous, elsewhere)
-    evaluations = [evaluate_detections(f, counted, *how, name, draws) for f, name in zip(files, names, strict=True)]
+    evaluations = [evaluate_detections(f, evaluated, *how, name, draws) for f, name in zip(files, names, strict=True)]
     notes += [_ties(e) for e in evaluations if e.tied > _MANY_TIES * e.detections]
-    truths, classes = truths_of(counted), len(counted.labels)
+    truths, classes = truths_of(evaluated), len(evaluated.labels)
     level = int(np.abs(np.array(options.tious) - 0.5).argmin())
     recalls = [
         recall_at_multiples(e.ranked.detections, truths, classes, options.tious, options.multiples) for e in evaluations
@@ -131,9 +131,11 @@ def evaluate_files(
     analyses = []
     if options.analysed:
         buckets = options.bucket_scheme
-        analyses = [analyse(e.ranked.detections, counted, options.tious, buckets, e.name) for e in evaluations]
+        analyses = [analyse(e.ranked.detections, evaluated, options.tious, buckets, e.name) for e in evaluations]
     if proposals is None and options.proposals is not None:
         proposals = load_proposals(options.proposals, evaluation_set.known, quiet=options.quiet)
+    if proposals is not None:
+        notes += _lacking_proposals(proposals, evaluated)
     point = OperatingPoint.load(options.operating_point) if options.operating_point else None
     explanations = [
         _explain(e, evaluation_set, level, _origin(options, evaluation_set, proposals, file), point)
@@ -178,6 +180,24 @@ def _read(path: Path, options: EvaluateOptions, notes: list[str]) -> Detections:
         number = counted(backward, "segment ends before it starts", "segments end before they start")
         notes.append(f"{path}: {number}; {done}")
     return detections
+
+
+def _lacking_proposals(proposals: Proposals, evaluated: Dataset) -> list[str]:
+    """A note on videos without proposals. Raises UserError if no video with instances has an entry."""
+    with_truth = [video.id for video in evaluated.videos.values() if video.instances]
+    lacking = [video for video in with_truth if video not in proposals.intervals]
+    if len(lacking) == len(with_truth):
+        hint = similar_name(lacking, proposals.ids, proposals.what)
+        raise UserError(
+            f"{proposals.what} hold none of the {counted(len(lacking), 'evaluated video')} with instances, such as "
+            f"{lacking[0]!r}{hint}: give the proposals that the detections were made from, or leave out --proposals"
+        )
+    if not lacking:
+        return []
+    number = counted(len(lacking), "evaluated video is", "evaluated videos are")
+    return [
+        f"{number} not in {proposals.what}, such as {lacking[0]!r}; instances there count as instances without proposal"
+    ]
 
 
 def _ties(evaluation: Evaluation) -> str:

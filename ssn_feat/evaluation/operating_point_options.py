@@ -29,9 +29,10 @@ class OperatingPointOptions:
     test_detections: Path | None = None
     """Detections of the videos to measure on; default: DETECTIONS."""
     precision: float | None = None
-    """Choose the lowest threshold with at least this precision, instead of the best F1."""
+    """Choose the threshold of highest recall with at least this precision, instead of the best F1."""
     false_alarms: float | None = None
-    """Choose the lowest threshold with at most this many false alarms of a class per hour, instead of the best F1."""
+    """Choose the threshold of highest recall with at most this many false alarms of a class per hour, instead of the
+    best F1."""
     tiou: float = 0.5
     """Smallest tIoU with an instance at which a detection is correct."""
     minimum_instances: int = 10

@@ -19,9 +19,9 @@ class Criterion:
     """What a threshold is chosen for; by default the best F1."""
 
     precision: float | None = None
-    """The lowest threshold with at least this precision."""
+    """The threshold of highest recall with at least this precision; of several, the highest."""
     false_alarms: float | None = None
-    """The lowest threshold with at most this many false alarms per hour."""
+    """The threshold of highest recall with at most this many false alarms per hour; of several, the highest."""
 
     def __post_init__(self) -> None:
         if self.precision is not None and self.false_alarms is not None:

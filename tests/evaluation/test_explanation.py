@@ -12,6 +12,7 @@ import pytest
 
 from ssn_feat import cli, commands
 from ssn_feat.annotations import Dataset, Instance, Video, write_activitynet
+from ssn_feat.errors import UserError
 from ssn_feat.evaluation.advice import RULES, advise
 from ssn_feat.evaluation.average_precision import truths_of
 from ssn_feat.evaluation.evaluate import EvaluateOptions, evaluate, evaluate_files
@@ -338,3 +339,12 @@ def test_the_command_begins_with_it(tmp_path: Path, capsys: pytest.CaptureFixtur
     # The definition of the challenge changes mAP, but not what is found.
     [again] = evaluate_files(replace(options, definition="thumos14")).explanations
     assert again.total == evaluate_files(options).explanations[0].total
+    # Proposals of other videos say nothing about these instances.
+    proposals = {video: np.array([[0.0, 10]]) for video in ("one", "two", "elsewhere")}
+    scores = {video: np.zeros(1) for video in proposals}
+    Proposals(proposals, scores, "tag").only(["one"]).save(tmp_path / "one.npz")
+    note = evaluate_files(replace(options, proposals=tmp_path / "one.npz")).notes[-1]
+    assert note.startswith("1 evaluated video is not in the proposals")
+    Proposals(proposals, scores, "tag").only(["elsewhere"]).save(tmp_path / "other.npz")
+    with pytest.raises(UserError, match="hold none of the 2 evaluated videos with instances"):
+        evaluate_files(replace(options, proposals=tmp_path / "other.npz"))

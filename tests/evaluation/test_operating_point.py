@@ -183,3 +183,23 @@ def test_files_that_are_not_an_operating_point_are_named(tmp_path: Path, content
     assert "p.json" in str(error.value)
     with pytest.raises(UserError, match=r"there is no operating point .*--model writes one"):
         OperatingPoint.load(tmp_path)
+
+
+def test_a_file_without_the_videos_of_a_subset_is_refused(options: OperatingPointOptions) -> None:
+    found = json.loads(options.detections.read_text())
+    found["results"] = {name: rows for name, rows in found["results"].items() if name in "ab"}
+    options.detections.write_text(json.dumps(found))
+    with pytest.raises(UserError, match=r"of none of the 2 testing videos with instances; name .* --test-detections"):
+        choose_operating_point(options)
+    with pytest.raises(UserError, match=r"of none of the 2 testing videos with instances$"):
+        choose_operating_point(replace(options, subset="testing", test_detections=options.detections))
+
+
+def test_videos_without_detections_are_said(options: OperatingPointOptions, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(options.detections.read_text())
+    del found["results"]["d"]
+    options.detections.write_text(json.dumps(found))
+    choose_operating_point(replace(options, quiet=False))
+    shown = capsys.readouterr().out
+    assert "1 of 2 videos is available; 2 of 5 instances cannot be found" in shown
+    assert "not evaluated" not in shown
