@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import tyro
@@ -126,7 +126,7 @@ def detect(options: DetectOptions) -> Detections:
     started = time.perf_counter()
     if options.checkpoint and not options.proposals and not options.scores:
         runs = [load_run(folder, options.trust_modules) for folder in options.runs]
-        if isinstance(runs[0].head, SequenceHead):
+        if _read_whole_videos(runs):
             return _without_proposals(options, runs)
     options.require_input()
     point = OperatingPoint.load(options.operating_point) if options.operating_point else None
@@ -163,6 +163,29 @@ def detect(options: DetectOptions) -> Detections:
     return detections
 
 
+def _read_whole_videos(runs: Sequence[Run]) -> bool:
+    """Whether the runs detect without proposals. Raises UserError if only some do."""
+    whole = [run for run in runs if isinstance(run.head, SequenceHead)]
+    rest = [run for run in runs if not isinstance(run.head, SequenceHead)]
+    if whole and rest:
+        raise UserError(
+            f"{whole[0].path} and {rest[0].path} cannot be fused: the {whole[0].kind} head detects without proposals, "
+            f"the {rest[0].kind} head does not"
+        )
+    return bool(whole)
+
+
+def _refuse(given: object, default: object, head: str) -> None:
+    """Raise UserError if options that heads of this kind do not use were changed."""
+    changed = [
+        f"--{each.name.replace('_', '-')}"
+        for each in fields(given)  # type: ignore[arg-type]
+        if getattr(given, each.name) != getattr(default, each.name)
+    ]
+    if changed:
+        raise UserError(f"{', '.join(changed)} (or the preset) has no effect on the detections of the {head} head")
+
+
 def _without_proposals(options: DetectOptions, runs: Sequence[Run]) -> Detections:
     """The detections of heads that need no proposals, cut to the operating point, and written."""
     started = time.perf_counter()
@@ -170,6 +193,8 @@ def _without_proposals(options: DetectOptions, runs: Sequence[Run]) -> Detection
         raise UserError("needed are --store and --checkpoint; missing: --store")
     if options.save_model:
         raise UserError("--save-model needs runs of SSN heads and their proposals")
+    _refuse(options.postprocess, PostprocessOptions(), runs[0].kind)
+    point = OperatingPoint.load(options.operating_point) if options.operating_point else None
     store = open_store(options.store)
     ids = store.ids
     if options.annotations:
@@ -186,11 +211,18 @@ def _without_proposals(options: DetectOptions, runs: Sequence[Run]) -> Detection
         detections = detect_sequences(
             store, ids, runs, options.suppression, options.weights, advance=advance or (lambda: None)
         )
-    if options.operating_point:
-        detections = OperatingPoint.load(options.operating_point).keep(detections)
+    trained_on = {
+        str(run.path): tuple(video for video in detections.ids if video in run.training_videos)
+        for run in runs
+        if run.training_videos
+    }
+    everything = replace(detections, trained_on=trained_on)
+    detections = everything if point is None else point.keep(everything)
     detections.write(options.out)
     if not options.quiet:
         summarise(detections)
+        if point is not None:
+            print(f"{len(detections.scores)} of {len(everything.scores)} detections are kept: {point}")
         print(
             f"{options.out}: {len(detections.scores)} detections in {len(detections)} videos; "
             f"{time.perf_counter() - started:.1f} s"
@@ -211,7 +243,13 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
         dataset = match_dataset(dataset, store.ids, f"the store {store.path}", options.quiet)
     proposals = _proposals(options, store, dataset)
     folders = options.runs
-    runs = [load_run(folder) for folder in folders]
+    runs = [load_run(folder, options.trust_modules) for folder in folders]
+    if _read_whole_videos(runs):
+        raise UserError(
+            f"{runs[0].path} is a run of the {runs[0].kind} head, which detects without proposals: leave out "
+            "--proposals" + (" and --save-model" if options.save_model else "")
+        )
+    _refuse(options.suppression, SuppressionOptions(), "ssn")
     # Before the work, since a needed file may be missing; runs are checked first.
     if options.save_model is not None:
         require_runs(store, runs)

@@ -57,7 +57,8 @@ class SequenceScorer:
 
     def __init__(self, run: Run, gives: str) -> None:
         if not isinstance(run.head, SequenceHead) or run.head.gives != gives:
-            raise UserError(f"{run.path or 'the run'} is a run of the {run.kind} head, which does not give {gives}")
+            made = f"gives {run.head.gives}, not" if isinstance(run.head, SequenceHead) else "does not give"
+            raise UserError(f"{run.path or 'the run'} is a run of the {run.kind} head, which {made} {gives}")
         self.run, self.head = run, run.head
 
     def __call__(self, features: Mapping[str, NDArray[Any]], spans: Float, duration: float) -> RowIntervals:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +93,8 @@ class SequenceTask:
             instances = self.instances[video]
             inside = kept_instances(instances.intervals, first, size, self.options.kept_share)
             kept.append((np.clip(instances.intervals[inside] - first, 0, size), instances.labels[inside]))
-        most = max(len(labels) for _, labels in kept)
+        # One at least, since reductions over no instances are errors in torch.
+        most = max(1, *(len(labels) for _, labels in kept))
         intervals = torch.full((len(kept), most, 2), torch.nan)
         classes = torch.zeros(len(kept), most, dtype=torch.int64)
         for at, (clipped, labels) in enumerate(kept):
@@ -126,9 +128,35 @@ def build_task(options: SequenceOptions, data: TrainingData, generator: torch.Ge
     instances = [_on_rows(data, at) for at in range(len(table.ids))]
     if not any(len(each.labels) for each in instances):
         raise UserError("no training video has an instance")
+    if options.eval and head.gives != "detections":
+        raise UserError(f"--eval measures detections, but this {head.kind} head gives {head.gives}: leave out --eval")
+    _check_windows(instances, np.diff(data.table.offsets), options)
     digest = digest_of(*(part for each in instances for part in (each.intervals, each.labels)))
     facts = {"head": describe_head(head), "reg_stats": None}
     return BuiltTask(SequenceTask(head, table, instances, options), digest, facts)
+
+
+def _check_windows(instances: Sequence[RowInstances], rows: NDArray[np.int64], options: SequenceOptions) -> None:
+    """Raise UserError if no window of any video holds enough of an instance; print how many are never learned.
+
+    ``rows``: number of rows of each video, ``(V,)``.
+    """
+    kept, total = 0, sum(len(each.labels) for each in instances)
+    for each, size in zip(instances, rows.tolist(), strict=True):
+        inside = np.clip(each.intervals, 0, size)
+        longest = min(options.longest, size)
+        # The part of each instance in the best window, which contains its start.
+        first = np.clip(inside[:, 0], 0, size - longest)
+        shared = np.minimum(inside[:, 1], first + longest) - inside[:, 0]
+        kept += int((shared >= options.kept_share * np.diff(each.intervals, axis=1)[:, 0]).sum())
+    reason = (
+        f"less than {options.kept_share:g} of each (--kept-share) fits into a window of --longest {options.longest} "
+        "rows or lies in its video"
+    )
+    if not kept:
+        raise UserError(f"none of the {total} training instances can be learned: {reason}")
+    if kept < total and not options.quiet:
+        print(f"note: {total - kept} of {total} training instances are never learned: {reason}", file=sys.stderr)
 
 
 def _on_rows(data: TrainingData, at: int) -> RowInstances:

@@ -16,6 +16,8 @@ from one_stage_cases import LEVELS, close
 from synthetic_store import Synthetic, quick, write
 
 from ssn_feat.detection.detect_store import DetectOptions, detect
+from ssn_feat.detection.postprocess import PostprocessOptions
+from ssn_feat.detection.sequence_detection import SuppressionOptions
 from ssn_feat.errors import UserError
 from ssn_feat.heads.one_stage import OneStageHead, OneStageOptions
 from ssn_feat.heads.point_options import PointNetworkOptions
@@ -169,6 +171,58 @@ def test_an_ssn_run_still_needs_proposals(data: Synthetic, tmp_path: Path) -> No
     fit(data.options(tmp_path / "ssn", optimisation=quick(epochs=1, epoch_multiplier=1)))
     with pytest.raises(UserError, match="missing: --proposals"):
         detect(DetectOptions(store=data.store, checkpoint=(tmp_path / "ssn",), out=tmp_path / "d.json", quiet=True))
+
+
+def test_instances_that_no_window_holds_are_said(
+    data: Synthetic, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match=r"none of the \d+ training instances can be learned: .* --longest 2 rows"):
+        fit(options(data, tmp_path / "none", longest=2))
+    assert not (tmp_path / "none").exists()
+    prepare(options(data, tmp_path / "some", longest=7, quiet=False))  # instances have 8 to 20 rows
+    assert "training instances are never learned: less than 0.5 of each" in capsys.readouterr().err
+    prepare(options(data, tmp_path / "all", longest=64, quiet=False))
+    assert "never learned" not in capsys.readouterr().err
+
+
+def test_batches_without_instances_have_one_that_is_not_a_number(data: Synthetic, tmp_path: Path) -> None:
+    alone = quick(epochs=1, epoch_multiplier=1, batch_videos=1)
+    task = prepare(options(data, tmp_path / "run", background_videos=True, optimisation=alone)).task
+    plan = task.plan(0)
+    empty = 0
+    for step in range(task.steps):
+        *_, instances, labels, _ = task.inputs(plan, step, (torch.Generator(),))
+        assert instances.shape[1] == labels.shape[1] >= 1
+        empty += bool(instances.isnan().all())
+    assert empty == 1
+
+
+def test_a_head_that_gives_proposals_is_not_measured_as_one_that_detects(data: Synthetic, tmp_path: Path) -> None:
+    agnostic = replace(SMALL, network=replace(SMALL.network, class_agnostic=True))
+    with pytest.raises(UserError, match="gives proposals: leave out --eval"):
+        fit(options(data, tmp_path / "run", head_options=agnostic, eval="testing"))
+    assert not (tmp_path / "run").exists()
+    fit(options(data, tmp_path / "run", head_options=agnostic))
+    with pytest.raises(UserError, match="gives proposals, not detections"):
+        detect(DetectOptions(store=data.store, checkpoint=(tmp_path / "run",), out=tmp_path / "d.json", quiet=True))
+
+
+def test_options_of_other_heads_are_refused_and_training_videos_named(data: Synthetic, tmp_path: Path) -> None:
+    fit(options(data, tmp_path / "run"))
+    fit(data.options(tmp_path / "ssn", optimisation=quick(epochs=1, epoch_multiplier=1)))
+    one = DetectOptions(store=data.store, checkpoint=(tmp_path / "run",), out=tmp_path / "d.json", quiet=True)
+    assert set(detect(one).trained_on[str(tmp_path / "run")]) == load_run(tmp_path / "run").training_videos
+    with pytest.raises(UserError, match=r"--nms-threshold .* no effect on the detections of the one-stage head"):
+        detect(replace(one, postprocess=PostprocessOptions(nms_threshold=0.4)))
+    with pytest.raises(UserError, match=r"detects without proposals: leave out --proposals$"):
+        detect(replace(one, proposals=data.proposals))
+    both = replace(one, checkpoint=(tmp_path / "run", tmp_path / "ssn"))
+    for mixed in (both, replace(both, proposals=data.proposals)):
+        with pytest.raises(UserError, match=r"run and .*ssn cannot be fused"):
+            detect(mixed)
+    ssn = replace(one, checkpoint=(tmp_path / "ssn",), proposals=data.proposals)
+    with pytest.raises(UserError, match=r"--soft-sigma .* no effect on the detections of the ssn head"):
+        detect(replace(ssn, suppression=SuppressionOptions(soft_sigma=0.3)))
 
 
 @given(
