@@ -219,7 +219,7 @@ def actionness_run(path: Path, store: FeatureStore) -> Run:
 
     run = load_run(path)
     if run.kind != "actionness":
-        raise UserError(f"{path} is a run of the ssn head; actionness comes from train/fit.py head actionness")
+        raise UserError(f"{path} is a run of the {run.kind} head; actionness comes from train/fit.py head actionness")
     try:
         run.require_features(store.fingerprints, f"the store {store.path}")
     except UserError as error:

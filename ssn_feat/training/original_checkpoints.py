@@ -130,9 +130,12 @@ def _write(
 def export_checkpoint(options: ExportCheckpointOptions) -> None:
     """Convert a run to a checkpoint that the original SSN code loads.
 
-    Raises UserError for a run with standardised features, which the original does not support.
+    Raises UserError for a run of a head that the original does not have, or with standardised features, which it does
+    not support.
     """
     run = load_run(options.run)
+    if not isinstance(run.head, SSNHead | ActionnessHead):
+        raise UserError(f"{options.run} is a run of the {run.kind} head, which the original code does not have")
     if run.standardisation is not None:
         raise UserError(f"{options.run} standardises features, which the original cannot do: train without standardise")
     base = {} if options.weights is None else read_weights(options.weights).backbone

@@ -21,11 +21,14 @@ from ssn_feat.detection.sequence_detection import SuppressionOptions
 from ssn_feat.errors import UserError
 from ssn_feat.heads.one_stage import OneStageHead, OneStageOptions
 from ssn_feat.heads.point_options import PointNetworkOptions
+from ssn_feat.proposals.propose import actionness_run
 from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
 from ssn_feat.sampling.windows import draw_window, kept_instances
+from ssn_feat.store import open_store
 from ssn_feat.training.fit import fit
 from ssn_feat.training.fit_options import OptimisationOptions
 from ssn_feat.training.optimisation import clip_gradients, make_optimiser, rate
+from ssn_feat.training.original_checkpoints import ExportCheckpointOptions, export_checkpoint
 from ssn_feat.training.prepare import prepare
 from ssn_feat.training.sequence_options import OneStageFitOptions
 
@@ -223,6 +226,14 @@ def test_options_of_other_heads_are_refused_and_training_videos_named(data: Synt
     ssn = replace(one, checkpoint=(tmp_path / "ssn",), proposals=data.proposals)
     with pytest.raises(UserError, match=r"--soft-sigma .* no effect on the detections of the ssn head"):
         detect(replace(ssn, suppression=SuppressionOptions(soft_sigma=0.3)))
+
+
+def test_other_commands_refuse_a_one_stage_run(data: Synthetic, tmp_path: Path) -> None:
+    fit(options(data, tmp_path / "run"))
+    with pytest.raises(UserError, match="run of the one-stage head, which the original code does not have"):
+        export_checkpoint(ExportCheckpointOptions(tmp_path / "run", tmp_path / "x.pth.tar"))
+    with pytest.raises(UserError, match="is a run of the one-stage head; actionness comes from"):
+        actionness_run(tmp_path / "run", open_store(data.store))
 
 
 @given(
