@@ -40,8 +40,8 @@ class PointNetworkOptions:
                 raise UserError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.stem < 0 or not 0 <= self.drop_path < 1:
             raise UserError(f"need stem >= 0 and drop_path in [0, 1), got {self.stem} and {self.drop_path}")
-        if self.window < 0 or (self.window % 2 == 0 and self.window):
-            raise UserError(f"window must be an odd number of rows, or 0 for all rows, not {self.window}")
+        if self.window and (self.window < 3 or self.window % 2 == 0):
+            raise UserError(f"window must be an odd number of rows from 3 on, or 0 for all rows, not {self.window}")
         if self.width % self.attention_heads:
             raise UserError(f"width {self.width} must be a multiple of attention_heads {self.attention_heads}")
 

@@ -98,6 +98,7 @@ def test_a_branch_that_is_left_out_changes_nothing():
     [
         ({"width": 10}, "multiple of attention_heads"),
         ({"window": 4}, "odd number of rows"),
+        ({"window": 1}, "odd number of rows from 3 on"),
         ({"levels": 0}, "levels must be at least 1"),
         ({"drop_path": 1.0}, "drop_path in"),
     ],
