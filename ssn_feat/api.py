@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ssn_feat.results.detections import Detections
     from ssn_feat.runs.checkpoints import Run
     from ssn_feat.store import FeatureStore
+    from ssn_feat.training.fit_options import TrainingOptions
 
 T = TypeVar("T")
 
@@ -60,12 +61,14 @@ def fit(
     preset: str | None = None,
     **options: Any,
 ) -> Run | list[Run]:
-    """Train an SSN head or an actionness head on features; ``out`` is the folder of the run.
+    """Train a head on features; ``out`` is the folder of the run.
 
-    ``preset``: thumos14, activitynet1.2, activitynet1.3 or small (tens of videos). ``options``: the fields of
-    :class:`ssn_feat.training.fit_options.FitOptions` and of its groups. Returns the trained run, or a list of them if
-    the options ask for several heads (``seeds=5``, ``fusion="late"``). Raises UserError if the inputs do not fit
-    together, or if ``out`` holds a run and neither ``resume`` nor ``overwrite`` is True.
+    ``head``, one of the options: ssn (the default), actionness, one-stage, or ``package.module:Class`` for your own.
+    ``preset``: thumos14, activitynet1.2, activitynet1.3 or small (tens of videos); for one-stage, thumos14-i3d,
+    activitynet1.3-tsp or small. ``options``: the fields of :class:`ssn_feat.training.fit_options.FitOptions` (or
+    :class:`ssn_feat.training.sequence_options.OneStageFitOptions`) and of its groups. Returns the trained run, or a
+    list of them if the options ask for several heads (``seeds=5``, ``fusion="late"``). Raises UserError if the inputs
+    do not fit together, or if ``out`` holds a run and neither ``resume`` nor ``overwrite`` is True.
 
     ::
 
@@ -75,15 +78,26 @@ def fit(
     from ssn_feat.runs.checkpoints import load_run
     from ssn_feat.training.fit import fit as run
     from ssn_feat.training.fit import runs_of, stream_runs
-    from ssn_feat.training.fit_options import FitOptions
-    from ssn_feat.training.presets import PRESETS
 
     given = {"store": store, "annotations": annotations, "out": out, "quiet": True} | options
-    chosen = options_from_keywords(FitOptions, given, PRESETS, preset)
+    cls, presets = _fit_options(options.get("head"))
+    chosen = options_from_keywords(cls, given, presets, preset)
     run(chosen)
     heads = stream_runs(chosen).values() if chosen.fusion == "late" else [chosen]
-    runs = [load_run(each.out) for head in heads for each in runs_of(head)]
+    runs = [load_run(each.out, [chosen.head]) for head in heads for each in runs_of(head)]
     return runs if chosen.seeds > 1 or chosen.fusion == "late" else runs[0]
+
+
+def _fit_options(head: Any) -> tuple[type[TrainingOptions], Mapping[str, TrainingOptions]]:
+    """The options of a training of this head, and their presets."""
+    from ssn_feat.heads.kinds import is_own
+    from ssn_feat.training.fit_options import FitOptions
+    from ssn_feat.training.presets import PRESETS
+    from ssn_feat.training.sequence_options import ONE_STAGE_PRESETS, OneStageFitOptions, options_of
+
+    if head == "one-stage":
+        return OneStageFitOptions, ONE_STAGE_PRESETS
+    return (options_of(head), {}) if is_own(head) else (FitOptions, PRESETS)
 
 
 def propose(store: FeatureStore | Path | str, out: Path | str, **options: Any) -> Proposals:
@@ -113,7 +127,8 @@ def detect(
 ) -> Detections:
     """Detect actions in the videos of a store: score proposals with trained heads, fuse, suppress and refine.
 
-    ``checkpoint``: one SSN run or several, whose scores are fused. ``preset``: the post-processing of a data set, such
+    ``checkpoint``: one run or several, whose scores are fused; ``proposals`` may be None if all of them are runs of
+    one-stage heads or your own. ``preset``: the post-processing of a data set, such
     as thumos14. ``options``: the fields of :class:`ssn_feat.detection.detect_store.DetectOptions` and of its
     ``postprocess``; with ``scores``, files of an earlier call, nothing is scored again. Writes the detections to
     ``out`` (default: detections.json) and the raw scores beside it. Raises UserError if the inputs do not fit together.

@@ -31,6 +31,7 @@ from ssn_feat.extraction import ExtractOptions
 from ssn_feat.heads.ssn import SSNOptions
 from ssn_feat.proposals.propose import ProposeOptions
 from ssn_feat.results.detections import Detections
+from ssn_feat.runs.checkpoints import Run
 from ssn_feat.training.fit_options import FitOptions, OptimisationOptions
 from ssn_feat.training.presets import PRESETS
 
@@ -206,6 +207,18 @@ def test_several_heads_come_back_as_a_list(data: Synthetic, tmp_path: Path) -> N
     fused = sf.detect(data.store, data.proposals, late, out=tmp_path / "d.json", weights=[2, 1])
     again = sf.detect(scores=sorted(tmp_path.glob("d.scores-*.npz")), out=tmp_path / "e.json", weights=[2, 1])
     np.testing.assert_array_equal(fused.scores, again.scores)
+
+
+@pytest.mark.parametrize("head", ["one-stage", "own_head:RunsHead"])
+def test_heads_without_proposals(data: Synthetic, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: str) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    short = {"epochs": 1, "longest": 64, "device": "cpu"} | ({"width": 16} if head == "one-stage" else {})
+    run = sf.fit(data.store, data.annotations, tmp_path / "run", head=head, **short)
+    assert isinstance(run, Run)
+    assert run.kind == head
+    trust = [head] if ":" in head else []
+    found = sf.detect(data.store, None, run, out=tmp_path / "found.json", trust_modules=trust)
+    assert len(found.scores)
 
 
 def test_nothing_is_printed_unless_asked_for(
