@@ -16,6 +16,7 @@ from ssn_feat.drawing.tables import cell, show, table_of
 from ssn_feat.drawing.timeline import TimelineOptions, timeline_figure
 from ssn_feat.errors import UserError
 from ssn_feat.progress import progress_bar
+from ssn_feat.terminal import counted
 from ssn_feat.video import probe
 
 
@@ -94,6 +95,9 @@ def _print(result: DetectedVideo, shown: int) -> None:
             f"{detections.scores[row]:.3g}",
         )
     show(table)
-    print(f"{len(detections.scores)} detections from {len(result.intervals)} proposals")
+    proposals = counted(len(result.intervals), "proposal")
+    print(f"{counted(len(detections.scores), 'detection')} from {proposals}")
     if result.dropped:
-        print(f"{result.dropped} more score below the operating point of the model; --all keeps them")
+        print(
+            f"left out: {counted(result.dropped, 'detection')} below the operating point of the model; --all keeps them"
+        )

@@ -195,7 +195,8 @@ def test_a_model_with_an_operating_point_gives_a_clean_list(
     wanted = (every.classes == 0) & (every.scores >= cut)
     np.testing.assert_array_equal(clean.detections["v2"].scores, every.scores[wanted])
     assert clean.dropped == len(every.scores) - wanted.sum() > 0
-    assert f"{clean.dropped} more score below the operating point of the model; --all keeps" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert f"left out: {clean.dropped} detection" in told
     np.testing.assert_array_equal(Detections.read(video.out)["v2"].scores, every.scores[wanted])
     everything = detect_video(replace(video, all=True, quiet=True))
     np.testing.assert_array_equal(everything.detections["v2"].scores, every.scores)
