@@ -22,6 +22,8 @@ _TITLES = {
     "activity": "activity loss",
     "completeness": "completeness loss",
     "regression": "regression loss",
+    "classes": "class loss",
+    "boundaries": "boundary loss",
 }
 # Quantities between 0 and 1, which are shown in percent.
 _SHARES = ("accuracy", "recall", "mAP")

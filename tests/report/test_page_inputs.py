@@ -12,9 +12,11 @@ from training.synthetic_store import quick, write
 
 from ssn_feat.annotations import read_annotations
 from ssn_feat.errors import UserError
+from ssn_feat.heads.one_stage import OneStageHead
 from ssn_feat.proposals import action_probability
 from ssn_feat.report.page_inputs import read_log, sort_inputs
 from ssn_feat.report.report_options import ReportOptions
+from ssn_feat.report.training import term_title
 from ssn_feat.report.videos import actionness_of
 from ssn_feat.runs.checkpoints import CHECKPOINT, FORMAT, FORMAT_VERSION, actionness_scores, load_run
 from ssn_feat.store import open_store
@@ -60,3 +62,7 @@ def test_an_empty_folder_is_no_run(tmp_path: Path) -> None:
         sort_inputs([tmp_path])
     with pytest.raises(UserError, match=r"written as \.html"):
         ReportOptions((tmp_path,), out=tmp_path / "page.txt")
+
+
+def test_losses_of_one_stage_heads_have_titles() -> None:
+    assert [term_title(term) for term in OneStageHead.terms] == ["loss", "class loss", "boundary loss"]
