@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,6 +23,8 @@ from ssn_feat.errors import UserError
 # A byte of deflated data stands for at most 1032 bytes.
 MOST_DEFLATED = 1032
 _LONGEST_REASON = 300
+# The reason among the advice of PyTorch, which is to read the file in a way that runs its code.
+_TORCH_REASON = re.compile(r"WeightsUnpickler error:\s*(.+?)(?:\. |$)", re.MULTILINE)
 
 
 def one_line(error: BaseException) -> str:
@@ -47,7 +50,8 @@ def load_torch(content: bytes) -> Any:
             if tensor.numel() * tensor.element_size() > len(content):
                 raise ValueError(f"a tensor of shape {tuple(tensor.shape)} does not fit into {len(content):,} bytes")
     except Exception as error:  # a file that is not a pickle raises nearly anything
-        raise ValueError(one_line(error)) from None
+        reason = _TORCH_REASON.search(str(error))
+        raise ValueError(reason[1] if reason else one_line(error)) from None
     return loaded
 
 

@@ -87,6 +87,16 @@ def test_any_small_file_is_refused_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(refused.value)
 
 
+def test_no_message_advises_to_load_untrusted_files(tmp_path: Path) -> None:
+    path = tmp_path / "w.pt"
+    for content in (b"x" * 50, pickle.dumps(Path, 2)):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="cannot be read as weights") as raised:
+            read_weights(path)
+        assert "weights_only" not in str(raised.value)
+        assert "safe_globals" not in str(raised.value)
+
+
 def test_weights_are_written_for_everyone_and_leave_nothing_behind(tmp_path: Path) -> None:
     save_state(tmp_path / "w.pth", {"a": torch.ones(2)}, {"backbone": "x"})
     assert stat.S_IMODE((tmp_path / "w.pth").stat().st_mode) == 0o666 & ~umask()
