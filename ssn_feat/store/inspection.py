@@ -148,7 +148,7 @@ def _committed(
         size += sum(math.prod(a["shape"]) * np.dtype(a["dtype"]).itemsize for a in found["arrays"].values())
         streams = store.streams_in(found)
         lacking = needed.get(video_id, set()).difference(streams)
-        state, note = _state(video_id, found, sources, lacking, not runs or video_id in needed)
+        state, note = _state(video_id, found, sources, lacking, not needed or video_id in needed)
         videos[video_id] = VideoStatus(
             video_id,
             state,

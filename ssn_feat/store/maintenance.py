@@ -84,6 +84,8 @@ def _describe_states(store: FeatureStore, state: StoreStatus) -> Iterator[str]:
         "orphan": f"python extract/remove.py {store.path} ID removes one",
         "damaged": f"python extract/verify.py {store.path} --repair extracts them again",
     }
+    if store.tier == "packed":
+        advice = dict.fromkeys(advice, "change the store that this one was packed from, and pack that one again")
     for name, what in advice.items():
         found = state.having(name)  # type: ignore[arg-type]
         if found:

@@ -13,7 +13,16 @@ import numpy as np
 import pytest
 from store_writers import rows_of, started
 
-from ssn_feat.store import FeatureStore, StoreWriteError, create_store, open_or_create_store, open_store, status, verify
+from ssn_feat.store import (
+    FeatureStore,
+    StoreWriteError,
+    create_store,
+    open_or_create_store,
+    open_store,
+    pack,
+    status,
+    verify,
+)
 from ssn_feat.store.backends import group_attributes, group_bytes
 from ssn_feat.store.claims import LEASE_SECONDS
 from ssn_feat.store.local_backend import LocalClaims
@@ -285,6 +294,16 @@ def extracted(tmp_path: Path) -> FeatureStore:
 
 def states(store: FeatureStore) -> dict[str, tuple[str, str]]:
     return {video.id: (video.state, video.note) for video in status(store).videos.values()}
+
+
+def test_videos_of_a_packed_store_are_not_orphans(extracted: FeatureStore, tmp_path: Path) -> None:
+    packed = pack(extracted, tmp_path / "packed.zarr")
+    assert states(packed) == dict.fromkeys(("v0", "v1", "v2", "v3"), ("done", ""))
+    (tmp_path / "videos" / "v2.mp4").unlink()
+    assert states(packed)["v2"] == ("orphan", "its file is gone")
+    told = describe_status(packed, status(packed))
+    assert "orphan   1; change the store that this one was packed from, and pack that one again" in told
+    assert "remove.py" not in told
 
 
 def test_videos_whose_files_changed_or_are_gone_are_named(extracted: FeatureStore, tmp_path: Path) -> None:
