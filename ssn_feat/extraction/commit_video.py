@@ -128,7 +128,8 @@ def extract_and_commit(
                 return Outcome(video_id, rows=store.rows(video_id))
             video = task.extract(backbones, path, streams, progress)
             attributes = store.recorded(video_id)
-            _require_same_source(attributes, video, "--update extracts all of its streams again")
+            everything = " ".join(sorted({*store.streams_in(attributes), *task.snippets.streams}))
+            _require_same_source(attributes, video, f"--update --streams {everything} extracts all of them again")
             return _commit_change(store, video_id, attributes, video, claim)
         except StoreWriteError:
             raise
@@ -162,7 +163,10 @@ def _extract_again(
     held = {*store.streams_in(attributes), *streams}
     if held - backbones.keys():
         other = ", ".join(sorted(held - backbones.keys()))
-        raise UserError(f"its file is another one than before, so its stream {other} must be extracted in the same run")
+        raise UserError(
+            f"its file is another one than before, so its stream {other} must be extracted in the same run: add it to "
+            "--streams"
+        )
     if held - set(streams):
         video = task.extract(backbones, path, held, progress)
     store.replace_video(video_id, video.features, video.spans, video.info, claim)
