@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -89,6 +89,12 @@ def check_times(given: VideoTimes, reference: VideoTimes, options: JoinOptions, 
             print(printable_lines(f"{'warning' if serious else 'note'}: {problem}"), file=sys.stderr)
         if serious:
             return  # intervals of other videos say the same again
+
+
+def check_own_times(dataset: Dataset, options: JoinOptions, quiet: bool = False, source: str | None = None) -> None:
+    """Compare the instances in annotations with the durations there, as :func:`check_times` does."""
+    annotated = times_of_dataset(dataset, source)
+    check_times(annotated, replace(annotated, what="the same file"), options, quiet)
 
 
 def _problems(given: VideoTimes, reference: VideoTimes) -> list[tuple[str, bool]]:
@@ -168,4 +174,4 @@ def _seconds(value: float) -> str:
     return f"{value:.1f} s"
 
 
-__all__ = ["SECONDS", "SHARE", "JoinOptions", "VideoTimes", "check_times", "times_of_dataset"]
+__all__ = ["SECONDS", "SHARE", "JoinOptions", "VideoTimes", "check_own_times", "check_times", "times_of_dataset"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssn_feat.annotations import Dataset, read_annotations
-from ssn_feat.annotations.joining import check_times, times_of_dataset
+from ssn_feat.annotations.joining import check_own_times, check_times, times_of_dataset
 from ssn_feat.annotations.matching import match_dataset
 from ssn_feat.annotations.protocols import dataset_coverage, protocol, separate_ambiguous
 from ssn_feat.errors import UserError
@@ -107,6 +107,7 @@ def _evaluated_set(options: CompareOptions, dataset: Dataset | None) -> tuple[Da
         dataset = chosen.apply(dataset)
     elif options.subset:
         dataset = dataset.subset(options.subset)
+    check_own_times(dataset, options, source=options.annotations)
     if options.store is not None:
         store = open_store(options.store)
         stored = store.ids

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ssn_feat.annotations import Dataset, read_annotations
+from ssn_feat.annotations.joining import check_own_times
 from ssn_feat.annotations.protocols import protocol, separate_ambiguous
 from ssn_feat.errors import UserError
 from ssn_feat.evaluation.evaluate_options import EvaluateOptions
@@ -42,7 +43,8 @@ class EvaluationSet:
 def read_evaluation_set(options: EvaluateOptions, dataset: Dataset | None = None) -> EvaluationSet:
     """The evaluation set that ``options`` describe, of ``dataset`` or else of the annotations that they name.
 
-    Raises UserError if the annotations are missing or have no instance in the evaluated videos.
+    Raises UserError if the annotations are missing, have no instance in the evaluated videos, or have instances outside
+    too many of these videos (:func:`ssn_feat.annotations.joining.check_own_times`).
     """
     known = separate_ambiguous(dataset or read_annotations(options.annotations), options.ambiguous)
     line = None
@@ -55,6 +57,7 @@ def read_evaluation_set(options: EvaluateOptions, dataset: Dataset | None = None
     if not with_truth:
         number = counted(len(chosen.videos), "video")
         raise UserError(f"none of the {number} to evaluate has an instance ({options.annotations})")
+    check_own_times(chosen, options, options.quiet, options.annotations)
     if options.empty_videos == "ignore":
         chosen = chosen.only(with_truth)
     empty = sum(not video.instances for video in subset.videos.values())

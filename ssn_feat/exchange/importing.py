@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ssn_feat.annotations import Dataset, read_annotations
 from ssn_feat.annotations.dataset import Video
 from ssn_feat.annotations.duration_reasons import reason_for_durations
-from ssn_feat.annotations.joining import check_times, times_of_dataset
+from ssn_feat.annotations.joining import check_own_times, check_times, times_of_dataset
 from ssn_feat.annotations.similar import similar_name
 from ssn_feat.errors import UserError, exit_code_of
 from ssn_feat.exchange.array_files import read_array_file
@@ -84,7 +84,7 @@ def import_features(options: ImportFeaturesOptions) -> ImportReport:
     print(_describe_plan(options, dataset, wanted, missing, extra, recipe), flush=True)
     report = ImportReport({}, 0, missing, extra, {})
     annotated = times_of_dataset(dataset.only(wanted), options.annotations)
-    check_times(annotated, replace(annotated, what="the same file"), options)
+    check_own_times(dataset.only(wanted), options, source=options.annotations)
     if options.dry_run:
         return report
     store = open_or_create_store(options.store, recipe, options.name or dataset.name, options.compress)
@@ -295,7 +295,8 @@ def _describe_plan(
     recipe: Mapping[str, Any],
 ) -> str:
     lines = [f"features {len(wanted)} of {counted(len(dataset.videos), 'video')} in {options.annotations}"]
-    lines += [f"missing  {len(missing)}: {listing(missing)}"] if missing else []
+    hint = similar_name(missing, extra, str(options.features))
+    lines += [f"missing  {len(missing)}: {listing(missing)}{printable(hint)}"] if missing else []
     lines += [f"extra    {len(extra)} that are not in it are ignored: {listing(extra)}"] if extra else []
     streams = ", ".join(f"{name} ({stream['feature_dim']})" for name, stream in recipe["streams"].items())
     lines.append(f"streams  {streams}, {options.dtype}")

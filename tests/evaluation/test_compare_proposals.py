@@ -417,3 +417,12 @@ def test_malformed_frames_are_named(tmp_path: Path, line: str, message: str) -> 
     (tmp_path / "p.txt").write_text(f"a 1 2\n{line}\n")
     with pytest.raises(UserError, match=message):
         read_frame_list(tmp_path / "p.txt", {"a": 25.0})
+
+
+def test_instances_after_the_end_of_their_videos_are_refused(options: CompareOptions, folder: Path) -> None:
+    text = (folder / "truth.json").read_text()
+    (folder / "truth.json").write_text(text.replace('"duration": 60.0', '"duration": 2.4'))
+    with pytest.raises(
+        UserError, match=r"24 of 24 intervals in the annotations .* are outside their video in the same"
+    ):
+        compare_proposals(options)

@@ -246,6 +246,17 @@ def test_instances_that_a_file_cannot_reach_are_said(
     assert "good.json: 1 of 3 videos is available; 1 of 3 instances cannot be found" in capsys.readouterr().out
 
 
+def test_instances_after_the_end_of_their_videos_are_refused(options: EvaluateOptions, tmp_path: Path) -> None:
+    shifted = json.loads((tmp_path / "truth.json").read_text())
+    for video in shifted["database"].values():
+        for instance in video["annotations"]:
+            instance["segment"] = [second + 1000 for second in instance["segment"]]
+    (tmp_path / "truth.json").write_text(json.dumps(shifted))
+    with pytest.raises(UserError, match=r"3 of 3 intervals in the annotations .* are outside their video in the same"):
+        evaluate(options)
+    assert len(evaluate(replace(options, allow_duration_mismatch=True))) == 2
+
+
 def test_intervals_and_paired_differences_are_written(options: EvaluateOptions, tmp_path: Path) -> None:
     good, half = evaluate(replace(options, json=tmp_path / "n.json", bootstrap=200))
     content = json.loads((tmp_path / "n.json").read_text())

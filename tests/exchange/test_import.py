@@ -202,6 +202,16 @@ def test_coverage_is_printed(tmp_path: Path, folder: Path, capsys: pytest.Captur
     assert "extra    1 that are not in it are ignored: z" in text
 
 
+def test_another_spelling_of_a_missing_id_is_named(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    held = features()
+    write(folder, "npy", {"a": held["a"], "b": held["b"], " C": held["c"]})
+    run(tmp_path, layout="actionformer")
+    hint = f"missing  1: c ({folder} has ' C', which differs from 'c' by blanks and case)"
+    assert hint in capsys.readouterr().out
+
+
 def test_import_resumes(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     held = features()
     write(folder, "npy", {"a": held["a"]})
