@@ -19,6 +19,7 @@ from ssn_feat.video.containers import (
     NO_TIMES,
     Probe,
     high_dynamic_range,
+    import_av,
     probe_stream,
     video_streams,
 )
@@ -159,7 +160,13 @@ class VideoReader:
         return partial(self._bgr, self._current)
 
     def _bgr(self, current: Timed[Stamped]) -> NDArray[np.uint8]:
-        image = self._converter.bgr(current.frame[0])
+        try:
+            image = self._converter.bgr(current.frame[0])
+        except import_av().error.FFmpegError as error:
+            raise UserError(
+                f"{self.path}: the frame at {current.time:.3f} s declares a format or colours that cannot be converted "
+                f"to RGB ({error.strerror}): encode the video again"
+            ) from None
         if self._shape is None:
             self._shape = image.shape[:2]
         elif self._shape != image.shape[:2]:

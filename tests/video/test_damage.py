@@ -236,3 +236,12 @@ def test_a_damaged_first_frame_is_damage(tmp_path):
     unit = data.rindex(b"\x06\x05", 0, data.index(b"x264 - core"))  # the encoder's message to the decoder
     spoil(path, unit + int.from_bytes(data[unit - 4 : unit], "big"), 4, b"\xff" * 4)  # the length of the picture
     assert "1 unreadable packet" in decoded(path).damage
+
+
+def test_colours_that_cannot_be_converted_are_named(tmp_path):
+    path = films_encode(tmp_path / "a.mov", pictures(3), "prores_ks", pix_fmt="yuv422p10le")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"icpf") + 20] = 255  # the matrix coefficients that the first frame declares
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"a\.mov: the frame at 0\.000 s declares a format or colours that cannot be"):
+        list(frames(path))
