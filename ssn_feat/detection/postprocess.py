@@ -256,5 +256,6 @@ def to_detections(scores: ProposalScores, pairs: ScoredPairs, limit: int | None 
         pairs.classes[order],
         pairs.scores[order].astype(np.float64),
         scores.trained_on,
+        dict(zip(scores.ids, scores.durations.tolist(), strict=True)),
     )
     return detections if limit is None else detections.top(limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -123,7 +123,7 @@ def detect_sequences(
             raise UserError(f"runs were trained on different classes: {runs[0].labels[:5]} and {run.labels[:5]}")
     factors = list(weights) or [1.0] * len(runs)
     streams = sorted({stream for run in runs for stream in run.streams})
-    found = {}
+    found, durations = {}, {}
     for video in store.read_all(ids, streams):
         parts = [scorer(video.features, video.spans, video.duration) for scorer in scorers]
         scores = np.concatenate([factor * part.scores for factor, part in zip(factors, parts, strict=True)])
@@ -132,9 +132,10 @@ def detect_sequences(
         )
         best = suppress(joined, options)
         found[video.id] = VideoDetections(np.clip(best.intervals, 0, video.duration), best.classes, best.scores)
+        durations[video.id] = video.duration
         advance()
     labels = runs[0].labels if gives == "detections" else ("action",)
-    return Detections.of(labels, found)
+    return replace(Detections.of(labels, found), durations=durations)
 
 
 __all__ = ["SequenceScorer", "SuppressionOptions", "detect_sequences", "suppress", "vote"]

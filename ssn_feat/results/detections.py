@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -59,6 +60,8 @@ class Detections(Ragged):
     """Score, float64 ``(N,)``."""
     trained_on: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Those of the videos that the heads were trained on, by run."""
+    durations: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of each video by id, where they are known: an annotation of other videos is recognised by them."""
 
     def __post_init__(self) -> None:
         self._check_offsets(len(self.scores))
@@ -108,9 +111,10 @@ class Detections(Ragged):
         return VideoDetections(self.intervals[rows], self.classes[rows], self.scores[rows])
 
     def times(self, source: str) -> VideoTimes:
-        """Intervals by video, for comparison with annotations; ``source``: the file or name of the detections."""
+        """Intervals and durations by video, to compare with annotations; ``source``: file or name of the detections."""
         intervals = np.split(self.intervals, self.offsets[1:-1])
-        return VideoTimes(f"the detections {source}", intervals=dict(zip(self.ids, intervals, strict=False)))
+        by_video = dict(zip(self.ids, intervals, strict=False))
+        return VideoTimes(f"the detections {source}", self.durations, by_video)
 
     def _take(self, rows: Int | NDArray[np.bool_], ids: tuple[str, ...], offsets: Int) -> Detections:
         parts = {name: getattr(self, name)[rows] for name in ("intervals", "classes", "scores")}
@@ -168,7 +172,7 @@ class Detections(Ragged):
 
     def write(self, path: Path | str, external: str = "") -> None:
         """Write ActivityNet result JSON: ``version``, ``results`` (label names, seconds) and ``external_data``, and
-        ``trained_on`` if it is known.
+        ``trained_on`` and ``durations`` (seconds by video) if they are known.
 
         ``external`` names outside data that the detections depend on, such as a video-level classifier; "" for none.
         :meth:`read` returns exactly the float64 scores and times that were written.
@@ -186,6 +190,8 @@ class Detections(Ragged):
         }
         if self.trained_on:
             content["trained_on"] = self.trained_on
+        if known := {video: self.durations[video] for video in self.ids if video in self.durations}:
+            content["durations"] = known
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
         # Ids of files whose names are not UTF-8 hold surrogates, which JSON can only escape.
         write_text(Path(path), _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text))
@@ -208,7 +214,7 @@ def read_detections(
     Raises UserError, naming file, video and row, on a file of another form, a score that is not finite, a reversed
     segment or an unknown label.
     """
-    results, trained_on = _results_of(path)
+    results, trained_on, durations = _results_of(path)
     flat = [row for rows in results.values() for row in rows]
     try:
         names = [row["label"] for row in flat]
@@ -229,14 +235,16 @@ def read_detections(
         counts -= np.bincount(np.repeat(np.arange(len(counts)), counts)[backward], minlength=len(counts))
         intervals, classes, scores = intervals[~backward], classes[~backward], scores[~backward]
     try:
-        detections = Detections(tuple(results), offsets_of(counts), known, intervals, classes, scores, trained_on)
+        detections = Detections(
+            tuple(results), offsets_of(counts), known, intervals, classes, scores, trained_on, durations
+        )
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return detections, int(backward.sum())
 
 
-def _results_of(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, ...]]]:
-    """The rows of each video, and those of the videos that runs were trained on, if the file says so."""
+def _results_of(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, ...]], dict[str, float]]:
+    """The rows of each video, and, if the file has them, videos that runs were trained on and durations in seconds."""
     try:
         content = parse_json(path.read_bytes(), path)
     except OSError as error:
@@ -249,9 +257,18 @@ def _results_of(path: Path) -> tuple[dict[str, list[Any]], dict[str, tuple[str, 
             f'{path} is not a detection result: expected {{"results": {{video id: [{{"label", "score", "segment"}}]}}}}'
         )
     try:
-        return results, trained_on_of(content.get("trained_on", {}))
+        trained_on = trained_on_of(content.get("trained_on", {}))
     except ValueError:  # a key of another program
-        return results, {}
+        trained_on = {}
+    return results, trained_on, _durations_of(content.get("durations"))
+
+
+def _durations_of(value: Any) -> dict[str, float]:
+    """Positive seconds by video; empty for a key of another program."""
+    if not isinstance(value, dict):
+        return {}
+    numbers = {video: each for video, each in value.items() if type(each) in (int, float) and 0 < each < math.inf}
+    return {video: float(each) for video, each in numbers.items()}
 
 
 def _explain(path: Path, results: dict[str, list[Any]], labels: Sequence[str] | None) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -265,3 +266,19 @@ def test_measuring_on_training_videos_is_said(
     assert "note: 11 of 11 videos to measure on are training videos of this run" in capsys.readouterr().err
     fit(data.options(tmp_path, eval="testing", quiet=False, overwrite=True, optimisation=quick(epochs=1)))
     assert "training videos of this run" not in capsys.readouterr().err
+
+
+def test_detections_know_the_durations_of_their_videos(data: Synthetic, tmp_path: Path) -> None:
+    """Annotations in frames, segments and durations alike, would otherwise only give a mAP of 0."""
+    detect(DetectOptions(data.store, data.proposals, (data.folder / "run",), out=tmp_path / "d.json", quiet=True))
+    made = Detections.read(tmp_path / "d.json")
+    assert made.durations == {video.id: pytest.approx(video.duration) for video in data.dataset.videos.values()}
+    assert made.only(["v/00"]).durations == made.durations
+    with pytest.raises(UserError, match="25 times"):
+        evaluate(EvaluateOptions((tmp_path / "d.json",), annotations=scaled(data, 25), bootstrap=0))
+    evaluate(
+        EvaluateOptions((tmp_path / "d.json",), annotations=scaled(data, 25), bootstrap=0, allow_duration_mismatch=True)
+    )
+    content = json.loads((tmp_path / "d.json").read_text()) | {"durations": {"v/00": "long", "v/01": None}}
+    (tmp_path / "other.json").write_text(json.dumps(content))
+    assert Detections.read(tmp_path / "other.json").durations == {}
