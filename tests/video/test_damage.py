@@ -68,7 +68,9 @@ def test_frames_lost_in_the_middle(shared, tmp_path):
 def block(path, number):
     """Place of a SimpleBlock (kind A3, size, track 1) of a WebM file that OpenCV wrote; they follow each other."""
     data = path.read_bytes()
-    at = re.search(rb"\xa3(?:[\x80-\xff]|[\x40-\x7f].)\x81", data, re.DOTALL).start()
+    # From the first cluster on: numbers before it are random and may look like a block.
+    cluster = data.index(bytes.fromhex("1f43b675"))
+    at = cluster + re.search(rb"\xa3(?:[\x80-\xff]|[\x40-\x7f].)\x81", data[cluster:], re.DOTALL).start()
     for _ in range(number):
         wide = data[at + 1] < 0x80
         at += 3 + (int.from_bytes(data[at + 1 : at + 3], "big") & 0x3FFF) if wide else 2 + (data[at + 1] & 0x7F)
