@@ -268,3 +268,9 @@ def test_help_shows_common_options_and_help_all_every_one(
     everything = help_of(command, "quick", "--help-all", capsys=capsys)
     assert all(flag in everything for flag in ("--steps", "--pyramid", "--no-fast", "--out {None}|PATH"))
     assert "(default: 0.5)" in everything
+
+
+def test_names_of_options_in_a_damaged_file_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "damaged.yaml").write_text('"\\nz\\x90": 1\n')
+    with pytest.raises(UserError, match=r"does not have: \\nz\\x90; remove them$"):
+        load_yaml(Options, tmp_path / "damaged.yaml")

@@ -52,7 +52,7 @@ class Video:
     fps: float | None = None
     frames: int | None = None
     ambiguous: tuple[Instance, ...] = ()
-    duration_assumed: bool = False
+    duration_assumed: bool = field(default=False, compare=False)
 
     def __repr__(self) -> str:
         subset = printable(self.subset) or "no subset"

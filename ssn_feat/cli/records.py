@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ssn_feat.errors import UserError
 from ssn_feat.files import write_text
 from ssn_feat.hashes import read_checked
-from ssn_feat.terminal import printable_lines
+from ssn_feat.terminal import printable, printable_lines
 
 if TYPE_CHECKING:
     import cattrs
@@ -98,7 +98,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], source: str) -> T:
     if unknown := _known(cls, values)[1]:
         reasons = removed_options(cls)
         why = {name: reasons.get(name.rpartition(".")[2], "") for name in unknown}
-        listed = ", ".join(f"{name} ({reason})" if reason else name for name, reason in why.items())
+        # Names in a damaged file may hold line breaks.
+        listed = ", ".join(printable(name) + (f" ({reason})" if reason else "") for name, reason in why.items())
         raise UserError(f"{source} has options that this version does not have: {listed}; remove them")
     try:
         return _converter().structure(values, cls)
@@ -121,7 +122,7 @@ def from_record(cls: type[T], values: Mapping[str, Any], source: str) -> T:
     """
     known, unknown = _known(cls, values)
     if unknown:
-        said = f"note: {source} has options that this version does not have: {', '.join(unknown)}"
+        said = f"note: {source} has options that this version does not have: {', '.join(map(printable, unknown))}"
         print(printable_lines(said), file=sys.stderr)
     return from_dict(cls, known, source)
 

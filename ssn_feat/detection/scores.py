@@ -275,7 +275,7 @@ def read_original(path: Path, dataset: Dataset, *, allow_pickle: bool = False) -
     except OSError as error:
         raise UserError(f"cannot read the scores {path}: {error.strerror}") from None
     except Exception as error:  # a broken pickle raises nearly anything
-        raise UserError(f"{path} is not a score pickle: {error}") from None
+        raise UserError(f"{path} is not a score pickle: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path} is not a score pickle: expected a dict of videos, not {type(content).__name__}")
     classes = len(dataset.labels)

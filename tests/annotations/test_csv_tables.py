@@ -22,8 +22,12 @@ def test_the_plainest_table(tmp_path: Path) -> None:
     dataset = read_annotations(path)
     assert dataset.name == "plain"
     instances = (Instance("Jump", 1, 2.5), Instance("Jump", 4, 5))
-    assert dataset.videos["a"] == Video("a", 5.0, "unnamed", instances, duration_assumed=True)
+    assert dataset.videos["a"] == Video("a", 5.0, "unnamed", instances)
+    assert dataset.videos["a"].duration_assumed
     assert dataset.labels == ("Fall", "Jump")
+    (tmp_path / "again").mkdir()
+    write_csv(dataset, tmp_path / "again" / "plain.csv")
+    assert read_csv(tmp_path / "again" / "plain.csv") == dataset
 
 
 def test_all_columns_in_any_order_and_videos_without_instances(tmp_path: Path) -> None:
