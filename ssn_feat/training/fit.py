@@ -84,10 +84,7 @@ def _fit(options: TrainingOptions, outer: Sequence[TrainingOptions]) -> dict[str
 
 def _fit_in_turn(options: TrainingOptions, outer: Sequence[TrainingOptions]) -> dict[str, Any]:
     """Learn the head of each seed, one after the other."""
-    for run in runs_of(options):
-        _checkpoints_to_resume(run)
-    if is_run(options.out) and run_folders(options.out) == [options.out]:
-        raise UserError(f"{options.out} holds a run of one seed: choose another --out for {options.seeds} seeds")
+    _checkpoints_to_resume(options)  # of all seeds before the first is trained
     return summarise_seeds(options, [_fit(run, outer) for run in runs_of(options)])
 
 

@@ -23,6 +23,7 @@ from ssn_feat.heads.one_stage import OneStageHead, OneStageOptions
 from ssn_feat.heads.point_options import PointNetworkOptions
 from ssn_feat.proposals.propose import actionness_run
 from ssn_feat.runs.checkpoints import load_run, read_run_checkpoint
+from ssn_feat.runs.folders import RunFolder
 from ssn_feat.sampling.windows import draw_window, kept_instances
 from ssn_feat.store import open_store
 from ssn_feat.training.fit import fit
@@ -251,3 +252,9 @@ def test_windows_lie_in_the_video_and_hold_an_instance_where_one_fits(rows, long
     assert first + size <= rows
     if len(instances) and size >= 8:
         assert len(kept_instances(instances, first, size, 0.5))
+
+
+def test_seeds_begin_again_where_only_their_folder_was_made(data: Synthetic, tmp_path: Path) -> None:
+    both = options(data, tmp_path / "both", seeds=2, resume=True)
+    RunFolder(both.out).create(both)  # as by a process that was killed before the folder of the first seed
+    assert set(fit(both)["seeds"]) == {"0", "1"}
