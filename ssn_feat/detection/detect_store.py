@@ -138,19 +138,15 @@ def detect(options: DetectOptions) -> Detections:
     if options.scores and wanted is not None and options.subset:
         fused = _only(fused, wanted, options)
     scored = time.perf_counter()
-    detections = everything = postprocess(fused, options.postprocess)
-    if point is not None:
-        detections = point.keep(everything)
-        if options.save_model is not None:
-            point.save(options.save_model)
+    everything = postprocess(fused, options.postprocess)
+    if point is not None and options.save_model is not None:
+        point.save(options.save_model)
     classifier = options.postprocess.classifier
-    detections.write(options.out, external=f"video-level class scores {classifier.name}" if classifier else "")
+    external = f"video-level class scores {classifier.name}" if classifier else ""
+    detections = _write(everything, point, options, external)
     if not options.quiet:
-        summarise(detections)
         if lost:
             print(f"{options.save_model}: choose an operating point again; that of the replaced model was removed")
-        if point is not None:
-            print(f"{len(detections.scores)} of {len(everything.scores)} detections are kept: {point}")
         if options.save_model is not None:
             print(
                 f"{options.save_model}: the model, for python train/detect.py video VIDEO --model {options.save_model}"
@@ -211,23 +207,35 @@ def _without_proposals(options: DetectOptions, runs: Sequence[Run]) -> Detection
         detections = detect_sequences(
             store, ids, runs, options.suppression, options.weights, advance=advance or (lambda: None)
         )
-    trained_on = {
-        str(run.path): tuple(video for video in detections.ids if video in run.training_videos)
-        for run in runs
-        if run.training_videos
-    }
-    everything = replace(detections, trained_on=trained_on)
-    detections = everything if point is None else point.keep(everything)
-    detections.write(options.out)
+    detections = _write(replace(detections, trained_on=_trained_on(runs, detections.ids)), point, options)
     if not options.quiet:
-        summarise(detections)
-        if point is not None:
-            print(f"{len(detections.scores)} of {len(everything.scores)} detections are kept: {point}")
         print(
             f"{options.out}: {len(detections.scores)} detections in {len(detections)} videos; "
             f"{time.perf_counter() - started:.1f} s"
         )
     return detections
+
+
+def _write(
+    everything: Detections, point: OperatingPoint | None, options: DetectOptions, external: str = ""
+) -> Detections:
+    """Write the detections that the operating point keeps, print them, and return them."""
+    detections = everything if point is None else point.keep(everything)
+    detections.write(options.out, external)
+    if not options.quiet:
+        summarise(detections)
+        if point is not None:
+            print(f"{len(detections.scores)} of {len(everything.scores)} detections are kept: {point}")
+    return detections
+
+
+def _trained_on(runs: Sequence[Run], ids: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Those of the videos ``ids`` that each run was trained on, where that is known."""
+    return {
+        str(run.path): tuple(video for video in ids if video in run.training_videos)
+        for run in runs
+        if run.training_videos
+    }
 
 
 def score_files(out: Path, runs: Sequence[Path]) -> list[Path]:
@@ -257,11 +265,9 @@ def _score(options: DetectOptions, dataset: Dataset | None) -> list[ProposalScor
         save_model(options.save_model, store, proposals, folders, *fusion)
     with nullcontext(None) if options.quiet else progress_bar("scoring", len(proposals.ids)) as advance:
         scores = score_store(store, proposals.intervals, runs, options.original_scoring, advance or (lambda: None))
-    for number, (run, path) in enumerate(zip(runs, score_files(options.out, folders), strict=True)):
-        seen = tuple(video for video in scores[number].ids if video in run.training_videos)
-        if run.training_videos:
-            scores[number] = replace(scores[number], trained_on={str(folders[number]): seen})
-        scores[number].save(path)
+    scores = [replace(part, trained_on=_trained_on([run], part.ids)) for run, part in zip(runs, scores, strict=True)]
+    for part, path in zip(scores, score_files(options.out, folders), strict=True):
+        part.save(path)
     return scores
 
 
