@@ -29,7 +29,7 @@ class IdMatch:
     way: str = ""
     """How they correspond where they are not equal, as in ``without their ending``."""
     problem: str = ""
-    """Why ids that are not equal were not matched although they could be; empty if there is no such reason."""
+    """The reason why similar ids were not matched; empty if there is none."""
     turned: bool = False
     """Whether ``way`` or ``problem`` describes the other ids, which then have the longer form."""
 

@@ -38,7 +38,7 @@ def spelling(name: str) -> str:
 def similar_name(names: Iterable[str], known: Iterable[str], where: str) -> str:
     """A hint, in brackets, about the first of the missing ``names`` that ``known`` contains in another spelling.
 
-    ``where`` describes what contains ``known``. Empty if there is no such name.
+    ``where`` describes what contains ``known``. Returns an empty text if no name is similar.
     """
     alike: dict[str, str] = {}
     for other in known:

@@ -64,7 +64,7 @@ class Architecture:
 def remove_classifier(module: nn.Module) -> tuple[int, str]:
     """Replace the last linear or convolution layer of ``module`` with the identity.
 
-    Returns its number of input features and its name prefix. Raises UserError if there is no such layer.
+    Returns the number of input features of that layer and the prefix of its name. Raises UserError if there is none.
     """
     layers = {name: layer for name, layer in module.named_modules() if isinstance(layer, _CLASSIFIERS)}
     if not layers:

@@ -71,7 +71,7 @@ class Backbone:
         self.normalisation = normalisation
         """Normalisation of this stream's pixels."""
         self.weights_sha256 = weights_sha256
-        """SHA-256 of the weights file, or of names and values if there is no file; not updated by training."""
+        """SHA-256 of the weights file, or of names and values if there is no file. Training does not update it."""
         self.trainable = trainable
         """False once batch norm is folded into the convolutions."""
         self.precision = precision
